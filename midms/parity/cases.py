@@ -1,0 +1,105 @@
+"""One vocabulary for golden cases: a file goes in, a list of `Check` comes out.
+
+A golden folder holds files made by the released code or by a reference tool. Each module of this package
+names the files it understands in a table ``CASES`` (file name pattern -> function of the path); the program
+`scripts/verify_parity.py` walks a folder with those tables and fails on a file that none of them knows.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+
+class Check(NamedTuple):
+    """Result of comparing one quantity with its golden value."""
+
+    name: str
+    max_abs: float  # largest absolute difference
+    max_rel: float  # the same over the largest absolute golden value
+    tolerance: float  # bound on `error`
+    error: float  # the figure that is held against `tolerance`: max_abs, or max_rel for relative checks
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.error <= self.tolerance)  # a NaN fails
+
+
+CaseFunction = Callable[[Path], list[Check]]
+
+
+def compare(name: str, got: Any, want: Any, tolerance: float, relative: bool = False) -> Check:
+    """Compare arrays or tensors of one shape; a shape mismatch is an error of infinite size."""
+    got_array = torch.as_tensor(got).detach().to(torch.float64)
+    want_array = torch.as_tensor(want).detach().to(torch.float64)
+    if got_array.shape != want_array.shape:
+        return Check(f"{name} (shape {tuple(got_array.shape)}, expected {tuple(want_array.shape)})", *(float("inf"),) * 2, tolerance, float("inf"))
+    if got_array.numel() == 0:
+        return Check(name, 0.0, 0.0, tolerance, 0.0)
+    max_abs = float((got_array - want_array).abs().max())
+    max_rel = max_abs / max(float(want_array.abs().max()), 1e-30)
+    return Check(name, max_abs, max_rel, tolerance, max_rel if relative else max_abs)
+
+
+@dataclass
+class Case:
+    """A `.safetensors` golden: full state dict, inputs, outputs and its description."""
+
+    name: str
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    meta: dict[str, Any]
+
+    def tolerance(self, output: str, default: float = 1e-4) -> float:
+        """Absolute float32 tolerance that the file states for `output`."""
+        return float(self.meta.get("tolerance", {}).get(output, default))
+
+    def check(self, output: str, got: Tensor, name: str | None = None) -> Check:
+        """Compare `got` with the stored output of that name under the file's own tolerance."""
+        return compare(name or output, got, self.outputs[output], self.tolerance(output))
+
+    def sub_weights(self, prefix: str) -> dict[str, Tensor]:
+        """The part of the state dict below `prefix`, with the prefix cut off."""
+        return {key[len(prefix) :]: value for key, value in self.weights.items() if key.startswith(prefix)}
+
+
+def draw(seed: int, name: str, shape: tuple[int, ...], loc: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    """Float32 numbers from N(loc, scale²) fixed by (seed, name): numpy's frozen `RandomState(crc32("seed:name"))`."""
+    state = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()) & 0xFFFFFFFF)
+    numbers = state.standard_normal(int(np.prod(shape)) if shape else 1)
+    return (loc + scale * numbers).astype(np.float32).reshape(shape)
+
+
+def load_case(path: Path) -> Case:
+    """Read one golden file; weights that are recorded as a recipe are drawn again and checked by their sums.
+
+    Raises:
+        ValueError: the file is no golden case, or a drawn weight does not match its checksum.
+    """
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
+    with safe_open(str(path), framework="pt") as handle:
+        metadata = handle.metadata() or {}
+        if "case" not in metadata:
+            raise ValueError(f"{path}: no 'case' entry in the metadata, so this is not a golden case")
+        meta = json.loads(metadata["case"])
+        for key in handle.keys():
+            group, _, name = key.partition("/")
+            groups[group][name] = handle.get_tensor(key)
+    recipe = meta.get("weight_recipe") or {"seed": 0, "tensors": {}}
+    for key, (shape, loc, scale, name) in recipe["tensors"].items():
+        groups["weights"][key] = torch.from_numpy(draw(recipe["seed"], name, tuple(shape), loc, scale))
+    for key, total in meta.get("weight_check", {}).items():
+        drawn = float(groups["weights"][key].double().sum())
+        if abs(drawn - total) > 1e-3 * (1.0 + abs(total)):
+            raise ValueError(f"{path}: drawn weight {key} sums to {drawn}, expected {total}")
+    return Case(path.stem, groups["weights"], groups["inputs"], groups["outputs"], meta)
