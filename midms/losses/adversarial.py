@@ -1,0 +1,72 @@
+"""Adversarial part of first-stage training: PatchGAN, hinge losses and LDM's adaptive weight."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017) as in VQGAN and LDM: `num_layers` strided convolutions, one logit per patch.
+
+    Args:
+        in_channels: channels of the images.
+        width: channels after the first convolution; doubled per layer up to eight times.
+        num_layers: strided convolutions.
+    """
+
+    def __init__(self, in_channels: int = 3, width: int = 64, num_layers: int = 3) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"PatchDiscriminator: num_layers must be at least 1, got {num_layers}")
+        widths = [width * min(2**k, 8) for k in range(num_layers + 1)]
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for k, (before, after) in enumerate(pairwise(widths), start=1):
+            stride = 1 if k == num_layers else 2
+            layers.append(nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+        layers.append(nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
+        self.layers = nn.Sequential(*layers)
+        self.apply(_init_normal)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> logits (B, 1, h, w), high for real ones."""
+        return self.layers(images)  # (B, 1, h, w)
+
+
+def _init_normal(module: nn.Module) -> None:
+    """Convolutions N(0, 0.02^2), normalisation scales N(1, 0.02^2), biases 0."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
+
+
+def hinge_discriminator_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
+    """Hinge loss of the discriminator: half of mean max(0, 1 - real) + mean max(0, 1 + fake)."""
+    return 0.5 * (F.relu(1 - logits_real).mean() + F.relu(1 + logits_fake).mean())
+
+
+def hinge_generator_loss(logits_fake: Tensor) -> Tensor:
+    """Hinge loss of the generator: minus the mean logit of its images."""
+    return -logits_fake.mean()
+
+
+def adaptive_weight(reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
+    """Weight that gives the adversarial gradient the reconstruction gradient's size at the decoder's last layer.
+
+    |grad reconstruction| / (|grad generator| + 1e-4), clipped to [0, 1e4] and detached (VQGAN, Eq. 7).
+
+    Args:
+        reconstruction_loss, generator_loss: scalars whose graphs hold `last_layer`; both graphs are kept.
+        last_layer: the weight of the decoder's last convolution.
+    """
+    (reconstruction,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
+    (generator,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
+    return (reconstruction.norm() / (generator.norm() + 1e-4)).clamp(0.0, 1e4).detach()
