@@ -1,0 +1,157 @@
+"""Matching interleaved with denoising: the paper's Algorithm 1, and the refinement that follows it.
+
+Legend (code: paper): warp: R_{X<-Y}; latent: r^n; prediction: r~^n; rewarp: R_{r~^n<-Y}; mask: M_{r~^n<-Y};
+alpha_bars: alpha_{tau_n}; denoiser: eps_theta. Latents are (B, c, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from midms.diffusion.schedule import Schedule, add_noise
+from midms.diffusion.settings import InterleaveSettings, loop_times, refine_times
+from midms.diffusion.solvers import Previous, ddim_step, predict_x0, solver_step
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # latent (B, c, h, w), times (B,) int64 -> eps (B, c, h, w)
+
+
+class Rewarp(NamedTuple):
+    """The exemplar warped by matching it with a prediction (lines 13 to 16 of Algorithm 1)."""
+
+    warp: Tensor  # (B, c, h, w)
+    mask: Tensor  # (B, 1, h, w): 1 where the warp is trusted, 0 where the prediction stays
+    cycle: Tensor | tuple[Tensor, ...] | None = None  # the warp warped back (Eq. 13), for training
+
+
+class StepRecord(NamedTuple):
+    """What a callback sees of step n, after its U-Net call and re-warp."""
+
+    n: int
+    latent: Tensor  # r^n, the input of the call
+    epsilon: Tensor  # its output
+    prediction: Tensor  # r~^n, before re-warping
+    rewarp: Rewarp | None  # None where the step does not re-warp
+
+
+class Interleaved(NamedTuple):
+    """Result of the loop. The lists run over n = N..1 (re-warped steps only for `rewarps`)."""
+
+    latent: Tensor  # r^0, to be decoded
+    latents: list[Tensor]  # r^N .. r^1
+    epsilons: list[Tensor]  # U-Net outputs (Eq. 17)
+    predictions: list[Tensor]  # x0 predictions before re-warping
+    rewarps: list[Rewarp]
+
+    @property
+    def cycles(self) -> list[Tensor | tuple[Tensor, ...]]:
+        """The cyclic warps of Eq. 13, where `rematch` gave them."""
+        return [rewarp.cycle for rewarp in self.rewarps if rewarp.cycle is not None]
+
+
+def interleave(
+    denoiser: Denoiser,
+    warp: Tensor,
+    rematch: Callable[[Tensor], Rewarp],
+    schedule: Schedule,
+    settings: InterleaveSettings,
+    noise: Tensor,
+    callback: Callable[[StepRecord], None] | None = None,
+) -> Interleaved:
+    """Algorithm 1 from line 10 to 19 (Eq. 7 to 11), differentiable from end to end.
+
+    Args:
+        denoiser: eps_theta.
+        warp: initially warped exemplar R, (B, c, h, w).
+        rematch: matches a prediction (B, c, h, w) with the exemplar and warps the exemplar's own latent again.
+        schedule: on the device of `warp`.
+        settings: see `InterleaveSettings`; with num_interleaved_steps = 0 the result is `warp`.
+        noise: standard normal, (B, c, h, w).
+        callback: called once per step.
+    Returns:
+        `Interleaved`; its `latent` is r^0.
+    """
+    if noise.shape != warp.shape:
+        raise ValueError(f"interleave: noise has shape {tuple(noise.shape)}, expected {tuple(warp.shape)} as the warp")
+    record = Interleaved(warp, [], [], [], [])
+    if settings.num_interleaved_steps == 0:
+        return record
+    tau = loop_times(schedule, settings)
+    rewarped = settings.rewarped_steps()
+    latent = add_noise(warp, noise, tau.start)  # line 10
+    previous = None
+    for n, time, alpha_bar, alpha_bar_next in zip(
+        range(settings.num_interleaved_steps, 0, -1),
+        tau.times,
+        tau.alpha_bars,
+        [*tau.alpha_bars[1:], None],
+        strict=True,
+    ):
+        epsilon = denoiser(latent, _times(latent, time)).to(latent.dtype)
+        prediction = predict_x0(latent, epsilon, alpha_bar)  # line 12, and line 19 at n = 1
+        rewarp = rematch(prediction) if n in rewarped else None  # lines 13 to 16
+        x0 = prediction if rewarp is None else rewarp.mask * rewarp.warp + (1.0 - rewarp.mask) * prediction
+        _remember(record, StepRecord(n, latent, epsilon, prediction, rewarp), callback)
+        if alpha_bar_next is not None:  # line 17
+            latent = solver_step(settings.solver, latent, x0, epsilon, alpha_bar, alpha_bar_next, previous)
+            previous = Previous(x0, alpha_bar)
+    return record._replace(latent=prediction)
+
+
+def refine(
+    denoiser: Denoiser,
+    latent: Tensor,
+    schedule: Schedule,
+    settings: InterleaveSettings,
+    noise: Tensor,
+    step_noises: Sequence[Tensor] | Tensor,
+) -> Tensor:
+    """Add some noise back and denoise again without matching (paper's appendix, "Feature Refinement Techniques").
+
+    Args:
+        denoiser: eps_theta of the LDM that `settings.refine_model` names; the caller passes the right one.
+        latent: r^0, (B, c, h, w).
+        schedule: on the device of `latent`.
+        settings: `refine_*`, `noise_level` and `timesteps` are read.
+        noise: standard normal of the start, (B, c, h, w).
+        step_noises: standard normal of each step but the last, (refine_steps - 1, B, c, h, w) or a list;
+            not read for refine_eta = 0.
+    Returns:
+        The last x0 prediction, (B, c, h, w); `latent` itself when refine_steps = 0.
+    """
+    if settings.refine_steps == 0:
+        return latent
+    if settings.refine_eta > 0.0 and len(step_noises) < settings.refine_steps - 1:
+        raise ValueError(
+            f"refine: {len(step_noises)} step noises, expected at least {settings.refine_steps - 1} "
+            f"for refine_steps = {settings.refine_steps}"
+        )
+    tau = refine_times(schedule, settings)
+    x = add_noise(latent, noise, tau.start)
+    for index, time in enumerate(tau.times):
+        epsilon = denoiser(x, _times(x, time)).to(x.dtype)
+        prediction = predict_x0(x, epsilon, tau.alpha_bars[index])
+        if index + 1 < len(tau.times):
+            step_noise = step_noises[index] if settings.refine_eta > 0.0 else None
+            x = ddim_step(
+                prediction, epsilon, tau.alpha_bars[index], tau.alpha_bars[index + 1], settings.refine_eta, step_noise
+            )
+    return prediction
+
+
+def _times(latent: Tensor, time: int) -> Tensor:
+    """`time` for every sample, (B,)."""
+    return torch.full((len(latent),), time, dtype=torch.long, device=latent.device)
+
+
+def _remember(record: Interleaved, step: StepRecord, callback: Callable[[StepRecord], None] | None) -> None:
+    record.latents.append(step.latent)
+    record.epsilons.append(step.epsilon)
+    record.predictions.append(step.prediction)
+    if step.rewarp is not None:
+        record.rewarps.append(step.rewarp)
+    if callback is not None:
+        callback(step)

@@ -1,0 +1,135 @@
+"""Settings of the interleaved loop, and the times and noise levels they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from torch import Tensor
+
+from midms.diffusion.schedule import Schedule, TimestepRule, ddim_timesteps
+from midms.diffusion.solvers import Solver
+from midms.matching.confidence import MaskForm
+
+RewarpRule = Literal["every", "first_two", "none"]
+NoiseLevel = Literal["tau_n", "one_above"]
+RefineModel = Literal["pretrained", "finetuned"]
+
+
+@dataclass(frozen=True)
+class InterleaveSettings:
+    """Everything in which two runs of Algorithm 1 can differ, besides the networks and the noise.
+
+    The defaults are the paper's headline run; `paper()` and `released()` are the two presets, and
+    `replace` makes variants. Ablations of the paper: Table 3 is `mask_form="none"`, `rewarp="none"` and
+    `num_interleaved_steps=0` (no diffusion: the warp is the result); Table 4's noise level is `num_interleaved_steps`
+    over `num_inference_steps`; Table 7 varies both.
+    """
+
+    num_inference_steps: int = 200  # T: steps of the whole reverse process
+    num_interleaved_steps: int = 50  # N: U-Net calls of the loop, the last N of the T
+    timesteps: TimestepRule = "paper"  # how T times are chosen, see `ddim_timesteps`
+    noise_level: NoiseLevel = "tau_n"  # the warp is noised to the first call's own time, or one step above it
+    threshold: float = 0.3  # gamma of Eq. 10
+    mask_form: MaskForm = "paper"  # see `cycle_consistency_mask`
+    rewarp: RewarpRule = "every"  # after which calls: every n = N..2, only n = N and N - 1, or none
+    rewarp_interval: int = 1  # of those, every k-th, counted from n = N
+    skip_last_warp: bool = True  # no re-warp after call n = 2 (paper's appendix)
+    solver: Solver = "ddim"  # see `midms.diffusion.solvers`
+    refine_steps: int = 20  # U-Net calls of the refinement; 0 turns it off
+    refine_num_inference_steps: int = 200  # T of the refinement
+    refine_eta: float = 1.0
+    refine_model: RefineModel = "pretrained"  # whether the LDM before or after fine-tuning refines
+
+    def __post_init__(self) -> None:
+        for name, rule in _CHOICES.items():
+            if getattr(self, name) not in get_args(rule):
+                expected = ", ".join(get_args(rule))
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {expected}")
+        _check_steps(
+            "num_interleaved_steps", self.num_interleaved_steps, "num_inference_steps", self.num_inference_steps
+        )
+        _check_steps("refine_steps", self.refine_steps, "refine_num_inference_steps", self.refine_num_inference_steps)
+        if self.rewarp_interval < 1:
+            raise ValueError(f"rewarp_interval: got {self.rewarp_interval}, expected 1 (re-warp at every step) or more")
+        if self.threshold < 0.0 or self.refine_eta < 0.0:
+            raise ValueError(f"threshold, refine_eta: got {self.threshold}, {self.refine_eta}, expected numbers >= 0")
+
+    @classmethod
+    def paper(cls) -> InterleaveSettings:
+        """The text: T = 200, N = 50, Eq. 10 with gamma = 0.3 (DeepFashion: 0.5), refinement by the original LDM."""
+        return cls()
+
+    @classmethod
+    def released(cls) -> InterleaveSettings:
+        """What the released code runs: T = 16 (17 times), N = 4, two re-warps, refinement by the fine-tuned network."""
+        return cls(
+            num_inference_steps=16,
+            num_interleaved_steps=4,
+            timesteps="released",
+            noise_level="one_above",
+            threshold=0.5,
+            mask_form="released",
+            rewarp="first_two",
+            skip_last_warp=False,
+            refine_model="finetuned",
+        )
+
+    def replace(self, **changes: object) -> InterleaveSettings:
+        """A copy with some settings changed, checked again."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def rewarped_steps(self) -> list[int]:
+        """The n after whose U-Net call the prediction is matched and warped again, descending."""
+        steps = list(range(self.num_interleaved_steps, 1, -1))
+        if self.rewarp == "none":
+            return []
+        if self.rewarp == "first_two":
+            steps = steps[:2]
+        steps = steps[:: self.rewarp_interval]
+        return [n for n in steps if not (self.skip_last_warp and n == 2)]
+
+
+class LoopTimes(NamedTuple):
+    """Times and levels of one chain of n = N..1; entry i belongs to n = N - i."""
+
+    times: list[int]  # tau_N, ..., tau_1: what the U-Net is told
+    alpha_bars: Tensor  # (N,): level at each call
+    start: Tensor  # (): level the clean input is noised to
+    start_time: int  # and its time
+
+
+def loop_times(schedule: Schedule, settings: InterleaveSettings) -> LoopTimes:
+    """Times of the interleaved loop: the last N of the T steps."""
+    return _chain(schedule, settings.num_inference_steps, settings.num_interleaved_steps, settings)
+
+
+def refine_times(schedule: Schedule, settings: InterleaveSettings) -> LoopTimes:
+    """Times of the refinement: its last `refine_steps` of `refine_num_inference_steps` steps."""
+    return _chain(schedule, settings.refine_num_inference_steps, settings.refine_steps, settings)
+
+
+def _chain(schedule: Schedule, total: int, calls: int, settings: InterleaveSettings) -> LoopTimes:
+    ascending = ddim_timesteps(schedule.num_train_timesteps, total, settings.timesteps)
+    first = (
+        len(ascending) - total if settings.timesteps == "released" else 0
+    )  # the release never visits its surplus times
+    times = ascending[first : first + calls][::-1]
+    start_time = ascending[first + calls] if settings.noise_level == "one_above" else times[0]
+    return LoopTimes(times, schedule.alphas_cumprod[times], schedule.alphas_cumprod[start_time], start_time)
+
+
+def _check_steps(name: str, steps: int, total_name: str, total: int) -> None:
+    if not 0 <= steps < total:
+        raise ValueError(f"{name}: got {steps}, expected 0 to {total - 1} (less than {total_name} = {total})")
+
+
+_CHOICES = {
+    "timesteps": TimestepRule,
+    "noise_level": NoiseLevel,
+    "mask_form": MaskForm,
+    "rewarp": RewarpRule,
+    "solver": Solver,
+    "refine_model": RefineModel,
+}

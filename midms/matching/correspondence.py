@@ -1,0 +1,296 @@
+"""Cross-domain correspondence and warping (paper Eq. 5, 6, 13).
+
+Shape letters: B batch, C feature channels, V value channels, (Hq, Wq) query grid (condition or current prediction),
+(Hk, Wk) key grid (exemplar), K exemplars. Grids may differ in size and need not be square. Coordinates are (x, y) in
+[-1, 1] with the end points on the outermost cells (`align_corners=True` of `grid_sample`).
+
+`match` is the one entry point. Its two backends mean the same: "dense" is the readable reference and holds the whole
+correlation, "streaming" (`midms.matching.streaming`) never holds a tensor of Hq*Wq*Hk*Wk elements, forward or backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from midms.matching.streaming import Correspondence, full_precision, masked_logit, stream_correspondence
+
+Backend = Literal["auto", "dense", "streaming"]
+
+DENSE_LIMIT = 256 * 256  # "auto" takes the dense form up to this many query-key pairs (a 16x16 grid against itself)
+
+
+class Match(NamedTuple):
+    """What matching one query with its exemplar(s) gives.
+
+    With a single key tensor the fields are tensors. With a sequence of K exemplars `forward_map`, `backward_map` and
+    `cycle` are tuples with one entry per exemplar, each exactly what that exemplar alone would give; only `warp` mixes
+    the exemplars, by one softmax over the keys of all of them.
+    """
+
+    warp: Tensor  # (B, V, Hq, Wq) values moved onto the query grid (Eq. 6)
+    forward_map: Tensor | tuple[Tensor, ...]  # (B, 2, Hq, Wq) expected key coordinates of each query
+    backward_map: Tensor | tuple[Tensor, ...] | None  # (B, 2, Hk, Wk) expected query coordinates of each key
+    cycle: Tensor | tuple[Tensor, ...] | None  # (B, V, Hk, Wk) the warp warped back, softmax over queries (Eq. 13)
+    share: Tensor | None = None  # (B, K, Hq, Wq) softmax mass on each exemplar, sums to 1 over K; None for a single key
+
+
+def normalize_features(features: Tensor, eps: float = 0.0) -> Tensor:
+    """Centre over channels and scale to unit L2 norm over channels (the normalisation of Eq. 5 as released).
+
+    Args:
+        features: (B, C, H, W), raw encoder output.
+        eps: added to the norm. With 0 a constant feature vector becomes the zero vector.
+    Returns:
+        (B, C, H, W), zero mean and unit norm over C.
+    """
+    centred = features - features.mean(dim=1, keepdim=True)  # (B, C, H, W)
+    return _unit(centred, eps)  # (B, C, H, W)
+
+
+def _unit(features: Tensor, eps: float) -> Tensor:
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # (B, 1, H, W)
+    return features / (norm + eps).clamp_min(1e-12)
+
+
+def correlation(query: Tensor, key: Tensor, clamp: bool = False, eps: float = 0.0) -> Tensor:
+    """Cosine of every query feature with every key feature (Eq. 5), held in full: the dense reference.
+
+    Centring is not part of it: give `normalize_features(...)` of raw features. `clamp=True, eps=1e-5` is the released
+    form: norms get 1e-5 added and negative cosines become 0.
+
+    Args:
+        query: (B, C, Hq, Wq).
+        key: (B, C, Hk, Wk).
+        clamp: replace negative cosines by 0.
+        eps: added to both norms.
+    Returns:
+        (B, Hq, Wq, Hk, Wk).
+    """
+    cosine = torch.einsum("bcij,bckl->bijkl", _unit(query, eps), _unit(key, eps))
+    return cosine.clamp_min(0.0) if clamp else cosine
+
+
+def soft_warp(values: Tensor, correlation: Tensor, temperature: float) -> Tensor:
+    """Move `values` onto the query grid by softmax-weighted correlation (Eq. 6).
+
+    The cycle warp of Eq. 13 is the same with `correlation.permute(0, 3, 4, 1, 2)`: its softmax runs over queries, so it
+    is not the transposed weight matrix.
+
+    Args:
+        values: (B, V, Hk, Wk), living where the keys live.
+        correlation: cosines, (B, Hq, Wq, Hk, Wk).
+        temperature: tau of the softmax.
+    Returns:
+        (B, V, Hq, Wq).
+    """
+    weights = torch.softmax((correlation / temperature).flatten(3), dim=-1)  # (B, Hq, Wq, Hk*Wk)
+    return torch.einsum("bijn,bvn->bvij", weights, values.flatten(2))
+
+
+def coordinate_grid(
+    height: int, width: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Cell coordinates (2, height, width): x then y, from -1 to 1, end points included (a single cell is at -1)."""
+    x = torch.linspace(-1.0, 1.0, width, device=device, dtype=dtype)
+    y = torch.linspace(-1.0, 1.0, height, device=device, dtype=dtype)
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+
+
+def match(
+    query: Tensor,
+    key: Tensor | Sequence[Tensor],
+    values: Tensor | Sequence[Tensor],
+    temperature: float = 0.005,
+    *,
+    cycle: bool = False,
+    backward: bool = False,
+    cycle_channels: int | None = None,
+    key_mask: Tensor | Sequence[Tensor | None] | None = None,
+    backend: Backend = "auto",
+) -> Match:
+    """Match raw features and warp `values` onto the query grid (Eq. 5, 6, 13), all directions in one pass.
+
+    Features are centred and normalised here, and logits are float32 (float64 for float64 features) whatever autocast or
+    `set_float32_matmul_precision` say: at tau = 0.005 a bfloat16 logit is wrong by several units. Differentiable with
+    respect to query, key and values in both backends.
+
+    Args:
+        query: raw features (B, C, Hq, Wq).
+        key: raw features (B, C, Hk, Wk), or a sequence of them, one per exemplar (grids may differ).
+        values: (B, V, Hk, Wk) on the key grid (latents, labels, ...), or a sequence, one per exemplar.
+        temperature: tau > 0.
+        cycle: also warp the warp back onto the key grid.
+        backward: also return the expected query coordinates of each key.
+        cycle_channels: warp back only the first so many value channels; all by default.
+        key_mask: (B, Hk, Wk) or (B, 1, Hk, Wk), true (or > 0.5) where a key may be used; or a sequence, with None for
+            "all". A masked key gives nothing to the warp; its own backward map and cycle value are still computed.
+        backend: "streaming" needs memory linear in the number of tokens, "dense" holds the matrix, "auto" takes the
+            dense form for very small grids only.
+    Returns:
+        `Match`, in float32 (float64 for float64 features).
+    Raises:
+        ValueError: shapes that do not fit together, an unknown backend, or a sample all of whose keys are masked.
+    """
+    several = not isinstance(key, Tensor)
+    keys, all_values, masks = _as_lists(key, values, key_mask)
+    _check(query, keys, all_values, masks, temperature, backend)
+    dtype = torch.float64 if torch.float64 in (query.dtype, keys[0].dtype) else torch.float32
+    height, width = query.shape[-2:]
+    with full_precision(query.device):
+        unit_query = normalize_features(query.to(dtype))  # (B, C, Hq, Wq)
+        query_grid = coordinate_grid(height, width, query.device, dtype)
+        parts = []
+        for one_key, one_values, mask in zip(keys, all_values, masks, strict=True):
+            unit_key = normalize_features(one_key.to(dtype))  # (B, C, Hk, Wk)
+            key_grid = coordinate_grid(one_key.shape[2], one_key.shape[3], query.device, dtype)
+            channels = one_values.shape[1] if cycle_channels is None else cycle_channels
+            arguments = (unit_query, unit_key, one_values.to(dtype), query_grid, key_grid, temperature)
+            dense = backend == "dense" or (backend == "auto" and height * width * key_grid[0].numel() <= DENSE_LIMIT)
+            correspond = _dense_correspondence if dense else stream_correspondence
+            parts.append(correspond(*arguments, channels if cycle else 0, backward, mask))
+        return _join(parts, several, cycle, backward)
+
+
+def argmax_correspondence(query: Tensor, key: Tensor, key_mask: Tensor | None = None, rows: int = 512) -> Tensor:
+    """Coordinates of the best matching key of each query, for drawing; no gradient.
+
+    Args:
+        query: raw features (B, C, Hq, Wq).
+        key: raw features (B, C, Hk, Wk).
+        key_mask: as in `match`.
+        rows: queries per chunk; memory is rows * Hk * Wk per sample.
+    Returns:
+        (x, y) in [-1, 1], (B, 2, Hq, Wq).
+    """
+    _check(query, [key], [key], [key_mask], 1.0, "dense")
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    batch, _, height, width = query.shape
+    with torch.no_grad(), full_precision(query.device):
+        unit_query = normalize_features(query.to(dtype)).flatten(2)  # (B, C, Nq)
+        unit_key = normalize_features(key.to(dtype)).flatten(2)  # (B, C, Nk)
+        grid = coordinate_grid(key.shape[2], key.shape[3], query.device, dtype).flatten(1)  # (2, Nk)
+        best = torch.empty(batch, height * width, dtype=torch.long, device=query.device)
+        for start in range(0, height * width, rows):
+            cosine = unit_query[:, :, start : start + rows].mT @ unit_key  # (B, rows, Nk)
+            if key_mask is not None:
+                cosine.masked_fill_(~_flat_mask(key_mask)[:, None], -2.0)
+            best[:, start : start + rows] = cosine.argmax(dim=-1)
+        return grid[:, best].transpose(0, 1).reshape(batch, 2, height, width)  # (B, 2, Hq, Wq)
+
+
+def _dense_correspondence(
+    query: Tensor,
+    key: Tensor,
+    values: Tensor,
+    query_grid: Tensor,
+    key_grid: Tensor,
+    temperature: float,
+    cycle_channels: int,
+    backward: bool,
+    key_mask: Tensor | None,
+) -> Correspondence:
+    """The reference: one exemplar, everything from the full matrix. Same arguments and result as the streaming form."""
+    batch, channels = values.shape[:2]
+    cosine = correlation(query, key)  # (B, Hq, Wq, Hk, Wk)
+    row_logits = (cosine / temperature).flatten(3)  # (B, Hq, Wq, Hk*Wk)
+    if key_mask is not None:
+        row_logits = row_logits.masked_fill(~_flat_mask(key_mask)[:, None, None], masked_logit(temperature))
+    row_values = torch.cat([values, key_grid.expand(batch, -1, -1, -1)], dim=1)  # (B, V+2, Hk, Wk)
+    row = soft_warp(row_values, row_logits.unflatten(3, key.shape[-2:]), 1.0)  # (B, V+2, Hq, Wq)
+    column_values = torch.cat(
+        [row[:, :cycle_channels], query_grid.expand(batch, -1, -1, -1)], dim=1
+    )  # (B, Vc+2, Hq, Wq)
+    column = (
+        soft_warp(column_values, cosine.permute(0, 3, 4, 1, 2), temperature) if cycle_channels or backward else None
+    )
+    return Correspondence(
+        warp=row[:, :channels],
+        forward_map=row[:, channels:],
+        log_mass=row_logits.logsumexp(dim=-1),
+        backward_map=column[:, cycle_channels:] if column is not None and backward else None,
+        cycle=column[:, :cycle_channels] if column is not None and cycle_channels else None,
+    )
+
+
+def _join(parts: list[Correspondence], several: bool, cycle: bool, backward: bool) -> Match:
+    """One softmax over the keys of all exemplars is a mixture of the single ones, weighted by their softmax masses."""
+    if not several:
+        (part,) = parts
+        return Match(part.warp, part.forward_map, part.backward_map, part.cycle)
+    share = torch.softmax(torch.stack([part.log_mass for part in parts], dim=1), dim=1)  # (B, K, Hq, Wq)
+    warps = torch.stack([part.warp for part in parts], dim=1)  # (B, K, V, Hq, Wq)
+    return Match(
+        warp=(share[:, :, None] * warps).sum(dim=1),
+        forward_map=tuple(part.forward_map for part in parts),
+        backward_map=tuple(part.backward_map for part in parts if part.backward_map is not None) if backward else None,
+        cycle=tuple(part.cycle for part in parts if part.cycle is not None) if cycle else None,
+        share=share,
+    )
+
+
+def _flat_mask(key_mask: Tensor) -> Tensor:
+    """(B, Hk, Wk) or (B, 1, Hk, Wk), boolean or real, to boolean (B, Hk*Wk)."""
+    return (key_mask if key_mask.dtype == torch.bool else key_mask > 0.5).flatten(1)
+
+
+def _as_lists(
+    key: Tensor | Sequence[Tensor], values: Tensor | Sequence[Tensor], key_mask: Tensor | Sequence[Tensor | None] | None
+) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+    keys = [key] if isinstance(key, Tensor) else list(key)
+    all_values = [values] if isinstance(values, Tensor) else list(values)
+    if isinstance(key_mask, Tensor):
+        masks: list[Tensor | None] = [key_mask]
+    else:
+        masks = [None] * len(keys) if key_mask is None else list(key_mask)
+    if not keys or not len(keys) == len(all_values) == len(masks):
+        raise ValueError(
+            f"match: got {len(keys)} key, {len(all_values)} values and {len(masks)} mask tensors; "
+            "expected one of each per exemplar, and at least one exemplar"
+        )
+    return keys, all_values, masks
+
+
+def _check(
+    query: Tensor,
+    keys: list[Tensor],
+    all_values: list[Tensor],
+    masks: list[Tensor | None],
+    temperature: float,
+    backend: str,
+) -> None:
+    if backend not in ("auto", "dense", "streaming"):
+        raise ValueError(f"match: backend is {backend!r}, expected 'auto', 'dense' or 'streaming'")
+    if not temperature > 0.0:
+        raise ValueError(f"match: temperature is {temperature}, expected a number > 0 (the release uses 0.005)")
+    if query.ndim != 4:
+        raise ValueError(f"match: query has shape {tuple(query.shape)}, expected (B, C, H, W)")
+    for index, (key, values, mask) in enumerate(zip(keys, all_values, masks, strict=True)):
+        if key.ndim != 4 or key.shape[:2] != query.shape[:2]:
+            raise ValueError(
+                f"match: key {index} has shape {tuple(key.shape)}, expected (B, C, H, W) with "
+                f"B, C = {tuple(query.shape[:2])} as the query"
+            )
+        if values.ndim != 4 or values.shape[0] != key.shape[0] or values.shape[2:] != key.shape[2:]:
+            raise ValueError(
+                f"match: values {index} have shape {tuple(values.shape)}, expected batch {key.shape[0]} and grid "
+                f"{tuple(key.shape[2:])} as the key; resize them to the key's grid"
+            )
+        if values.shape[1] != all_values[0].shape[1]:
+            raise ValueError(
+                f"match: values {index} have {values.shape[1]} channels, "
+                f"expected {all_values[0].shape[1]} as exemplar 0"
+            )
+        if mask is not None and mask.numel() != key.shape[0] * key.shape[2] * key.shape[3]:
+            raise ValueError(
+                f"match: key_mask {index} has shape {tuple(mask.shape)}, expected {(key.shape[0], *key.shape[2:])}"
+                " (one entry per key)"
+            )
+    if all(mask is not None for mask in masks):
+        allowed = torch.stack([_flat_mask(mask).any(dim=1) for mask in masks if mask is not None]).any(dim=0)  # (B,)
+        if not bool(allowed.all()):
+            sample = int((~allowed).nonzero()[0])
+            raise ValueError(f"match: sample {sample} has all its keys masked; leave at least one key in one exemplar")
