@@ -151,8 +151,15 @@ def normalise_patches(patches: Tensor) -> Tensor:
 
 
 def project(patches: Tensor, directions: Tensor) -> Tensor:
-    """Coordinates of normalised patches (M, C, 7, 7) along directions (C * 49, D): (M, D)."""
-    return torch.cat([block.flatten(1) @ directions for block in patches.split(_ROW_BLOCK)])
+    """Coordinates of normalised patches (M, C, 7, 7) along directions (C * 49, D): (D, M)."""
+    return torch.cat([directions.T @ block.flatten(1).T for block in patches.split(_ROW_BLOCK)], dim=1)
+
+
+def _sort_rows(values: Tensor) -> Tensor:
+    """Sort each row; NumPy's vectorised sort is ten times as fast as torch's on the CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(dim=1).values
 
 
 def sliced_distance(patches_a: Tensor, patches_b: Tensor, directions: Tensor) -> float:
@@ -169,8 +176,8 @@ def sliced_distance(patches_a: Tensor, patches_b: Tensor, directions: Tensor) ->
         )
     total = 0.0
     for block in directions.split(_DIRECTION_BLOCK, dim=1):
-        sorted_a, sorted_b = (project(patches, block).sort(dim=0).values for patches in (patches_a, patches_b))
-        total += float((sorted_a - sorted_b).abs_().double().mean(dim=0).sum())
+        sorted_a, sorted_b = (_sort_rows(project(patches, block)) for patches in (patches_a, patches_b))
+        total += float((sorted_a - sorted_b).abs_().mean(dim=1, dtype=torch.float64).sum())
     return total / directions.shape[1]
 
 
@@ -220,16 +227,17 @@ def _leave_group_out(sets: Sequence[Tensor], directions: Tensor, groups: Tensor,
     that of the whole set.
     """
     totals = np.zeros((count, 2))
+    owner = groups.cpu().numpy()
     for block in directions.split(_DIRECTION_BLOCK, dim=1):
-        ordered = [project(patches, block).T.sort(dim=1) for patches in sets]  # (D, M) each
-        owners = [groups[order.indices] for order in ordered]  # (D, M)
+        projected = [project(patches, block).cpu().numpy() for patches in sets]  # (D, M) each
+        orders = [np.argsort(values, axis=1) for values in projected]
+        ordered = [np.take_along_axis(v, order, axis=1) for v, order in zip(projected, orders, strict=True)]
+        owners = [owner[order] for order in orders]  # (D, M)
         for left_out in range(count):
-            kept = [
-                order.values[owner != left_out].view(block.shape[1], -1)
-                for order, owner in zip(ordered, owners, strict=True)
-            ]
+            kept = [values[o != left_out] for values, o in zip(ordered, owners, strict=True)]  # rows of one length
             for method in (0, 1):
-                totals[left_out, method] += float((kept[method] - kept[2]).abs_().double().mean(dim=1).sum())
+                mean = np.abs(kept[method] - kept[2]).mean(dtype=np.float64)
+                totals[left_out, method] += mean * block.shape[1]
     return SCALE * totals / directions.shape[1]
 
 
