@@ -1,0 +1,209 @@
+"""The frozen first stage (E, D): images to latents and back, by a VQ-GAN or a KL autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from midms.models.padding import pad_to_multiple
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, VQModel
+
+# Keys carry the names of the published LDM files (`ddconfig`, `embed_dim`, `n_embed`).
+DEFAULTS: dict[str, Any] = {
+    "kind": "vq",  # "vq" or "kl"
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 128,
+    "ch_mult": [1, 2, 4],
+    "num_res_blocks": 2,
+    "z_channels": 3,
+    "embed_dim": None,  # channels of the latent, None = z_channels
+    "n_embed": 8192,  # codes, VQ only
+    "norm_groups": 32,
+    "mid_attention": True,
+    "scale_factor": 1.0,  # what the latent diffusion multiplies latents by, see `FirstStage`
+}
+
+VQ_F4: dict[str, Any] = {"kind": "vq", "ch": 128, "ch_mult": [1, 2, 4], "z_channels": 3, "n_embed": 8192}
+KL_F8: dict[str, Any] = {"kind": "kl", "ch": 128, "ch_mult": [1, 2, 4, 4], "z_channels": 4}
+
+
+def complete_config(config: Mapping[str, Any], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`config` with the missing keys from `defaults`.
+
+    Raises:
+        ValueError: a key that `defaults` does not know.
+    """
+    unknown = sorted(set(config) - set(defaults))
+    if unknown:
+        raise ValueError(f"{what}: unknown key(s) {', '.join(unknown)}; known are {', '.join(defaults)}")
+    return {**defaults, **config}
+
+
+def build_vq(config: Mapping[str, Any]) -> VQModel:
+    """VQ-GAN of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
+    from diffusers import VQModel  # noqa: PLC0415 - seconds to import
+
+    full = complete_config(config, DEFAULTS, "first stage")
+    model = VQModel(
+        **_shared_arguments(full),
+        num_vq_embeddings=full["n_embed"],
+        vq_embed_dim=full["embed_dim"] or full["z_channels"],
+        mid_block_add_attention=full["mid_attention"],
+    )
+    return model
+
+
+def build_kl(config: Mapping[str, Any]) -> AutoencoderKL:
+    """KL autoencoder of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
+    from diffusers import AutoencoderKL  # noqa: PLC0415
+
+    full = complete_config(config, DEFAULTS, "first stage")
+    if full["embed_dim"] not in (None, full["z_channels"]):
+        raise ValueError(
+            f"embed_dim {full['embed_dim']} differs from z_channels {full['z_channels']}; "
+            "a KL first stage needs both equal"
+        )
+    return AutoencoderKL(**_shared_arguments(full), mid_block_add_attention=full["mid_attention"])
+
+
+def _shared_arguments(full: Mapping[str, Any]) -> dict[str, Any]:
+    levels = len(full["ch_mult"])
+    return {
+        "in_channels": full["in_channels"],
+        "out_channels": full["out_ch"],
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": tuple(full["ch"] * multiple for multiple in full["ch_mult"]),
+        "layers_per_block": full["num_res_blocks"],
+        "latent_channels": full["z_channels"],
+        "norm_num_groups": full["norm_groups"],
+    }
+
+
+class Quantised(NamedTuple):
+    """Result of `FirstStage.quantise`."""
+
+    latents: Tensor  # (B, C, h, w) nearest codes, with straight-through gradients
+    loss: Tensor  # scalar: codebook loss + 0.25 commitment loss
+    indices: Tensor  # (B, h, w) int64
+
+
+class FirstStage(nn.Module):
+    """E and D behind two methods, the same for VQ and KL.
+
+    MIDMs uses latents as the encoder gives them. A latent diffusion model on a KL first stage was trained on latents
+    times `scale_factor` (a number of its checkpoint, 1 for VQ): multiply where that model is meant, by
+    `encode(..., scaled=True)` and `decode(..., scaled=True)`. The default is not to.
+
+    Images whose sides are no multiple of `factor` are padded at the right and bottom border (`pad_to_multiple`);
+    give `decode` the size of the image to have the padding cut off again.
+
+    Attributes:
+        model: diffusers' `VQModel` or `AutoencoderKL`; trained weights load into it.
+        kind: "vq" or "kl".
+        factor: side of an image over side of its latent.
+        latent_channels: channels of a latent.
+        scale_factor: see above.
+        config: the complete config it was built from.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        full = complete_config(config, DEFAULTS, "first stage")
+        builders = {"vq": build_vq, "kl": build_kl}
+        if full["kind"] not in builders:
+            raise ValueError(f"first stage: kind {full['kind']!r} is unknown; choose 'vq' or 'kl'")
+        self.model: Any = builders[full["kind"]](full)
+        self.config = full
+        self.kind: str = full["kind"]
+        self.factor: int = 2 ** (len(full["ch_mult"]) - 1)
+        self.latent_channels: int = full["embed_dim"] or full["z_channels"]
+        self.scale_factor = float(full["scale_factor"])
+
+    def encode(
+        self,
+        images: Tensor,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        scaled: bool = False,
+    ) -> Tensor:
+        """E: images to latents.
+
+        VQ: the latent before quantisation. KL: the mean of the posterior, or with `sample` mean + std·noise.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1]
+            sample: draw from the posterior (KL only; a VQ latent is exact and ignores it).
+            generator: source of the noise.
+            noise: the noise itself (B, C, h, w), instead of a generator.
+            scaled: multiply by `scale_factor`.
+
+        Returns:
+            (B, latent_channels, ceil(H / factor), ceil(W / factor))
+        """
+        images = pad_to_multiple(images, self.factor)  # (B, 3, H', W')
+        if self.kind == "vq":
+            latents = self.model.encode(images).latents  # (B, C, h, w)
+        else:
+            posterior = self.model.encode(images).latent_dist
+            latents = posterior.mode()  # (B, C, h, w)
+            if sample:
+                latents = latents + posterior.std * self._noise(latents, generator, noise)
+        return latents * self.scale_factor if scaled else latents
+
+    @staticmethod
+    def _noise(like: Tensor, generator: torch.Generator | None, noise: Tensor | None) -> Tensor:
+        if noise is not None:
+            return noise
+        if generator is None:
+            raise ValueError("sampling a KL posterior needs a generator or the noise itself, got neither")
+        return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+    def decode(
+        self, latents: Tensor, quantise: bool = True, scaled: bool = False, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """D: latents to images.
+
+        Args:
+            latents: (B, latent_channels, h, w)
+            quantise: VQ: replace every latent vector by its nearest code first, with straight-through gradients.
+            scaled: divide by `scale_factor` first.
+            size: (H, W) to crop to, where the image was padded.
+
+        Returns:
+            (B, 3, h·factor, w·factor), or cropped to `size`; nominally in [-1, 1], not clamped.
+        """
+        latents = latents / self.scale_factor if scaled else latents
+        if self.kind == "vq":
+            latents = self.quantise(latents).latents if quantise else latents
+            images = self.model.decode(latents, force_not_quantize=True).sample  # (B, 3, H, W)
+        else:
+            images = self.model.decode(latents).sample  # (B, 3, H, W)
+        return images if size is None else images[..., : size[0], : size[1]]
+
+    def quantise(self, latents: Tensor) -> Quantised:
+        """Nearest codes of (B, C, h, w), what `decode` does first (VQ only)."""
+        if self.kind != "vq":
+            raise ValueError("a KL first stage has no codes to quantise to")
+        codes, loss, (_, _, indices) = self.model.quantize(latents)
+        batch, _, height, width = latents.shape
+        return Quantised(codes, loss, indices.reshape(batch, height, width))
+
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the posterior, each (B, C, h, w) (KL only)."""
+        if self.kind != "kl":
+            raise ValueError("a VQ first stage has no posterior")
+        posterior = self.model.encode(pad_to_multiple(images, self.factor)).latent_dist
+        return posterior.mean, posterior.std
+
+
+def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
+    """First stage from a plain dict with the keys of `DEFAULTS` (missing ones take the value there)."""
+    return FirstStage(config)
