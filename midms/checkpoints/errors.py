@@ -1,0 +1,19 @@
+"""The one error of this package: a file that is not what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CheckpointError(ValueError):
+    """A weights file or folder cannot be used; the message is one line that names the file and, if any, the key."""
+
+    def __init__(self, source: object, problem: str) -> None:
+        super().__init__(" ".join(f"{source}: {problem}".split()))
+
+
+def listing(keys: Iterable[str], limit: int = 3) -> str:
+    """The first few keys and how many more there are, for a message."""
+    names = sorted(keys)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

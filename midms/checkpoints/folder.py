@@ -1,0 +1,255 @@
+"""Our format: a folder with `config.json`, one safetensors file per component, and a model card.
+
+    my-model/
+      config.json            format, version, info, and per component: config, file, bytes, sha256
+      encoders.safetensors   CorrespondenceEncoders
+      denoiser.safetensors   Denoiser (fine-tuned U-Net)
+      refiner.safetensors    Denoiser (U-Net before fine-tuning), optional
+      first_stage.safetensors FirstStage
+      README.md              model card
+
+A folder may hold fewer components: a converted latent diffusion model has no encoders. Each file is the state dict
+of its module, and each config the keyword arguments (or config dict) the module is built from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from midms.checkpoints.errors import CheckpointError
+
+FORMAT, VERSION = "midms", 1
+CONFIG_FILE, CARD_FILE = "config.json", "README.md"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class LoadedFolder(NamedTuple):
+    """Content of a folder."""
+
+    states: dict[str, dict[str, Tensor]]  # state dict per component
+    configs: dict[str, dict[str, Any]]  # config per component
+    info: dict[str, Any]  # whatever the writer noted: origin, licence, schedule, settings, ...
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def fresh_folder(path: Path, replaceable: str) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path` when the block ends well and vanishes otherwise.
+
+    An existing `path` is replaced only if it is empty or holds the file `replaceable`, which marks it as ours.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / replaceable).is_file()):
+        raise CheckpointError(path, f"exists and is no folder of ours (no {replaceable}); choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        old = path.parent / f".{path.name}.{os.getpid()}.old"
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save_states(
+    path: str | Path,
+    states: Mapping[str, Mapping[str, Tensor]],
+    configs: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
+) -> Path:
+    """Write state dicts in our format, all or nothing: the folder appears under its name when it is complete.
+
+    Args:
+        path: the folder.
+        states: component name -> state dict; tensors are written contiguous, in their dtype.
+        configs: component name -> JSON-serialisable config; the same names.
+        info: JSON-serialisable facts about the whole.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: a name that is no identifier, or `path` exists and is something else.
+        ValueError: names of `states` and `configs` differ.
+    """
+    target = Path(path)
+    if set(states) != set(configs):
+        raise ValueError(f"components {sorted(states)} and configs {sorted(configs)} differ; give one config each")
+    components: dict[str, Any] = {}
+    with fresh_folder(target, CONFIG_FILE) as folder:
+        for name, state in states.items():
+            if not _NAME.fullmatch(name):
+                raise CheckpointError(target, f"component name {name!r} must be letters, digits and underscores")
+            file = folder / f"{name}.safetensors"
+            save_file({key: value.detach().contiguous() for key, value in state.items()}, file, {"format": "pt"})
+            size, digest = file.stat().st_size, sha256_of(file)
+            components[name] = {"file": file.name, "bytes": size, "sha256": digest, "config": dict(configs[name])}
+        document = {"format": FORMAT, "version": VERSION, "info": dict(info), "components": components}
+        (folder / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
+        (folder / CARD_FILE).write_text(model_card(target.name, document))
+    return target
+
+
+def save_folder(
+    path: str | Path,
+    components: Mapping[str, nn.Module],
+    configs: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
+) -> Path:
+    """`save_states` for modules."""
+    return save_states(path, {name: module.state_dict() for name, module in components.items()}, configs, info)
+
+
+def load_folder(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    verify: bool = False,
+) -> LoadedFolder:
+    """Read a folder in our format. On the CPU, files stay memory-mapped until a tensor is used.
+
+    Load a state with `module.load_state_dict(state, assign=True)` to keep the mapping.
+
+    Args:
+        path: the folder.
+        device: where the tensors go.
+        dtype: dtype of all floating-point tensors; None keeps the stored one.
+        verify: compute and compare every file's SHA-256 (seconds per gigabyte); the sizes are compared anyway.
+
+    Raises:
+        CheckpointError: a part is missing, damaged, or not what config.json says.
+    """
+    folder = Path(path)
+    document = read_document(folder)
+    states: dict[str, dict[str, Tensor]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    for name, entry in document["components"].items():
+        file = _component_file(folder, name, entry, verify)
+        try:
+            state = load_file(file, device=str(device))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(file, f"not a readable safetensors file ({error})") from error
+        states[name] = {key: _cast(value, dtype) for key, value in state.items()}
+        configs[name] = entry["config"]
+    return LoadedFolder(states, configs, document["info"])
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """`config.json` of a folder, with its form checked."""
+    file = folder / CONFIG_FILE
+    try:
+        document = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is no folder in our format") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(file, f"not readable as JSON ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CheckpointError(file, f"no entry 'format': '{FORMAT}', so this is no folder in our format")
+    if document.get("version") != VERSION:
+        raise CheckpointError(file, f"version {document.get('version')!r}, this program reads version {VERSION}")
+    components, info = document.get("components"), document.get("info")
+    if not isinstance(components, dict) or not isinstance(info, dict):
+        raise CheckpointError(file, "'components' and 'info' must be objects")
+    for name, entry in components.items():
+        if not isinstance(entry, dict) or not {"file", "bytes", "sha256", "config"} <= set(entry):
+            raise CheckpointError(file, f"component {name!r} needs 'file', 'bytes', 'sha256' and 'config'")
+    return document
+
+
+def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: bool) -> Path:
+    """The checked weights file of a component; it must lie in the folder itself."""
+    if not _NAME.fullmatch(name) or entry["file"] != f"{name}.safetensors":
+        raise CheckpointError(folder / CONFIG_FILE, f"component {name!r} names the file {entry['file']!r}")
+    file = folder / f"{name}.safetensors"
+    if not file.is_file():
+        raise CheckpointError(file, "missing")
+    if file.stat().st_size != entry["bytes"]:
+        raise CheckpointError(
+            file, f"{file.stat().st_size} bytes, expected {entry['bytes']}; the copy is incomplete or was changed"
+        )
+    if verify and sha256_of(file) != entry["sha256"]:
+        raise CheckpointError(file, "SHA-256 differs from config.json; the file was changed")
+    return file
+
+
+def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def model_card(name: str, document: Mapping[str, Any]) -> str:
+    """Model card of a folder in the hub's form: front matter, then what is inside and where it came from."""
+    info = document["info"]
+    rows = [
+        f"| `{entry['file']}` | {entry['bytes']:,} | `{entry['sha256']}` |" for entry in document["components"].values()
+    ]
+    facts = [f"- **{key}**: {json.dumps(value)}" for key, value in info.items()] or ["- none noted"]
+    front = ["---", "library_name: midms", "pipeline_tag: image-to-image", "tags: [exemplar-based-translation]"]
+    front += [f"license: {info['licence']}"] if "licence" in info else []
+    lines = [*front, "---", "", f"# {name}", "", "Weights for exemplar-based image translation by matching interleaved"]
+    lines += [
+        "diffusion models (MIDMs, AAAI 2023), readable by `MIDMsPipeline.from_pretrained` of the `midms` package.",
+        "",
+    ]
+    lines += [
+        "## What it was made from",
+        "",
+        *facts,
+        "",
+        "## Files",
+        "",
+        "| file | bytes | SHA-256 |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*lines, *rows]) + "\n"
+
+
+def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """A folder on this disk, or the local copy of a model repository on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: neither a folder here nor reachable on the hub.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name_or_path)):
+        raise CheckpointError(name_or_path, "no such folder, and no name of the form owner/model on the hub")
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where the hub is meant
+
+    try:
+        return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the hub's client raises many kinds, all meaning "not to be had"
+        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({error})") from error
+
+
+def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:
+    """Upload a folder to the Hugging Face hub as `repository` ("owner/model"); returns its address."""
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    read_document(Path(path))
+    api = HfApi(token=token)
+    address = api.create_repo(repository, private=private, exist_ok=True)
+    api.upload_folder(repo_id=repository, folder_path=str(path))
+    return str(address)
