@@ -1,0 +1,286 @@
+"""Names and shapes of the latent diffusion release (LDM), and the way to ours and back.
+
+A layout is a table: one `Entry` per tensor of the published file, with its shape, the name(s) it has in our
+modules, and how it is reshaped. Both directions and the check of shapes read the same table, so a converted file
+can always be written back. Nothing here imports diffusers; a test compares the tables with the real modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from midms.checkpoints.errors import CheckpointError, listing
+from midms.models.denoiser import DEFAULTS as UNET_DEFAULTS
+from midms.models.first_stage import DEFAULTS as FIRST_STAGE_DEFAULTS
+from midms.models.first_stage import complete_config
+
+UNET_PREFIX = "model.diffusion_model."
+EMA_PREFIX = "model_ema."
+FIRST_STAGE_PREFIX = "first_stage_model."
+
+
+class Entry(NamedTuple):
+    """One tensor of the published layout."""
+
+    theirs: str
+    shape: tuple[int, ...]  # in the published file
+    ours: tuple[str, ...]  # one name, or the three of q, k, v
+    heads: int = 0  # heads that a joint qkv tensor is split by
+
+
+class _Table:
+    """Collects entries of one layout."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def layer(self, theirs: str, ours: str, shape: tuple[int, ...]) -> None:
+        """Weight of `shape` and bias (shape[0],)."""
+        self.entries.append(Entry(f"{theirs}.weight", shape, (f"{ours}.weight",)))
+        self.entries.append(Entry(f"{theirs}.bias", shape[:1], (f"{ours}.bias",)))
+
+    def conv(self, theirs: str, ours: str, channels: tuple[int, int], kernel: int = 3) -> None:
+        """Convolution of `channels` = (out, in)."""
+        self.layer(theirs, ours, (*channels, kernel, kernel))
+
+    def qkv(self, theirs: str, ours: str, channels: int, heads: int) -> None:
+        """Joint projection of the U-Net: rows run over (head, q|k|v, channel of the head)."""
+        for kind, shape in (("weight", (3 * channels, channels, 1)), ("bias", (3 * channels,))):
+            names = tuple(f"{ours}.to_{name}.{kind}" for name in "qkv")
+            self.entries.append(Entry(f"{theirs}.{kind}", shape, names, heads))
+
+
+def unet_table(config: Mapping[str, Any]) -> list[Entry]:
+    """The U-Net of `midms.models.denoiser`, below `model.diffusion_model.` in the published files."""
+    full = complete_config(config, UNET_DEFAULTS, "unet")
+    width, mults, depth = full["model_channels"], full["channel_mult"], full["num_res_blocks"]
+    table = _Table()
+    table.layer("time_embed.0", "time_embedding.linear_1", (4 * width, width))
+    table.layer("time_embed.2", "time_embedding.linear_2", (4 * width, 4 * width))
+    table.conv("input_blocks.0.0", "conv_in", (width, full["in_channels"]))
+    skips, channels, block = [width], width, 0
+    for level, mult in enumerate(mults):
+        for index in range(depth):
+            block += 1
+            ours = f"down_blocks.{level}"
+            _unet_res(table, f"input_blocks.{block}.0", f"{ours}.resnets.{index}", channels, mult * width, full)
+            channels = mult * width
+            _unet_attention(table, f"input_blocks.{block}.1", f"{ours}.attentions.{index}", level, channels, full)
+            skips.append(channels)
+        if level < len(mults) - 1:
+            block += 1
+            _unet_resample(
+                table, f"input_blocks.{block}.0", f"down_blocks.{level}.downsamplers.0", "op", channels, full
+            )
+            skips.append(channels)
+    _unet_res(table, "middle_block.0", "mid_block.resnets.0", channels, channels, full)
+    _unet_attention(table, "middle_block.1", "mid_block.attentions.0", None, channels, full)
+    _unet_res(table, "middle_block.2", "mid_block.resnets.1", channels, channels, full)
+    block = 0
+    for position, level in enumerate(reversed(range(len(mults)))):
+        for index in range(depth + 1):
+            theirs, ours = f"output_blocks.{block}", f"up_blocks.{position}"
+            out = mults[level] * width
+            _unet_res(table, f"{theirs}.0", f"{ours}.resnets.{index}", channels + skips.pop(), out, full)
+            channels = out
+            attended = _unet_attention(table, f"{theirs}.1", f"{ours}.attentions.{index}", level, channels, full)
+            if level and index == depth:
+                _unet_resample(table, f"{theirs}.{1 + attended}", f"{ours}.upsamplers.0", "conv", channels, full)
+            block += 1
+    table.layer("out.0", "conv_norm_out", (width,))
+    table.conv("out.2", "conv_out", (full["out_channels"], width))
+    return table.entries
+
+
+def _unet_res(table: _Table, theirs: str, ours: str, channels: int, out: int, full: Mapping[str, Any]) -> None:
+    embedding = out * (2 if full["use_scale_shift_norm"] else 1)
+    table.layer(f"{theirs}.in_layers.0", f"{ours}.norm1", (channels,))
+    table.conv(f"{theirs}.in_layers.2", f"{ours}.conv1", (out, channels))
+    table.layer(f"{theirs}.emb_layers.1", f"{ours}.time_emb_proj", (embedding, 4 * full["model_channels"]))
+    table.layer(f"{theirs}.out_layers.0", f"{ours}.norm2", (out,))
+    table.conv(f"{theirs}.out_layers.3", f"{ours}.conv2", (out, out))
+    if channels != out:
+        table.conv(f"{theirs}.skip_connection", f"{ours}.conv_shortcut", (out, channels), 1)
+
+
+def _unet_attention(
+    table: _Table, theirs: str, ours: str, level: int | None, channels: int, full: Mapping[str, Any]
+) -> bool:
+    """Attention where the level has one (the middle, level None, always does); says whether it did."""
+    if level is not None and 2**level not in full["attention_resolutions"]:
+        return False
+    table.layer(f"{theirs}.norm", f"{ours}.group_norm", (channels,))
+    table.qkv(f"{theirs}.qkv", ours, channels, full["num_heads"] or channels // full["num_head_channels"])
+    table.layer(f"{theirs}.proj_out", f"{ours}.to_out.0", (channels, channels, 1))
+    return True
+
+
+def _unet_resample(table: _Table, theirs: str, ours: str, conv: str, channels: int, full: Mapping[str, Any]) -> None:
+    if full["resblock_updown"]:
+        _unet_res(table, theirs, ours, channels, channels, full)
+    else:
+        table.conv(f"{theirs}.{conv}", f"{ours}.conv", (channels, channels))
+
+
+def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
+    """VQ or KL first stage of `midms.models.first_stage`, below `first_stage_model.` in the published files."""
+    full = complete_config(config, FIRST_STAGE_DEFAULTS, "first stage")
+    widths = [full["ch"] * mult for mult in full["ch_mult"]]
+    latent, embedded = full["z_channels"], full["embed_dim"] or full["z_channels"]
+    vq, depth, last = full["kind"] == "vq", full["num_res_blocks"], len(widths) - 1
+    table = _Table()
+    table.conv("encoder.conv_in", "encoder.conv_in", (widths[0], full["in_channels"]))
+    channels = full["ch"]
+    for level, width in enumerate(widths):
+        theirs, ours = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
+        for index in range(depth):
+            _autoencoder_res(table, f"{theirs}.block.{index}", f"{ours}.resnets.{index}", channels, width)
+            channels = width
+        if level < last:
+            table.conv(f"{theirs}.downsample.conv", f"{ours}.downsamplers.0.conv", (width, width))
+    _autoencoder_ends(table, "encoder", channels, channels, latent if vq else 2 * latent)
+    table.conv("decoder.conv_in", "decoder.conv_in", (channels, latent))
+    for level in reversed(range(len(widths))):
+        theirs, ours = f"decoder.up.{level}", f"decoder.up_blocks.{last - level}"
+        for index in range(depth + 1):
+            _autoencoder_res(table, f"{theirs}.block.{index}", f"{ours}.resnets.{index}", channels, widths[level])
+            channels = widths[level]
+        if level:
+            table.conv(f"{theirs}.upsample.conv", f"{ours}.upsamplers.0.conv", (channels, channels))
+    _autoencoder_ends(table, "decoder", widths[-1], channels, full["out_ch"])
+    if vq:
+        codes = (full["n_embed"], embedded)
+        table.entries.append(Entry("quantize.embedding.weight", codes, ("quantize.embedding.weight",)))
+    table.conv("quant_conv", "quant_conv", (embedded, latent) if vq else (2 * embedded, 2 * latent), 1)
+    table.conv("post_quant_conv", "post_quant_conv", (latent, embedded), 1)
+    return table.entries
+
+
+def _autoencoder_res(table: _Table, theirs: str, ours: str, channels: int, out: int) -> None:
+    table.layer(f"{theirs}.norm1", f"{ours}.norm1", (channels,))
+    table.conv(f"{theirs}.conv1", f"{ours}.conv1", (out, channels))
+    table.layer(f"{theirs}.norm2", f"{ours}.norm2", (out,))
+    table.conv(f"{theirs}.conv2", f"{ours}.conv2", (out, out))
+    if channels != out:
+        table.conv(f"{theirs}.nin_shortcut", f"{ours}.conv_shortcut", (out, channels), 1)
+
+
+def _autoencoder_ends(table: _Table, side: str, middle: int, last: int, out: int) -> None:
+    """Middle block, last norm and last convolution of the encoder or decoder."""
+    for number in (1, 2):
+        _autoencoder_res(table, f"{side}.mid.block_{number}", f"{side}.mid_block.resnets.{number - 1}", middle, middle)
+    theirs, ours = f"{side}.mid.attn_1", f"{side}.mid_block.attentions.0"
+    table.layer(f"{theirs}.norm", f"{ours}.group_norm", (middle,))
+    for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
+        table.conv(f"{theirs}.{old}", f"{ours}.{new}", (middle, middle), 1)
+    table.layer(f"{side}.norm_out", f"{side}.conv_norm_out", (last,))
+    table.conv(f"{side}.conv_out", f"{side}.conv_out", (out, last))
+
+
+def _is_linear(name: str) -> bool:
+    """Our attention projections are linear layers where the release has convolutions with kernel 1."""
+    return name.endswith((".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_out.0.weight"))
+
+
+def to_ours(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """Translate a published state dict into ours.
+
+    Args:
+        entries: the layout.
+        state: published names -> tensors.
+        source: what to name in an error.
+
+    Raises:
+        CheckpointError: a key is missing or superfluous, or a shape differs.
+    """
+    missing = [entry.theirs for entry in entries if entry.theirs not in state]
+    if missing:
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
+    unexpected = set(state) - {entry.theirs for entry in entries}
+    if unexpected:
+        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {listing(unexpected)}")
+    result: dict[str, Tensor] = {}
+    for entry in entries:
+        tensor = state[entry.theirs]
+        if tuple(tensor.shape) != entry.shape:
+            raise CheckpointError(source, f"{entry.theirs} has shape {tuple(tensor.shape)}, expected {entry.shape}")
+        result.update(zip(entry.ours, _split(tensor, entry), strict=True))
+    return result
+
+
+def _split(tensor: Tensor, entry: Entry) -> Iterator[Tensor]:
+    """One published tensor -> ours, one per name of the entry."""
+    parts: tuple[Tensor, ...] = (tensor,)
+    if entry.heads:
+        grouped = tensor.reshape(entry.heads, 3, -1, *tensor.shape[1:])  # (heads, 3, C / heads, C, 1)
+        parts = tuple(grouped[:, index].flatten(0, 1) for index in range(3))  # 3 x (C, C, 1)
+    for part, name in zip(parts, entry.ours, strict=True):
+        yield part.flatten(1) if _is_linear(name) else part
+
+
+def to_theirs(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """The way back of `to_ours`.
+
+    Raises:
+        CheckpointError: a key is missing or superfluous, or a size differs.
+    """
+    names = {name for entry in entries for name in entry.ours}
+    if names != set(state):
+        raise CheckpointError(source, f"key(s) missing or unexpected: {listing(names ^ set(state))}")
+    result: dict[str, Tensor] = {}
+    for entry in entries:
+        parts = [state[name] for name in entry.ours]
+        if entry.heads:
+            grouped = [part.reshape(entry.heads, 1, -1, *part.shape[1:]) for part in parts]
+            parts = [torch.cat(grouped, dim=1)]  # (heads, 3, C / heads, C)
+        try:
+            result[entry.theirs] = parts[0].reshape(entry.shape)
+        except RuntimeError as error:
+            problem = f"{entry.ours[0]} has shape {tuple(parts[0].shape)}, expected one of {entry.shape}"
+            raise CheckpointError(source, problem) from error
+    return result
+
+
+def unet_from_ldm(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], source: object = "U-Net"
+) -> dict[str, Tensor]:
+    """State dict of `Denoiser.unet` from the published names without their prefix."""
+    return to_ours(unet_table(config), state, source)
+
+
+def first_stage_from_ldm(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], source: object = "first stage"
+) -> dict[str, Tensor]:
+    """State dict of `FirstStage.model` from the published names without their prefix."""
+    return to_ours(first_stage_table(config), state, source)
+
+
+def select_ema(state: Mapping[str, Tensor], entries: list[Entry], source: object) -> dict[str, Tensor]:
+    """The averaged U-Net weights under plain names; the release stores them with all dots removed.
+
+    Args:
+        state: the part of a published file below `model_ema.`, without that prefix.
+        entries: layout of the U-Net.
+    """
+    flat = {entry.theirs: f"diffusion_model.{entry.theirs}".replace(".", "") for entry in entries}
+    missing = [f"{EMA_PREFIX}{name}" for name in flat.values() if name not in state]
+    if missing:
+        raise CheckpointError(source, f"{len(missing)} averaged key(s) missing: {listing(missing)}")
+    return {name: state[short] for name, short in flat.items()}
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+    """`load_state_dict` whose failure is a `CheckpointError` of one line."""
+    expected = module.state_dict()
+    if set(expected) != set(state):
+        raise CheckpointError(source, f"key(s) missing or unexpected: {listing(set(expected) ^ set(state))}")
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                source, f"{key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}"
+            )
+    module.load_state_dict(dict(state))

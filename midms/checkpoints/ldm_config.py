@@ -1,0 +1,169 @@
+"""Settings of a latent diffusion model: from its YAML (as data, `target` strings are never run) or from the shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from midms.checkpoints.errors import CheckpointError
+from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8
+from midms.models.denoiser import DEFAULTS as UNET_DEFAULTS
+
+# keys of the published configs that the architecture does not depend on, or that have one supported value
+_UNET_IGNORED = {"image_size", "dims", "use_checkpoint", "legacy", "use_fp16", "num_heads_upsample"}
+_UNET_FIXED = {
+    "conv_resample": True,
+    "use_new_attention_order": False,
+    "use_spatial_transformer": False,
+    "num_classes": None,
+}
+_SCHEDULE = ("linear_start", "linear_end", "timesteps")
+
+
+def unet_config(params: Mapping[str, Any], source: object = "unet_config") -> dict[str, Any]:
+    """Our U-Net config from `unet_config.params` of a published YAML.
+
+    Raises:
+        CheckpointError: a setting that our U-Net does not have.
+    """
+    config: dict[str, Any] = {}
+    for key, value in params.items():
+        if key in UNET_DEFAULTS:
+            config[key] = value
+        elif key in _UNET_FIXED and value != _UNET_FIXED[key]:
+            raise CheckpointError(source, f"unet_config.{key} is {value!r}, only {_UNET_FIXED[key]!r} is supported")
+        elif key not in _UNET_FIXED and key not in _UNET_IGNORED:
+            raise CheckpointError(source, f"unet_config.{key} is not known")
+    if config.get("num_head_channels") in (-1, None):
+        config["num_head_channels"] = None
+    else:
+        config["num_heads"] = None  # the release's rule: the width of a head goes before the number of heads
+    return config
+
+
+def first_stage_config(params: Mapping[str, Any], kind: str, source: object = "first_stage_config") -> dict[str, Any]:
+    """Our first-stage config from `first_stage_config.params` (or `model.params` of an autoencoder's YAML).
+
+    Args:
+        kind: "vq" or "kl"; the weights tell (`quantize.embedding.weight`).
+
+    Raises:
+        CheckpointError: attention outside the middle, which neither f4 nor f8 has.
+    """
+    ddconfig = params["ddconfig"]
+    if ddconfig.get("attn_resolutions"):
+        problem = f"ddconfig.attn_resolutions is {ddconfig['attn_resolutions']}, only [] is supported"
+        raise CheckpointError(source, problem)
+    keys = ("in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks", "z_channels")
+    config: dict[str, Any] = {"kind": kind, **{key: ddconfig[key] for key in keys}, "embed_dim": params["embed_dim"]}
+    return {**config, "n_embed": params["n_embed"]} if kind == "vq" else config
+
+
+def read_ldm_yaml(path: Path) -> dict[str, Any]:
+    """`model.params` of a published YAML file.
+
+    Raises:
+        CheckpointError: not YAML, or without `model.params`.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+        params = document["model"]["params"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(path, f"not readable as YAML ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            path, "no entry model.params, so this is no config of a latent diffusion model"
+        ) from error
+    if not isinstance(params, dict):
+        raise CheckpointError(path, "model.params must be a mapping")
+    return params
+
+
+def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
+    """Noise schedule (linear_start, linear_end, timesteps) from the YAML, else from the stored betas, else empty."""
+    if params is not None and all(key in params for key in _SCHEDULE):
+        return {key: params[key] for key in _SCHEDULE}
+    if betas is None:
+        return {}
+    return {"linear_start": _short(betas[0]), "linear_end": _short(betas[-1]), "timesteps": betas.numel()}
+
+
+def _short(value: Tensor) -> float:
+    """A float32 number as the short decimal it was written as."""
+    return float(f"{float(value):.6g}")
+
+
+def _shape(state: Mapping[str, Tensor], key: str, source: object) -> tuple[int, ...]:
+    if key not in state:
+        raise CheckpointError(source, f"key {key} missing")
+    return tuple(state[key].shape)
+
+
+def infer_unet_config(state: Mapping[str, Tensor], source: object) -> dict[str, Any]:
+    """U-Net config from the shapes of a published state dict (without prefix).
+
+    The number of heads leaves no trace in the shapes: it is known for the two published sizes only.
+
+    Raises:
+        CheckpointError: a key is missing, or the heads are not known.
+    """
+    width, in_channels = _shape(state, "input_blocks.0.0.weight", source)[:2]
+    blocks = 1 + max(int(match[1]) for key in state if (match := re.match(r"output_blocks\.(\d+)\.", key)))
+    upsampling = re.compile(r"output_blocks\.(\d+)\.[12]\.(conv|in_layers\.0)\.weight")
+    found = [(int(match[1]), match[2]) for key in state if (match := upsampling.match(key))]
+    depth = min((number for number, _ in found), default=blocks - 1)  # blocks per level - 1
+    starts = [1 + level * (depth + 1) for level in range(blocks // (depth + 1))]
+    outs = [_shape(state, f"input_blocks.{start}.0.out_layers.3.weight", source)[0] for start in starts]
+    config: dict[str, Any] = {
+        "in_channels": in_channels,
+        "out_channels": _shape(state, "out.2.weight", source)[0],
+        "model_channels": width,
+        "channel_mult": [out // width for out in outs],
+        "num_res_blocks": depth,
+        "attention_resolutions": [
+            2**level for level, start in enumerate(starts) if f"input_blocks.{start}.1.qkv.weight" in state
+        ],
+        "use_scale_shift_norm": _shape(state, "input_blocks.1.0.emb_layers.1.weight", source)[0] == 2 * outs[0],
+        "resblock_updown": any(kind == "in_layers.0" for _, kind in found),
+    }
+    return {**config, **_known_heads(config, source)}
+
+
+def _known_heads(config: Mapping[str, Any], source: object) -> dict[str, Any]:
+    for published in (CELEBAHQ_VQ4, CHURCHES_KL8):
+        full = {**UNET_DEFAULTS, **published}
+        same = all(
+            sorted(config[key]) == sorted(full[key]) if key == "attention_resolutions" else config[key] == full[key]
+            for key in config
+        )
+        if same:
+            return {"num_heads": full["num_heads"], "num_head_channels": full["num_head_channels"]}
+    size = f"model_channels {config['model_channels']}, channel_mult {config['channel_mult']}"
+    problem = f"a U-Net of {size} is none of the published ones, and shapes do not tell its number of heads"
+    raise CheckpointError(source, f"{problem}: give its YAML (--config)")
+
+
+def infer_first_stage_config(state: Mapping[str, Tensor], source: object) -> dict[str, Any]:
+    """First-stage config from the shapes of a published state dict (without prefix)."""
+    ch, in_channels = _shape(state, "encoder.conv_in.weight", source)[:2]
+    levels = 1 + max((int(match[1]) for key in state if (match := re.match(r"encoder\.down\.(\d+)\.", key))), default=0)
+    depth = sum(bool(re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv1\.weight", key)) for key in state)
+    widths = [_shape(state, f"encoder.down.{level}.block.0.conv1.weight", source)[0] for level in range(levels)]
+    config: dict[str, Any] = {
+        "kind": "vq" if "quantize.embedding.weight" in state else "kl",
+        "in_channels": in_channels,
+        "out_ch": _shape(state, "decoder.conv_out.weight", source)[0],
+        "ch": ch,
+        "ch_mult": [width // ch for width in widths],
+        "num_res_blocks": depth,
+        "z_channels": _shape(state, "decoder.conv_in.weight", source)[1],
+        "embed_dim": _shape(state, "post_quant_conv.weight", source)[1],
+    }
+    if config["kind"] == "vq":
+        config["n_embed"] = _shape(state, "quantize.embedding.weight", source)[0]
+    return config
