@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from midms.checkpoints.ldm import (
     unet_from_ldm,
 )
 from midms.checkpoints.ldm_config import first_stage_config, unet_config
+from midms.checkpoints.released import convert_released
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionedEncoder, MatchingHead
 from midms.models.first_stage import FirstStage
-from midms.parity.cases import Case, CaseFunction, Check, load_case
+from midms.parity.cases import Case, CaseFunction, Check, compare, load_case
 
 
 def encoder_of(case: Case) -> ConditionedEncoder:
@@ -110,10 +113,29 @@ def check_kl(path: Path) -> list[Check]:
     return [case.check(name, got[name]) for name in case.outputs]
 
 
+def check_key_lists(path: Path) -> list[Check]:
+    """`state_dict_keys.json.gz`: every key and shape of the released models is one that the converter maps or skips."""
+    datasets = json.loads(gzip.decompress(path.read_bytes()))
+    checks = []
+    for name, listed in datasets.items():
+        with torch.device("meta"):
+            state = {key: torch.empty(shape) for key, shape in listed["keys"].items()}
+            inner = {key.removeprefix("diff_model."): value for key, value in state.items() if "diff_model." in key}
+            state |= {f"diffusion_sampler.model.{key}": value for key, value in inner.items()}
+        checks.append(compare(f"{name} keys", len(state), listed["total_keys"], 0.0))
+        converted = convert_released(state, f"{path.name}:{name}", check_values=False)
+        counted = {part: sum(v.numel() for v in tensors.values()) for part, tensors in converted.states.items()}
+        params = listed["params"]
+        for part, key in (("denoiser", "unet"), ("first_stage", "first_stage")):
+            checks.append(compare(f"{name} {part} parameters", counted[part], params[key], 0.0))
+    return checks
+
+
 CASES: dict[str, CaseFunction] = {
     "enc_*.safetensors": check_encoder,
     "head_*.safetensors": check_head,
     "unet_*.safetensors": check_unet,
     "vq_*.safetensors": check_vq,
     "kl_*.safetensors": check_kl,
+    "state_dict_keys.json.gz": check_key_lists,
 }

@@ -1,0 +1,188 @@
+"""Published latent diffusion files, first stages and VGG weights: from their state dict to our components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.ldm import (
+    EMA_PREFIX,
+    FIRST_STAGE_PREFIX,
+    UNET_PREFIX,
+    first_stage_from_ldm,
+    select_ema,
+    unet_from_ldm,
+    unet_table,
+)
+from midms.checkpoints.ldm_config import (
+    first_stage_config,
+    infer_first_stage_config,
+    infer_unet_config,
+    schedule_settings,
+    unet_config,
+)
+from midms.checkpoints.reading import clean_tensors
+
+SCHEDULE_BUFFERS = frozenset(
+    {
+        "betas",
+        "alphas_cumprod",
+        "alphas_cumprod_prev",
+        "sqrt_alphas_cumprod",
+        "sqrt_one_minus_alphas_cumprod",
+        "log_one_minus_alphas_cumprod",
+        "sqrt_recip_alphas_cumprod",
+        "sqrt_recipm1_alphas_cumprod",
+        "posterior_variance",
+        "posterior_log_variance_clipped",
+        "posterior_mean_coef1",
+        "posterior_mean_coef2",
+    }
+)
+VGG_CONVS = tuple(f"conv{stage}_{i}" for stage, n in enumerate((2, 2, 4, 4, 4), start=1) for i in range(1, n + 1))
+
+
+@dataclass
+class Conversion:
+    """Result of converting one file: our components, and an account of what was left out."""
+
+    states: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    ignored: dict[str, list[str]] = field(default_factory=dict)  # reason -> keys
+
+    def add(self, name: str, state: Mapping[str, Tensor], config: Mapping[str, Any], prefix: str = "") -> None:
+        """Add a component whose module holds the network of `state` under `prefix`."""
+        self.states[name] = {prefix + key: value for key, value in state.items()}
+        self.configs[name] = dict(config)
+
+    def ignore(self, keys: Iterable[str], reason: str) -> None:
+        """Note keys that are not needed."""
+        names = sorted(keys)
+        if names:
+            self.ignored.setdefault(reason, []).extend(names)
+
+
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose key starts with `prefix`, which is cut off."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def refuse_leftovers(state: Mapping[str, Tensor], known: Iterable[str], source: object) -> None:
+    """Raise if `state` has keys outside `known`."""
+    leftovers = set(state) - set(known)
+    if leftovers:
+        raise CheckpointError(source, f"{len(leftovers)} unexpected key(s): {listing(leftovers)}")
+
+
+def convert_ldm(
+    state: Mapping[str, Tensor],
+    source: object,
+    params: Mapping[str, Any] | None = None,
+    ema: bool = False,
+    check_values: bool = True,
+) -> Conversion:
+    """An unconditional latent diffusion checkpoint: U-Net ("denoiser") and first stage.
+
+    Args:
+        state: its `state_dict`.
+        source: what to name in errors.
+        params: `model.params` of its YAML; without it settings come from the shapes.
+        ema: take the averaged U-Net weights.
+        check_values: refuse NaN and infinite values (off for tensors on the meta device).
+
+    Raises:
+        CheckpointError: anything missing, superfluous, of another shape, or not finite.
+    """
+    result = Conversion()
+    unet_state, averaged = below(state, UNET_PREFIX), below(state, EMA_PREFIX)
+    config = (
+        unet_config(params["unet_config"]["params"], source)
+        if params is not None and "unet_config" in params
+        else infer_unet_config(unet_state, source)
+    )
+    chosen = select_ema(averaged, unet_table(config), source) if ema else unet_state
+    converted = unet_from_ldm(_clean(chosen, f"{source}: U-Net", check_values), config, source)
+    result.add("denoiser", converted, config, "unet.")
+    first = below(state, FIRST_STAGE_PREFIX)
+    if first:
+        nested = params.get("first_stage_config", {}).get("params") if params is not None else None
+        result = _add_first_stage(result, first, source, nested, FIRST_STAGE_PREFIX, check_values)
+        if "scale_factor" in state and check_values:
+            result.configs["first_stage"]["scale_factor"] = float(state["scale_factor"])
+    betas = state.get("betas") if check_values else None
+    result.info["schedule"] = schedule_settings(params, betas)
+    result.info["weights"] = "averaged (EMA)" if ema else "raw"
+    result.ignore(
+        [f"{UNET_PREFIX}{key}" for key in unet_state] if ema else [], "raw U-Net weights, the averaged were asked for"
+    )
+    result.ignore(
+        [] if ema else [f"{EMA_PREFIX}{key}" for key in averaged], "averaged U-Net weights, not asked for (--ema)"
+    )
+    result.ignore(SCHEDULE_BUFFERS & set(state), "noise schedule, recomputed from its settings")
+    conditional = [key for key in state if key.startswith("cond_stage_model.")]
+    if conditional:
+        raise CheckpointError(
+            source, f"a conditional model ({listing(conditional)}); only unconditional ones are supported"
+        )
+    prefixes = (UNET_PREFIX, EMA_PREFIX, FIRST_STAGE_PREFIX)
+    refuse_leftovers(
+        {key: value for key, value in state.items() if not key.startswith(prefixes)},
+        SCHEDULE_BUFFERS | {"scale_factor"},
+        source,
+    )
+    return result
+
+
+def _clean(state: Mapping[str, Tensor], source: object, check_values: bool) -> dict[str, Tensor]:
+    return clean_tensors(state, source) if check_values else dict(state)
+
+
+def _add_first_stage(
+    result: Conversion,
+    state: Mapping[str, Tensor],
+    source: object,
+    params: Mapping[str, Any] | None,
+    prefix: str,
+    check_values: bool,
+) -> Conversion:
+    losses = {key for key in state if key.startswith("loss.")}
+    averaged = {key for key in state if key.startswith("model_ema.")}
+    needed = {key: value for key, value in state.items() if key not in losses | averaged}
+    inferred = infer_first_stage_config(needed, source)
+    config = inferred if params is None else first_stage_config(params, inferred["kind"], source)
+    cleaned = _clean(needed, f"{source}: first stage", check_values)
+    result.add("first_stage", first_stage_from_ldm(cleaned, config, source), config, "model.")
+    result.ignore([prefix + key for key in losses], "losses of first-stage training")
+    result.ignore([prefix + key for key in averaged], "averaged first-stage weights")
+    return result
+
+
+def convert_first_stage(
+    state: Mapping[str, Tensor], source: object, params: Mapping[str, Any] | None = None, check_values: bool = True
+) -> Conversion:
+    """A first stage on its own (vq-f4, kl-f8): the same networks without a prefix."""
+    return _add_first_stage(Conversion(), state, source, params, "", check_values)
+
+
+def convert_vgg(state: Mapping[str, Tensor], source: object) -> Conversion:
+    """CoCosNet's `vgg19_conv.pth`: 16 convolutions under the names `conv1_1` to `conv5_4`, kept as they are."""
+    expected = {f"{name}.{kind}" for name in VGG_CONVS for kind in ("weight", "bias")}
+    missing = expected - set(state)
+    if missing:
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
+    refuse_leftovers(state, expected, source)
+    cleaned, channels = clean_tensors(state, source), 3
+    for name in VGG_CONVS:
+        out = min(64 * 2 ** (int(name[4]) - 1), 512)
+        if tuple(cleaned[f"{name}.weight"].shape) != (out, channels, 3, 3):
+            got = tuple(cleaned[f"{name}.weight"].shape)
+            raise CheckpointError(source, f"{name}.weight has shape {got}, expected {(out, channels, 3, 3)}")
+        channels = out
+    result = Conversion()
+    result.add("vgg19", cleaned, {"weights": "caffe"})
+    return result

@@ -1,0 +1,148 @@
+"""Read foreign weights files without ever running what they contain."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from midms.checkpoints.errors import CheckpointError, listing
+
+# Classes that real files carry beside their tensors. Each is replaced by an empty stand-in; none is ever imported.
+_STAND_INS = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "argparse.Namespace",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.dtypes.Float64DType",
+    "numpy.dtypes.Float32DType",
+    "numpy.dtypes.Int64DType",
+    "numpy.dtypes.BoolDType",
+)
+
+
+class _StandIn:
+    """Takes whatever a pickle gives to a class and keeps nothing of it."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> _StandIn:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """State dict of a `.ckpt`, `.pth`, `.pt`, `.bin` or `.safetensors` file, on the CPU, memory-mapped where possible.
+
+    A pickled file is read by torch's restricted unpickler, which makes tensors and plain containers and refuses any
+    other class or function, except for a short list of harmless ones (`_STAND_INS`) that become empty objects. What
+    lies under `state_dict`, if there is one, is taken; else the file itself must be a mapping of names to tensors.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, wants to run code, or holds no state dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(file, "no such file")
+    content = _read_safetensors(file) if is_safetensors(file) else _read_pickle(file)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(file, f"holds a {type(content).__name__}, expected names with tensors")
+    others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if others or not content:
+        problem = f"these entries are no tensors: {listing(others)}" if others else "holds no tensors"
+        raise CheckpointError(file, f"{problem}; expected a state dict")
+    return dict(content)
+
+
+def is_safetensors(file: Path) -> bool:
+    """Whether a file is meant to be safetensors: by its name, or by the length and brace it starts with."""
+    if file.suffix == ".safetensors":
+        return True
+    with file.open("rb") as handle:
+        start = handle.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(file, f"not a readable safetensors file ({error})") from error
+
+
+def _read_pickle(file: Path) -> Any:
+    mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are no zip archives and cannot be mapped
+    try:
+        with torch.serialization.safe_globals([(_StandIn, name) for name in _STAND_INS]):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        reason = _refused(str(error))
+        raise CheckpointError(file, f"refused: {reason}") from error
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        text = str(error).strip().splitlines()
+        raise CheckpointError(
+            file, f"damaged or no weights file ({text[0] if text else type(error).__name__})"
+        ) from error
+
+
+def _refused(message: str) -> str:
+    """The part of torch's long message that says what the file wanted."""
+    for marker, words in (("GLOBAL ", "it wants to run or build "), ("Unsupported global: GLOBAL ", "")):
+        if marker in message:
+            name = message.split(marker, 1)[1].split(maxsplit=1)[0]
+            return f"{words}{name}, and weights need no such thing"
+    return f"it is no plain weights file ({message.strip().splitlines()[-1][:120]})"
+
+
+def clean_tensors(state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """Floating-point tensors as float32, each checked to be finite.
+
+    Raises:
+        CheckpointError: a tensor with NaN or infinity, or of a dtype that no weight has.
+    """
+    clean: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(source, f"{key} has dtype {value.dtype}, expected a floating-point one")
+        clean[key] = value.to(torch.float32)
+        if not bool(torch.isfinite(clean[key]).all()):
+            raise CheckpointError(source, f"{key} holds NaN or infinite values")
+    return clean
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: missing, no JSON, or no object.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(file, f"not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(file, f"holds a {type(content).__name__}, expected an object")
+    return content

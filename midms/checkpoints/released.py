@@ -1,0 +1,142 @@
+"""The file that the released MIDMs code writes (`midms_celebA_finetuned.pth`): to our components and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from midms.checkpoints.conversion import Conversion, below, convert_ldm, refuse_leftovers
+from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.ldm import (
+    EMA_PREFIX,
+    FIRST_STAGE_PREFIX,
+    UNET_PREFIX,
+    first_stage_table,
+    select_ema,
+    to_theirs,
+    unet_from_ldm,
+    unet_table,
+)
+from midms.checkpoints.reading import clean_tensors
+from midms.models.encoders import CorrespondenceEncoders
+
+ENCODER_PREFIXES = ("seg_enc.", "real_enc.", "iter_enc.", "layer.", "theta.", "phi.")
+LDM_PREFIX = "diff_model."
+SAMPLER_PREFIX = "diffusion_sampler."
+
+
+def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[str, Any]:
+    """Arguments of `CorrespondenceEncoders` from the shapes of a released state dict.
+
+    Raises:
+        CheckpointError: a key that tells a size is missing.
+    """
+    widths: list[int] = []
+    try:
+        while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
+            widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
+        return {
+            "latent_channels": state["real_enc.layer1.0.weight_orig"].shape[1],
+            "condition_channels": state["seg_enc.layer1.0.weight_orig"].shape[1],
+            "widths": widths,
+            "out_channels": state["theta.weight"].shape[0],
+            "hidden": state["seg_enc.G_middle_1.norm_0.mlp_gamma.weight"].shape[1],
+            "form": "released",
+            "condition_input": "nearest",
+            "padding_mode": "zeros",
+        }
+    except KeyError as error:
+        raise CheckpointError(source, f"key {error.args[0]} missing") from error
+
+
+def convert_released(
+    state: Mapping[str, Tensor],
+    source: object,
+    params: Mapping[str, Any] | None = None,
+    ema: bool = False,
+    check_values: bool = True,
+) -> Conversion:
+    """A released MIDMs state dict: encoders with matching head, fine-tuned U-Net, first stage.
+
+    The file also holds averaged weights of the U-Net *before* fine-tuning. With `ema` they become the component
+    "refiner", the latent diffusion model that the paper refines with.
+
+    Args:
+        state: its `state_dict`.
+        source: what to name in errors.
+        params: `model.params` of the latent diffusion model's YAML, if at hand.
+        ema: see above.
+        check_values: refuse NaN and infinite values.
+
+    Raises:
+        CheckpointError: anything missing, superfluous, of another shape, or not finite.
+    """
+    if state and all(key.startswith("module.") for key in state):  # saved from inside DistributedDataParallel
+        state = below(state, "module.")
+    latent_diffusion = below(state, LDM_PREFIX)
+    result = convert_ldm(latent_diffusion, source, params, False, check_values)
+    result.ignored = {reason: [LDM_PREFIX + key for key in keys] for reason, keys in result.ignored.items()}
+    encoders = {key: value for key, value in state.items() if key.startswith(ENCODER_PREFIXES)}
+    config = infer_encoders_config(encoders, source)
+    _check_encoders(encoders, config, source)
+    result.add("encoders", clean_tensors(encoders, source) if check_values else encoders, config)
+    if ema:
+        unet = result.configs["denoiser"]
+        averaged = select_ema(below(latent_diffusion, EMA_PREFIX), unet_table(unet), source)
+        refiner = unet_from_ldm(clean_tensors(averaged, f"{source}: averaged U-Net"), unet, source)
+        result.add("refiner", refiner, unet, "unet.")
+    sampler = [key for key in state if key.startswith(SAMPLER_PREFIX)]
+    result.ignore([key for key in sampler if key.startswith(f"{SAMPLER_PREFIX}model.")], f"duplicates of {LDM_PREFIX}*")
+    result.ignore(
+        [key for key in sampler if not key.startswith(f"{SAMPLER_PREFIX}model.")], "sampler tables, recomputed"
+    )
+    known = [*encoders, *sampler, *(key for key in state if key.startswith(LDM_PREFIX))]
+    refuse_leftovers(state, known, source)
+    return result
+
+
+def _check_encoders(state: Mapping[str, Tensor], config: Mapping[str, Any], source: object) -> None:
+    with torch.device("meta"):
+        expected = CorrespondenceEncoders(**config).state_dict()
+    missing, unexpected = set(expected) - set(state), set(state) - set(expected)
+    if missing:
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
+    if unexpected:
+        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {listing(unexpected)}")
+    for key, value in expected.items():
+        if state[key].shape != value.shape:
+            problem = f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+            raise CheckpointError(source, problem)
+
+
+def to_released(
+    states: Mapping[str, Mapping[str, Tensor]], configs: Mapping[str, Mapping[str, Any]], source: object
+) -> dict[str, Tensor]:
+    """The way back: our components under the released names.
+
+    With encoders the result is a MIDMs state dict (`seg_enc.*`, `diff_model.*`), without them an LDM one
+    (`model.diffusion_model.*`, `first_stage_model.*`). Both releases load non-strictly, so the duplicates, averaged
+    weights and schedule tables that they would also write are left out.
+
+    Raises:
+        CheckpointError: no denoiser, encoders that are not of the released form, or keys that do not fit.
+    """
+    if "denoiser" not in states or "first_stage" not in states:
+        raise CheckpointError(source, f"holds {', '.join(states) or 'nothing'}, expected denoiser and first_stage")
+    prefix = LDM_PREFIX if "encoders" in states else ""
+    unet = to_theirs(unet_table(configs["denoiser"]), below(states["denoiser"], "unet."), source)
+    config = dict(configs["first_stage"])
+    first = to_theirs(first_stage_table(config), below(states["first_stage"], "model."), source)
+    result = {f"{prefix}{UNET_PREFIX}{key}": value for key, value in unet.items()}
+    result |= {f"{prefix}{FIRST_STAGE_PREFIX}{key}": value for key, value in first.items()}
+    if config.get("scale_factor", 1.0) != 1.0:
+        result[f"{prefix}scale_factor"] = torch.tensor(config["scale_factor"])
+    if "encoders" in states:
+        if configs["encoders"].get("form", "released") != "released":
+            raise CheckpointError(source, "encoders of form 'paper' have no counterpart in the released code")
+        _check_encoders(states["encoders"], configs["encoders"], source)
+        result |= dict(states["encoders"])
+    return result
