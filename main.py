@@ -1,0 +1,54 @@
+"""Train, validate or test any of the three stages from YAML configs.
+
+python main.py --base configs/first_stage/demo_vq_f4.yaml -t     # stage 1: the autoencoder
+python main.py --base configs/ldm/demo.yaml -t                   # stage 2: latent diffusion
+python main.py --base configs/demo.yaml -t                       # stage 3: MIDMs
+python main.py --base configs/demo.yaml -t trainer.max_steps=100 data.params.batch_size=4
+python main.py --base configs/demo.yaml -t --resume runs/demo    # go on where that run stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `overrides` are key.path=value."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged left to right")
+    parser.add_argument("-t", "--train", action="store_true", help="train to trainer.max_steps")
+    parser.add_argument(
+        "--validate", action="store_true", help="run the validation set (with --resume: that checkpoint)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint file to go on from")
+    parser.add_argument("--run", metavar="DIR", help="folder of this run (default: run.root/run.name)")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    options = parser.parse_intermixed_args(arguments)
+    if not (options.train or options.validate or options.dry_run):
+        parser.error("nothing to do: give -t (train), --validate or --dry-run")
+    files = [item for item in options.base if "=" not in item]
+    options.overrides += [item for item in options.base if "=" in item]
+    options.base = files
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 on success, 2 with one line on a user's mistake."""
+    options = parse(arguments)
+    from midms.training.run import UserError, run  # noqa: PLC0415 - heavy; `--help` answers at once
+
+    try:
+        run(options)
+    except UserError as error:
+        print(f"main.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("main.py: stopped; run the same command with --resume to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

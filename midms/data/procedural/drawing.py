@@ -1,0 +1,132 @@
+"""Shapes as signed distances on a pixel grid, and a canvas that paints them with exact coverage.
+
+Image coordinates are (x, y) in [-1, 1], x to the right and y down, so that a drawing has no resolution until it
+is rendered. A *frame* is a 2 x 3 affine map from a part's own surface coordinates to image coordinates: the same
+surface point of two scenes is found by going back through one frame and forward through the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Colour = Sequence[float] | Array
+
+
+def affine(
+    center: tuple[float, float],
+    size: tuple[float, float] | float = 1.0,
+    angle: float = 0.0,
+    parent: Array | None = None,
+) -> Array:
+    """The frame that scales by `size`, rotates by `angle` (radians) and moves to `center`, inside `parent` if given."""
+    width, height = (size, size) if isinstance(size, float | int) else size
+    cos, sin = np.cos(angle), np.sin(angle)
+    frame = np.array([[cos * width, -sin * height, center[0]], [sin * width, cos * height, center[1]]], np.float32)
+    return frame if parent is None else compose(parent, frame)
+
+
+def compose(outer: Array, inner: Array) -> Array:
+    """The frame `p -> outer(inner(p))`; both (..., 2, 3)."""
+    linear = outer[..., :2] @ inner[..., :2]
+    offset = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
+    return np.concatenate([linear, offset], axis=-1)
+
+
+def invert(frame: Array) -> Array:
+    """The inverse of invertible frames, (..., 2, 3)."""
+    linear = np.linalg.inv(frame[..., :2])
+    return np.concatenate([linear, -linear @ frame[..., 2:]], axis=-1).astype(np.float32)
+
+
+def ellipse(x: Array, y: Array) -> Array:
+    """Signed distance to the unit circle, in units of the frame (negative inside)."""
+    return np.sqrt(x * x + y * y) - 1
+
+
+def egg(x: Array, y: Array, taper: float) -> Array:
+    """A unit circle whose lower half narrows by `taper` (0 ... 0.5): a face outline."""
+    width = 1 - taper * np.clip(y, 0, 1) ** 2
+    return np.sqrt((x / width) ** 2 + y * y) - 1
+
+
+def box(x: Array, y: Array, corner: float = 0.2) -> Array:
+    """Signed distance to the square [-1, 1]² with rounded corners."""
+    dx, dy = np.abs(x) - 1 + corner, np.abs(y) - 1 + corner
+    return np.sqrt(np.maximum(dx, 0) ** 2 + np.maximum(dy, 0) ** 2) + np.minimum(np.maximum(dx, dy), 0) - corner
+
+
+def smooth_step(value: Array, low: float, high: float) -> Array:
+    """0 below `low`, 1 above `high`, and the cubic 3t² - 2t³ between."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def blend(low: Colour, high: Colour, weight: Array) -> Array:
+    """Colours between `low` and `high`, (H, W, 3), for weights (H, W) in [0, 1]."""
+    first, second = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    return first + (second - first) * weight[..., None]
+
+
+class Canvas:
+    """An image in [0, 1], the index of the topmost part at each pixel and named masks, painted from back to front.
+
+    `near` gives a window onto the same picture, so that a small part costs only the pixels around it.
+    """
+
+    def __init__(self, size: int) -> None:
+        centres = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+        self.pixel = 2 / size
+        self.x, self.y = (np.ascontiguousarray(axis) for axis in np.meshgrid(centres, centres))  # (H, W) each
+        self.image = np.zeros((size, size, 3), np.float32)
+        self.labels = np.zeros((size, size), np.int64)
+        self.masks: dict[str, NDArray[np.bool_]] = {}
+        self.window = (slice(0, size), slice(0, size))
+
+    def near(self, frame: Array, reach: float) -> Canvas:
+        """The window onto this canvas that holds the square [-reach, reach]² of a frame."""
+        size = len(self.labels)
+        extent = reach * np.abs(frame[:, :2]).sum(axis=1)
+        low = np.floor((frame[:, 2] - extent + 1) / self.pixel).astype(int).clip(0, size - 1).tolist()
+        high = np.ceil((frame[:, 2] + extent + 1) / self.pixel).astype(int).clip(1, size).tolist()
+        part = copy(self)
+        part.window = (slice(low[1], max(high[1], low[1] + 1)), slice(low[0], max(high[0], low[0] + 1)))
+        part.x, part.y, part.image, part.labels = (a[part.window] for a in (self.x, self.y, self.image, self.labels))
+        return part
+
+    def local(self, frame: Array) -> tuple[Array, Array]:
+        """Surface coordinates (u, v) of every pixel of the window in `frame`, each (H, W)."""
+        (a, b, c), (d, e, f) = invert(frame).tolist()
+        return a * self.x + b * self.y + c, d * self.x + e * self.y + f
+
+    def coverage(self, distance: Array, frame: Array) -> Array:
+        """Share of each pixel inside a shape, from its signed distance in units of `frame`."""
+        (a, b, _), (d, e, _) = frame.tolist()
+        return np.clip(0.5 - distance * (abs(a * e - b * d) ** 0.5 / self.pixel), 0, 1)
+
+    def paint(self, alpha: Array, colour: Colour, part: int | None = None, mask: str | None = None) -> None:
+        """Lay a colour (3,) or colours (H, W, 3) over the window.
+
+        Args:
+            alpha: share of each pixel that is covered, (H, W).
+            colour: clipped to [0, 1] here.
+            part: takes the labels of the pixels that are covered by more than half.
+            mask: the named mask that these pixels join.
+        """
+        colours = np.clip(np.asarray(colour, np.float32), 0, 1)
+        self.image += (colours - self.image) * alpha[..., None]
+        if part is not None:
+            self.labels[alpha > 0.5] = part
+        if mask is not None:
+            whole = self.masks.setdefault(mask, np.zeros((round(2 / self.pixel),) * 2, bool))
+            whole[self.window] |= alpha > 0.5
+
+    def hide(self, masks: Sequence[str], alpha: Array) -> None:
+        """Take the pixels covered by more than half out of named masks: something lies in front of them."""
+        for name in masks:
+            if name in self.masks:
+                self.masks[name][self.window] &= alpha <= 0.5

@@ -1,0 +1,171 @@
+"""Stage 1: train the autoencoder (VQ-GAN or KL) that the diffusion and the matching work in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from midms.evaluation.truth import psnr
+from midms.losses.adversarial import (
+    PatchDiscriminator,
+    adaptive_weight,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
+from midms.models.first_stage import FirstStage
+from midms.training.optimisation import step_generator, warmup_cosine
+
+
+class FirstStageTraining(pl.LightningModule):
+    """Reconstruction, codebook or KL term, and optionally features and a patch discriminator (Esser et al. 2021).
+
+    Args:
+        first_stage: keys of `midms.models.first_stage.DEFAULTS`.
+        learning_rate: of Adam, after `warmup_steps`, falling along a cosine to 0 at the last step.
+        l1_weight, l2_weight: of the pixel losses.
+        kl_weight: of the KL term (KL first stages only).
+        perceptual: a feature network (see `midms.losses.perceptual`), with weight `perceptual_weight`.
+        quantise_from: step at which a VQ first stage begins to quantise; before, latents pass as they are, and there
+            the codebook is set to k-means centres of them, so that no code starts out unused.
+        discriminator_from: step at which the discriminator's gradient joins in; none trains without one.
+        discriminator_weight: of the adversarial term, on top of the adaptive weight.
+        gradient_clip: largest gradient norm.
+        seed: of the random numbers of each step.
+    """
+
+    def __init__(
+        self,
+        first_stage: Mapping[str, Any],
+        learning_rate: float = 4.5e-6,
+        warmup_steps: int = 0,
+        l1_weight: float = 1.0,
+        l2_weight: float = 0.0,
+        kl_weight: float = 1e-6,
+        perceptual: nn.Module | None = None,
+        perceptual_weight: float = 1.0,
+        quantise_from: int = 0,
+        discriminator_from: int | None = None,
+        discriminator_weight: float = 0.5,
+        gradient_clip: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.first_stage = FirstStage(first_stage)
+        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.l1_weight, self.l2_weight, self.kl_weight = l1_weight, l2_weight, kl_weight
+        self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
+        self.quantise_from, self.discriminator_from = quantise_from, discriminator_from
+        self.discriminator_weight = discriminator_weight
+        self.discriminator = None if discriminator_from is None else PatchDiscriminator()
+        self.gradient_clip, self.seed = gradient_clip, seed
+
+    def forward(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Reconstruction of images (B, 3, H, W), and the codebook or KL term."""
+        if self.first_stage.kind == "kl":
+            mean, std = self.first_stage.moments(images)  # (B, C, h, w) each
+            generator = step_generator(self.seed, step, self.global_rank, self.device)
+            latents = mean + std * torch.randn(mean.shape, generator=generator, device=self.device)
+            kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(dim=(1, 2, 3)).mean()
+            return self.first_stage.decode(latents), self.kl_weight * kl  # (B, 3, H, W)
+        latents = self.first_stage.encode(images)  # (B, C, h, w)
+        if step < self.quantise_from:
+            return self.first_stage.decode(latents, quantise=False), latents.new_zeros(())
+        codes = self.first_stage.quantise(latents)
+        return self.first_stage.decode(codes.latents, quantise=False), codes.loss
+
+    def reconstruction_loss(self, reconstruction: Tensor, images: Tensor) -> Tensor:
+        """Pixel and feature terms."""
+        loss = self.l1_weight * F.l1_loss(reconstruction, images) + self.l2_weight * F.mse_loss(reconstruction, images)
+        if self.perceptual is not None:
+            got, want = self.perceptual(reconstruction), self.perceptual(images)
+            loss = loss + self.perceptual_weight * sum(F.l1_loss(got[k], want[k].detach()) for k in want) / len(want)
+        return loss
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step of the autoencoder and, from its start on, of the discriminator."""
+        images, step = batch["image"], self.global_step
+        if step == self.quantise_from and step > 0 and self.first_stage.kind == "vq":
+            self.set_codebook()
+        optimizer = self.optimizers()
+        reconstruction, regularisation = self(images, step)
+        reconstruction_loss = self.reconstruction_loss(reconstruction, images)
+        loss = reconstruction_loss + regularisation
+        adversarial = self.discriminator is not None and step >= (self.discriminator_from or 0)
+        if adversarial:
+            generator_loss = hinge_generator_loss(self.discriminator(reconstruction))  # type: ignore[misc]
+            weight = adaptive_weight(
+                reconstruction_loss, generator_loss, self.first_stage.model.decoder.conv_out.weight
+            )
+            loss = loss + self.discriminator_weight * weight * generator_loss
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.first_stage.parameters(), self.gradient_clip)
+        optimizer.step()  # type: ignore[union-attr]
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        if adversarial:
+            self.discriminator_step(images, reconstruction.detach())
+        terms = {
+            "loss": loss,
+            "reconstruction": reconstruction_loss,
+            "regularisation": regularisation,
+            "grad_norm": norm,
+        }
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        self.log("train/psnr", psnr(reconstruction.detach(), images).mean(), prog_bar=True)
+        return loss.detach()
+
+    def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> None:
+        """One step of the discriminator on real and decoded images."""
+        loss = hinge_discriminator_loss(self.discriminator(images), self.discriminator(reconstruction))  # type: ignore[misc]
+        self.discriminator_optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.discriminator_optimizer.step()
+        self.log("train/discriminator", loss.detach())
+
+    @torch.no_grad()
+    def set_codebook(self, images: int = 96) -> None:
+        """Standardise the latents, then set the codes to k-means centres of those of the first training images.
+
+        Mean and deviation of each channel are folded into the 1x1 convolutions around the codebook, which changes
+        no reconstruction but gives the diffusion latents of unit variance.
+        """
+        from scipy.cluster.vq import kmeans2  # noqa: PLC0415 - needed once a run
+
+        dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
+        batch = torch.stack([dataset[i]["image"] for i in range(min(images, len(dataset)))]).to(self.device)
+        latents = torch.cat([self.first_stage.encode(part) for part in batch.split(16)])  # (images, C, h, w)
+        mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))  # (C,)
+        before, after = self.first_stage.model.quant_conv, self.first_stage.model.post_quant_conv
+        before.weight.div_(std.view(-1, 1, 1, 1))
+        before.bias.sub_(mean).div_(std)
+        after.bias.add_(after.weight.flatten(1) @ mean)
+        after.weight.mul_(std.view(1, -1, 1, 1))
+        vectors = ((latents.movedim(1, -1) - mean) / std).flatten(0, 2).float().cpu().numpy()  # (images·h·w, C)
+        embedding = self.first_stage.model.quantize.embedding.weight
+        centres, _ = kmeans2(vectors, len(embedding), iter=5, minit="points", missing="warn", rng=self.seed)
+        embedding.copy_(torch.as_tensor(centres))
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """PSNR of the reconstruction."""
+        reconstruction, _ = self(batch["image"], self.global_step)
+        self.log("val/psnr", psnr(reconstruction.clamp(-1, 1), batch["image"]).mean(), prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""
+        optimizer = torch.optim.Adam(self.first_stage.parameters(), self.learning_rate, betas=(0.5, 0.9))
+        schedule = warmup_cosine(optimizer, self.warmup_steps, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def pictures(self, batch: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """Rows of a picture: input and reconstruction, (B, 3, H, W) in [-1, 1]."""
+        return [("input", batch["image"]), ("reconstruction", self(batch["image"], self.global_step)[0])]
+
+    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+        """What an export saves: modules and their configs by name."""
+        return {"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}

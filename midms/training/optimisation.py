@@ -1,0 +1,74 @@
+"""Learning-rate schedules, random numbers keyed by the step, and an exponential moving average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | None, floor: float = 0.0) -> LambdaLR:
+    """Linear rise over `warmup_steps`, then a half cosine down to `floor` times the rate; constant without a total."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if not total_steps:
+            return 1.0
+        progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
+
+
+def multi_step(optimizer: Optimizer, milestones: Sequence[int], gamma: float) -> LambdaLR:
+    """The rate times `gamma` at each milestone, counted in steps (the paper's decay, gamma = 0.3)."""
+    ordered = sorted(milestones)
+    return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in ordered))
+
+
+def step_generator(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random numbers of one training step: a function of (seed, step, rank), so that a resumed run draws the same."""
+    mixed = (seed * 1_000_003 + step) * 65_537 + rank
+    return torch.Generator(device).manual_seed(mixed % (2**63 - 1))
+
+
+class WeightAverage(nn.Module):
+    """Exponential moving average of a module's parameters, ramped up as (1 + n) / (10 + n) like LDM's.
+
+    The averages are buffers named after the parameters with dots replaced, so they travel with the state dict.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        for name, parameter in module.named_parameters():
+            self.register_buffer(self._key(name), parameter.detach().clone())
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.replace(".", "/")
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the averages towards the module's present weights."""
+        self.updates += 1
+        count = int(self.updates)
+        weight = 1 - min(self.decay, (1 + count) / (10 + count))
+        for name, parameter in module.named_parameters():
+            getattr(self, self._key(name)).lerp_(parameter, weight)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameter name -> average."""
+        return {name.replace("/", "."): value for name, value in self.named_buffers() if name != "updates"}
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Write the averages into a module of the same form."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(getattr(self, self._key(name)))
