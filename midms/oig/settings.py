@@ -1,0 +1,72 @@
+"""Every number of an edit, with the values of the released code beside the defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from midms.oig.guidance import oig_step_size
+
+GuidanceBranch = Literal["uncond", "full"]
+StepSize = Callable[[int, int], float]
+
+# Keyword arguments with which `OIGPipeline.invert` and `OIGPipeline.__call__` do as the released code; see docs/oig.md.
+RELEASED_INVERSION: dict[str, Any] = {"resize": "stretch", "sample_posterior": True, "schedule": "released"}
+RELEASED_EDIT: dict[str, Any] = {"guidance_branch": "uncond", "step_shift": 1, "fix_last_inverse": False}
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """The hyper-parameters of OIG and OIG+ under the names of `OIGPipeline.__call__`.
+
+    Attributes:
+        guidance_scale: s of classifier-free guidance; at or below 1 there is one branch only.
+        clip_weight: lambda_1.
+        structure_weight: lambda_2.
+        clip_margin: beta_p.
+        structure_margin: beta_f.
+        cycle_weight: lambda_4; above 0 it makes OIG into OIG+.
+        cycle_source_weight: lambda_3; None means lambda_4 / 5.
+        guidance_branch: what the gradient flows through. "uncond": the explicit latent and the negative branch, as in
+            the released code, at half the memory; "full": both branches, the gradient of the loss as written.
+        step_shift: step k uses j = min(k + step_shift, N - 1) in gamma_j and in the decay 1 - j/N of OIG+.
+        fix_last_inverse: keep the last upward step of OIG+ inside the table of noise levels.
+        step_size: (j, N) -> gamma_j.
+    """
+
+    guidance_scale: float = 5.0
+    clip_weight: float = 0.1
+    structure_weight: float = 1.0
+    clip_margin: float = 0.5
+    structure_margin: float = 2.5
+    cycle_weight: float = 0.0
+    cycle_source_weight: float | None = None
+    guidance_branch: GuidanceBranch = "uncond"
+    step_shift: int = 0
+    fix_last_inverse: bool = True
+    step_size: StepSize = oig_step_size
+
+    def __post_init__(self) -> None:
+        for name in ("guidance_scale", "clip_weight", "structure_weight", "structure_margin", "cycle_weight"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+        if not math.isfinite(self.clip_margin):
+            raise ValueError(f"clip_margin must be a finite number, got {self.clip_margin}")
+        if self.cycle_source_weight is not None and not 0 <= self.cycle_source_weight < math.inf:
+            raise ValueError(f"cycle_source_weight must be None or at least 0, got {self.cycle_source_weight}")
+        if self.guidance_branch not in ("uncond", "full"):
+            raise ValueError(f"guidance_branch must be 'uncond' or 'full', got {self.guidance_branch!r}")
+        if self.step_shift not in (0, 1):
+            raise ValueError(f"step_shift must be 0 or 1 (the released code), got {self.step_shift}")
+
+    @property
+    def lambda_3(self) -> float:
+        return self.cycle_weight / 5 if self.cycle_source_weight is None else self.cycle_source_weight
+
+    @property
+    def uses_guidance(self) -> bool:
+        """Whether any term of the loss is switched on."""
+        return max(self.clip_weight, self.structure_weight, self.cycle_weight) > 0
