@@ -35,6 +35,11 @@ def _check_pair(a: Tensor, b: Tensor, name: str) -> None:
         raise ValueError(f"{name}: both need one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
+def to_unit_range(images: Tensor) -> Tensor:
+    """Images in [-1, 1], clipped to it, as values in [0, 1]."""
+    return (images.clamp(-1, 1) + 1) / 2
+
+
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB per image.
 
@@ -44,7 +49,7 @@ def psnr(images: Tensor, truth: Tensor) -> Tensor:
         (B,); infinite for equal images.
     """
     _check_pair(images, truth, "psnr")
-    difference = (images.clamp(-1, 1) - truth.clamp(-1, 1)).double() / 2  # (B, C, H, W) on a range of 1
+    difference = to_unit_range(images.double()) - to_unit_range(truth.double())  # (B, C, H, W)
     return -10 * torch.log10(difference.square().flatten(1).mean(dim=1))  # (B,)
 
 
@@ -57,7 +62,7 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
         (B,), 1 for equal images.
     """
     _check_pair(images, truth, "ssim")
-    arrays = [((x.detach().clamp(-1, 1) + 1) / 2).double().cpu().numpy() for x in (images, truth)]
+    arrays = [to_unit_range(x.detach().double()).cpu().numpy() for x in (images, truth)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     values = [
         structural_similarity(a, b, data_range=1.0, channel_axis=0, **options) for a, b in zip(*arrays, strict=True)

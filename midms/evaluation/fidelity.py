@@ -1,0 +1,179 @@
+"""FID (Heusel et al. 2017) and KID (Binkowski et al. 2018) on the FID variant of Inception-2015.
+
+One network, three published ways to bring an image to 299 pixels, and so three different FIDs:
+
+    paper           pytorch-fid, which the field's tables use: torch bilinear without antialiasing
+    torch-fidelity  TensorFlow 1's bilinear, as torch-fidelity and torchmetrics
+    clean           clean-fid: Pillow's bicubic with antialiasing, per channel in float
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from midms.losses.perceptual import torch_checkpoint_folder
+
+Protocol = Literal["paper", "torch-fidelity", "clean"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+
+FEATURES = 2048
+_INPUT_SIZE = 299
+_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
+_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_FILES[0]}"
+
+
+class Moments(NamedTuple):
+    """Mean (D,) and covariance (D, D), n - 1 below, of a set of features; float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+class KernelDistance(NamedTuple):
+    """Mean over subsets of the unbiased squared MMD, and its standard deviation over them."""
+
+    mean: float
+    deviation: float
+    subset_size: int
+
+
+def inception_file(path: str | Path | None = None) -> Path:
+    """The file with the weights: `path`, or torch-fidelity's or pytorch-fid's file in torch's cache.
+
+    Raises:
+        FileNotFoundError: absent; the message says which file, from where, and where to put it.
+    """
+    candidates = [Path(path)] if path is not None else [torch_checkpoint_folder() / name for name in _FILES]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise FileNotFoundError(
+        f"Inception-2015 weights: no file {candidates[0]}; get {_FILES[0]} from {_URL} and put it there, "
+        "or give its path"
+    )
+
+
+def _resize_clean(images: Tensor) -> Tensor:
+    """Pillow's antialiased bicubic to 299 pixels, each channel in float32 (B, 3, H, W) uint8 -> float, 0..255."""
+    size = (_INPUT_SIZE, _INPUT_SIZE)
+    planes = images.cpu().numpy().astype(np.float32).reshape(-1, *images.shape[2:])
+    resized = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+    stack = np.stack(resized).clip(0, 255).reshape(len(images), 3, *size)
+    return torch.from_numpy(stack).to(images.device)
+
+
+def inception_input(images: Tensor, protocol: Protocol) -> Tensor:
+    """Bring images to the network's input.
+
+    Args:
+        images: (B, 3, H, W) uint8, RGB.
+    Returns:
+        (B, 3, 299, 299) float32, about [-1, 1].
+    """
+    if protocol == "clean":
+        return (_resize_clean(images) - 128) / 128
+    if protocol == "torch-fidelity":
+        from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x  # noqa: PLC0415
+
+        resized = interpolate_bilinear_2d_like_tensorflow1x(
+            images.float(), size=(_INPUT_SIZE, _INPUT_SIZE), align_corners=False
+        )
+        return (resized - 128) / 128
+    unit = images.float() / 255
+    return 2 * F.interpolate(unit, size=(_INPUT_SIZE, _INPUT_SIZE), mode="bilinear", align_corners=False) - 1
+
+
+class InceptionFeatures(nn.Module):
+    """The 2048 pooled features of the FID variant of Inception-2015 (torch-fidelity's network).
+
+    Args:
+        path: its weights, torch-fidelity's or pytorch-fid's file; by default the one in torch's cache.
+        protocol: how images are resized, see the module's head.
+    Raises:
+        FileNotFoundError: no weights. ImportError: torch-fidelity is not installed.
+    """
+
+    def __init__(self, path: str | Path | None = None, protocol: Protocol = "paper") -> None:
+        super().__init__()
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: PLC0415
+
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"FID: unknown protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+        self.protocol = protocol
+        safe = io.BytesIO()  # the extractor unpickles what it is given: hand it plain tensors only
+        torch.save(torch.load(inception_file(path), map_location="cpu", weights_only=True), safe)
+        safe.seek(0)
+        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
+        skipped = {"fc", "AvgPool"}
+        stages = [module for name, module in network.named_children() if name not in skipped]
+        self.stages = nn.Sequential(*stages).requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) uint8 -> (B, 2048) float32."""
+        x = inception_input(images, self.protocol)  # (B, 3, 299, 299)
+        x = self.stages(x)  # (B, 2048, 8, 8)
+        return x.mean(dim=(2, 3))  # (B, 2048)
+
+
+def feature_moments(blocks: Iterable[np.ndarray]) -> Moments:
+    """Mean and covariance of features that come in blocks (n, D), in constant memory.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    count, total, outer = 0, np.zeros(()), np.zeros(())
+    for block in blocks:
+        rows = np.asarray(block, dtype=np.float64)
+        count, total, outer = count + len(rows), total + rows.sum(axis=0), outer + rows.T @ rows
+    if count < 2:
+        raise ValueError(f"FID: a covariance needs at least 2 images, got {count}")
+    mean = total / count
+    return Moments(mean, (outer - count * np.outer(mean, mean)) / (count - 1))
+
+
+def _square_root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """|mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), between two Gaussians.
+
+    The last trace is the sum of the singular values of S1^(1/2) S2^(1/2): it stays real and needs no inverse for
+    singular covariances. Equal Gaussians give 0 up to rounding, which can be negative.
+    """
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"FID: features of {first.mean.shape} and {second.mean.shape} do not compare")
+    offset = first.mean - second.mean
+    product = _square_root(first.covariance) @ _square_root(second.covariance)
+    root_trace = np.linalg.svd(product, compute_uv=False).sum()
+    return float(offset @ offset + np.trace(first.covariance) + np.trace(second.covariance) - 2 * root_trace)
+
+
+def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 1000, seed: int = 2020) -> KernelDistance:
+    """KID with torch-fidelity's kernel (x.y / D + 1)^3, 100 subsets drawn without replacement.
+
+    Args:
+        first, second: features (N, D) and (M, D).
+        subset_size: images per subset; as many as the smaller set has, if that is fewer.
+        seed: of the subsets; torch-fidelity's default.
+    """
+    from torch_fidelity.metric_kid import kid_features_to_metric  # noqa: PLC0415
+
+    size = min(subset_size, len(first), len(second))
+    if size < 2:
+        raise ValueError(f"KID: needs at least 2 images in each set, got {len(first)} and {len(second)}")
+    features = [torch.from_numpy(np.ascontiguousarray(x)) for x in (first, second)]
+    result = kid_features_to_metric(*features, kid_subset_size=size, rng_seed=seed, verbose=False)
+    return KernelDistance(
+        result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"], subset_size=size
+    )
