@@ -52,8 +52,8 @@ def normalize_features(features: Tensor, eps: float = 0.0) -> Tensor:
 
 
 def _unit(features: Tensor, eps: float) -> Tensor:
-    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # (B, 1, H, W)
-    return features / (norm + eps).clamp_min(1e-12)
+    norm = features.square().sum(dim=1, keepdim=True).clamp_min(1e-24).sqrt()  # (B, 1, H, W)
+    return features / (norm + eps)
 
 
 def correlation(query: Tensor, key: Tensor, clamp: bool = False, eps: float = 0.0) -> Tensor:

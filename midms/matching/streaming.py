@@ -5,8 +5,11 @@ Column direction: `softmax_u(C(u, v) / tau)` over the queries u, applied to quer
 own result (the cycle warp of Eq. 13).
 
 A tile is a few query rows against all keys, so a row's softmax is finished inside its tile, and its warp can at once be
-used as a value of the column direction; columns keep a running maximum and rescale what they have summed so far. The
-backward pass makes each tile again from the saved inputs and logarithmic normalisers.
+used as a value of the column direction. Both directions share one exponential per pair: with L the logit, a row's
+2**(L - top[u]) times a factor of its query is the column's 2**(L - peak). float32 cannot span all cosines at tau =
+0.005, so the columns (keys) whose best match is far worse than the best of all (by about 0.5 in cosine) underflow; they
+are found by their sum and done again with the roles of query and key exchanged, which is exact. The backward pass makes
+each tile again from the saved inputs and logarithmic normalisers, and shares its exponential in the same way.
 
 Token layout is (B, C, N) throughout. Logits are held in units of log 2, so that exp2 serves.
 """
@@ -23,8 +26,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOG2_E = math.log2(math.e)
-CPU_TILE = 2**20  # logits per tile, 4 MB of float32: stays in the cache
+CPU_TILE = 2**21  # logits per tile: 8 MB of float32 stay in the last cache
 GPU_TILE = 2**26
+MIN_ROWS = 64
 
 
 class Correspondence(NamedTuple):
@@ -84,12 +88,12 @@ def stream_correspondence(
     if key_mask is not None:
         forbidden = ~(key_mask if key_mask.dtype == torch.bool else key_mask > 0.5).flatten(1)  # (B, Nk)
     row, log_mass, column = _Stream.apply(
-        query.flatten(2).contiguous(),
+        query.flatten(2) * (LOG2_E / temperature),  # products with unit keys are logits in units of log 2
         key.flatten(2).contiguous(),
         torch.cat([values, key_grid.expand(batch, -1, -1, -1)], dim=1).flatten(2),  # (B, V+2, Nk)
         query_grid.flatten(1) if backward else query_grid.new_empty(0, query_grid[0].numel()),  # (2 or 0, Nq)
         forbidden,
-        temperature,
+        masked_logit(temperature) * LOG2_E,
         cycle_channels,
     )
     row = row.unflatten(2, query_size)  # (B, V+2, Hq, Wq)
@@ -109,25 +113,22 @@ class _Stream(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        query: Tensor,  # (B, C, Nq)
+        query: Tensor,  # (B, C, Nq), scaled so that query . key is the logit in units of log 2
         key: Tensor,  # (B, C, Nk)
         values: Tensor,  # (B, V, Nk)
         query_values: Tensor,  # (G, Nq)
         forbidden: Tensor | None,  # (B, Nk)
-        temperature: float,
+        masked: float,
         cycle_channels: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        plan = _Plan.of(query, key, temperature, cycle_channels)
-        batch, n_query, n_key = len(query), query.shape[-1], key.shape[-1]
-        row = values.new_empty(batch, values.shape[1], n_query)
-        row_log = values.new_empty(batch, n_query)
-        column = values.new_empty(batch, cycle_channels + len(query_values), n_key)
-        column_log = values.new_empty(batch, n_key)
-        for part in plan.parts:
-            results = row[part], row_log[part], column[part], column_log[part]
-            _forward(plan, query[part], key[part], values[part], query_values, _at(forbidden, part), *results)
-        ctx.save_for_backward(query, key, values, query_values, forbidden, row, row_log, column, column_log)
-        ctx.plan = plan
+        plan = _Plan(masked, cycle_channels, query_values)
+        parts = _samples_at_once(query)
+        results = []
+        for part in parts:
+            results.append(_forward(plan, query[part], key[part], values[part], _at(forbidden, part)))
+        row, row_log, column, column_log = (torch.cat(whole) for whole in zip(*(r[:4] for r in results), strict=True))
+        ctx.save_for_backward(query, key, values, forbidden, row, row_log, column, column_log)
+        ctx.plan, ctx.parts, ctx.redone = plan, parts, [result.redone for result in results]
         ctx.set_materialize_grads(False)
         return row, row_log / LOG2_E, column
 
@@ -136,159 +137,183 @@ class _Stream(torch.autograd.Function):
     def backward(
         ctx: Any, row_gradient: Tensor | None, mass_gradient: Tensor | None, column_gradient: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        plan: _Plan = ctx.plan
-        query, key, values, query_values, forbidden, row, row_log, column, column_log = ctx.saved_tensors
+        query, key, values, forbidden, row, row_log, column, column_log = ctx.saved_tensors
         row_gradient = torch.zeros_like(row) if row_gradient is None else row_gradient
         mass_gradient = torch.zeros_like(row_log) if mass_gradient is None else mass_gradient
-        gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(values)
+        gradients = []
         with full_precision(query.device):
-            for part in plan.parts:
-                inputs = query[part], key[part], values[part], query_values, _at(forbidden, part)
-                saved = row[part], row_log[part], column[part], column_log[part]
+            for part, redone in zip(ctx.parts, ctx.redone, strict=True):
+                inputs = query[part], key[part], values[part], _at(forbidden, part)
+                saved = _Result(row[part], row_log[part], column[part], column_log[part], redone)
                 given = row_gradient[part], mass_gradient[part], _at(column_gradient, part)
-                _backward(plan, inputs, saved, given, tuple(gradient[part] for gradient in gradients))
-        return *gradients, None, None, None, None
+                gradients.append(_backward(ctx.plan, *inputs, saved, *given))
+        whole = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
+        return *whole, None, None, None, None
 
 
 class _Plan(NamedTuple):
-    """How the pass is cut: a few samples at a time, a few query rows of them at a time."""
+    """What a pass does: where masked keys go, and what its column direction carries."""
 
-    temperature: float
-    cycle_channels: int
-    parts: list[slice]  # of the batch
-    tiles: list[slice]  # of the queries
+    masked: float  # logit of a masked key
+    cycle_channels: int  # how many channels of the row result go back
+    query_values: Tensor  # (G, Nq), besides them
+
+    def logits(self, query: Tensor, key: Tensor, tile: slice, forbidden: Tensor | None, room: Tensor) -> Tensor:
+        """Logits of the tile's queries with all keys, (b, r, Nk), in `room`."""
+        logits = torch.bmm(query[:, :, tile].mT, key, out=room[:, : tile.stop - tile.start])
+        return logits if forbidden is None else logits.masked_fill_(forbidden[:, None], self.masked)
+
+    def column_values(self, row: Tensor, tile: slice = slice(None)) -> Tensor:
+        """Values of the column direction at some queries, from the row result (b, V, Nq): (b, Vc+G, r)."""
+        coordinates = self.query_values[:, tile].expand(len(row), -1, -1)
+        return torch.cat([row[:, : self.cycle_channels, tile], coordinates], dim=1)
+
+    def rows_only(self) -> _Plan:
+        return _Plan(self.masked, 0, self.query_values[:0])
+
+
+class _Result(NamedTuple):
+    row: Tensor  # (b, V, Nq)
+    row_log: Tensor  # (b, Nq): log2 of the rows' softmax denominators
+    column: Tensor  # (b, Vc+G, Nk)
+    column_log: Tensor  # (b, Nk)
+    redone: Tensor  # indices of the keys whose column underflowed and was made again
+
+
+class _Range(NamedTuple):
+    """Exponents of two that a number type can hold, and how the shared exponential is placed among them."""
+
+    lowest: float  # exponents are clamped here, just above the subnormal numbers, which are slow
+    shift: float  # exponent of the largest weight of a row, and of the largest factor of a query
+    margin: float  # bits that a column's sum must lie above what was clamped away from it
 
     @classmethod
-    def of(cls, query: Tensor, key: Tensor, temperature: float, cycle_channels: int) -> _Plan:
-        batch, _, n_query = query.shape
-        n_key = key.shape[-1]
-        if query.device.type == "cpu":
-            samples, rows = 1, min(max(CPU_TILE // n_key, 64), 256)
-        else:
-            samples, rows = batch, min(max(GPU_TILE // (batch * n_key), 64), 4096)
-        return cls(temperature, cycle_channels, _slices(batch, samples), _slices(n_query, rows))
-
-    def buffer(self, key: Tensor) -> Tensor:
-        """Room for one tile, (b, rows, Nk)."""
-        return key.new_empty(len(key), self.tiles[0].stop, key.shape[-1])
-
-    def logits(self, query: Tensor, key: Tensor, tile: slice, out: Tensor) -> Tensor:
-        """log2(e) / tau * cosine of the tile's queries with all keys, (b, rows, Nk)."""
-        out = out[:, : tile.stop - tile.start]
-        return torch.baddbmm(out, query[:, :, tile].mT, key, beta=0.0, alpha=LOG2_E / self.temperature, out=out)
-
-    @property
-    def masked(self) -> float:
-        return masked_logit(self.temperature) * LOG2_E
+    def of(cls, dtype: torch.dtype) -> _Range:
+        return cls(-1020.0, 400.0, 45.0) if dtype == torch.float64 else cls(-125.0, 50.0, 24.0)
 
 
-def _forward(
-    plan: _Plan,
-    query: Tensor,  # (b, C, Nq)
-    key: Tensor,  # (b, C, Nk)
-    values: Tensor,  # (b, V, Nk)
-    query_values: Tensor,  # (G, Nq)
-    forbidden: Tensor | None,  # (b, Nk)
-    row: Tensor,  # result, (b, V, Nq)
-    row_log: Tensor,  # result, (b, Nq): log2 of the softmax denominators
-    column: Tensor,  # result, (b, Vc + G, Nk)
-    column_log: Tensor,  # result, (b, Nk)
-) -> None:
-    logits_room, weights_room = plan.buffer(key), plan.buffer(key)
+def _forward(plan: _Plan, query: Tensor, key: Tensor, values: Tensor, forbidden: Tensor | None) -> _Result:
+    """One pass over query (b, C, Nq), key (b, C, Nk), values (b, V, Nk), forbidden (b, Nk)."""
+    (batch, _, n_query), n_key = query.shape, key.shape[2]
+    lowest, shift, margin = _Range.of(query.dtype)
+    tiles, room = _tiles(query, key)
+    row, row_log = query.new_empty(batch, values.shape[1], n_query), query.new_empty(batch, n_query)
     row_values = _with_ones(values)  # (b, V+1, Nk): the last channel sums the weights
-    column_top = torch.full_like(column_log, -math.inf)[:, None]  # (b, 1, Nk)
-    column_sum = column.new_zeros(len(key), column.shape[1] + 1, key.shape[-1])
-    for tile in plan.tiles:
-        logits = plan.logits(query, key, tile, logits_room)  # (b, r, Nk)
-        weights = weights_room[:, : logits.shape[1]]
-        if forbidden is None:
-            top = logits.amax(dim=2, keepdim=True)  # (b, r, 1)
-            torch.sub(logits, top, out=weights)
-        else:
-            weights.copy_(logits).masked_fill_(forbidden[:, None], plan.masked)
-            top = weights.amax(dim=2, keepdim=True)
-            weights.sub_(top)
-        total = row_values @ _exp2_(weights).mT  # (b, V+1, r): the narrow operand on the left
+    column_channels = plan.cycle_channels + len(plan.query_values)
+    column_sum = query.new_zeros(batch, column_channels + 1, n_key)
+    peak = query.new_full((batch, 1, 1), -math.inf)  # largest logit so far
+    for tile in tiles:
+        logits = plan.logits(query, key, tile, forbidden, room)  # (b, r, Nk)
+        top = logits.amax(dim=2, keepdim=True)  # (b, r, 1)
+        weights = logits.sub_(top - shift).clamp_(min=lowest).exp2_()  # (b, r, Nk)
+        total = row_values @ weights.mT  # (b, V+1, r): the narrow operand on the left
         row[:, :, tile] = total[:, :-1] / total[:, -1:]
-        row_log[:, tile] = total[:, -1].log2() + top[:, :, 0]
-        if column.shape[1]:
-            new_top = torch.maximum(column_top, logits.amax(dim=1, keepdim=True))  # (b, 1, Nk)
-            column_sum *= torch.exp2(column_top - new_top)
-            column_top = new_top
-            column_sum.baddbmm_(_column_values(plan, row, query_values, tile), _exp2_(logits.sub_(column_top)))
-    if column.shape[1]:
-        torch.div(column_sum[:, :-1], column_sum[:, -1:], out=column)
-        torch.add(column_sum[:, -1].log2(), column_top[:, 0], out=column_log)
+        row_log[:, tile] = total[:, -1].log2() + (top[:, :, 0] - shift)
+        if column_channels:
+            new_peak = torch.maximum(peak, top.amax(dim=1, keepdim=True))
+            column_sum *= torch.exp2(peak - new_peak)
+            peak = new_peak
+            factor = torch.exp2(top - peak + shift).mT  # (b, 1, r)
+            column_sum.baddbmm_(_with_ones(plan.column_values(row, tile)) * factor, weights)
+    mass = column_sum[:, -1]  # (b, Nk)
+    column, column_log = column_sum[:, :-1] / mass[:, None], mass.log2() + peak[:, 0] - 2.0 * shift
+    lost = (mass < n_query * 2.0 ** (lowest + shift + margin)).any(dim=0) if column_channels else mass.new_zeros(0)
+    redone = lost.nonzero()[:, 0]
+    if len(redone):
+        again = _forward(plan.rows_only(), key[:, :, redone], query, plan.column_values(row), None)
+        column[:, :, redone], column_log[:, redone] = again.row, again.row_log
+    return _Result(row, row_log, column, column_log, redone)
 
 
 def _backward(
     plan: _Plan,
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None],
-    saved: tuple[Tensor, Tensor, Tensor, Tensor],
-    given: tuple[Tensor, Tensor, Tensor | None],
-    results: tuple[Tensor, ...],
-) -> None:
-    """Gradients of query, key and values, written to `results`.
+    query: Tensor,
+    key: Tensor,
+    values: Tensor,
+    forbidden: Tensor | None,
+    result: _Result,
+    row_gradient: Tensor,  # (b, V, Nq)
+    mass_gradient: Tensor,  # (b, Nq)
+    column_gradient: Tensor | None,  # (b, Vc+G, Nk)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and values.
 
-    With row weights P and column weights D, and upstream gradients g, h of the results R (row) and Z (column):
-        dP-logits = P * (g^T [values] - g.R + g_mass),   dD-logits = D * (Y^T h - h.Z),   dY = h D^T,
-    where Y holds the column direction's values: the first rows of R, whose gradient dY joins g, and the coordinates.
+    With row weights P, column weights D, results R and Z, and their upstream gradients g and h, the logits receive
+        P * (g^T values - g.R + g_mass)  +  D * (Y^T h - h.Z),   where Y holds the values of the column direction,
+    and Y's first channels, being rows of R, pass dY = h D^T on to g. D is P times a factor of the query and one of the
+    key, so both terms are one narrow product times P.
     """
-    query, key, values, query_values, forbidden = inputs
-    row, row_log, column, column_log = saved
-    row_gradient, mass_gradient, column_gradient = given
-    query_gradient, key_gradient, values_gradient = results
-    key_gradient.zero_()
-    values_gradient.zero_()
-    logits_room, slope_room, column_room, column_slope_room = (plan.buffer(key) for _ in range(4))
-    row_values = _with_ones(values)  # (b, V+1, Nk)
+    lowest, shift, _ = _Range.of(query.dtype)
+    tiles, room = _tiles(query, key)
+    slope_room = torch.empty_like(room)
+    query_gradient, key_gradient, values_gradient = (torch.zeros_like(given) for given in (query, key, values))
+    row_gradient = row_gradient.clone()
+    right = _with_ones(values)  # (b, V+1, Nk)
     if column_gradient is not None:
-        column_offset = -(column_gradient * column).sum(dim=1, keepdim=True)  # (b, 1, Nk)
-        column_factor = torch.cat([column_gradient, column_offset], dim=1)  # (b, Vc+G+1, Nk)
-    for tile in plan.tiles:
-        logits = plan.logits(query, key, tile, logits_room)  # (b, r, Nk)
-        slope, count = slope_room[:, : logits.shape[1]], logits.shape[1]
-        gradient = row_gradient[:, :, tile].clone()  # (b, V, r)
+        if len(result.redone):
+            parts = _backward_redone(plan, query, key, result, column_gradient)
+            query_gradient += parts[0]
+            key_gradient[:, :, result.redone] = parts[1]
+            row_gradient[:, : plan.cycle_channels] += parts[2]
+        peak = result.row_log.amax(dim=1)[:, None, None]  # (b, 1, 1)
+        query_factor = torch.exp2(result.row_log[:, None] - peak + shift)  # (b, 1, Nq)
+        key_factor = torch.exp2(peak - result.column_log[:, None] - 2.0 * shift)  # (b, 1, Nk)
+        key_factor[:, :, result.redone] = 0.0
+        offset = -(column_gradient * result.column).sum(dim=1, keepdim=True)  # (b, 1, Nk)
+        returning = column_gradient[:, : plan.cycle_channels] * key_factor  # (b, Vc, Nk)
+        right = torch.cat([right, torch.cat([column_gradient, offset], dim=1) * key_factor], dim=1)
+    right = right * math.log(2.0)  # from natural logits to logits in units of log 2
+    for tile in tiles:
+        logits = plan.logits(query, key, tile, forbidden, room)  # (b, r, Nk)
+        weights = logits.sub_((result.row_log[:, tile] - shift)[:, :, None]).clamp_(min=lowest).exp2_()  # 2**shift P
+        gradient = row_gradient[:, :, tile]  # (b, V, r)
         if column_gradient is not None:
-            weights = _exp2_(torch.sub(logits, column_log[:, None], out=column_room[:, :count]))  # (b, r, Nk)
-            returned = column_gradient[:, : plan.cycle_channels] @ weights.mT  # (b, Vc, r)
-            gradient[:, : plan.cycle_channels] += returned
-            column_slope = column_slope_room[:, :count]
-            torch.bmm(_column_values(plan, row, query_values, tile).mT, column_factor, out=column_slope)
-            weights *= column_slope
-        if forbidden is not None:
-            logits.masked_fill_(forbidden[:, None], plan.masked)
-        row_weights = _exp2_(logits.sub_(row_log[:, tile, None]))  # (b, r, Nk)
-        values_gradient.baddbmm_(gradient, row_weights)
-        row_offset = mass_gradient[:, tile] - (gradient * row[:, :, tile]).sum(dim=1)  # (b, r)
-        torch.bmm(torch.cat([gradient, row_offset[:, None]], dim=1).mT, row_values, out=slope)
-        slope *= row_weights  # (b, r, Nk): gradient of the row direction's logits
+            gradient[:, : plan.cycle_channels] += (returning @ weights.mT) * query_factor[:, :, tile]
+        values_gradient.baddbmm_(gradient, weights)
+        row_offset = mass_gradient[:, tile] - (gradient * result.row[:, :, tile]).sum(dim=1)  # (b, r)
+        left = torch.cat([gradient, row_offset[:, None]], dim=1) * 2.0**-shift  # (b, V+1, r)
         if column_gradient is not None:
-            slope += weights
-        query_gradient[:, :, tile] = key @ slope.mT  # (b, C, r)
+            left = torch.cat([left, _with_ones(plan.column_values(result.row, tile)) * query_factor[:, :, tile]], dim=1)
+        slope = torch.bmm(left.mT, right, out=slope_room[:, : weights.shape[1]])
+        slope *= weights  # (b, r, Nk): gradient of the logits
+        query_gradient[:, :, tile] += key @ slope.mT  # (b, C, r)
         key_gradient.baddbmm_(query[:, :, tile], slope)
-    query_gradient /= plan.temperature
-    key_gradient /= plan.temperature
+    return query_gradient, key_gradient, values_gradient * 2.0**-shift
 
 
-def _exp2_(exponents: Tensor) -> Tensor:
-    """2**x in place for x <= 0; clamped just above the subnormal numbers, which are slow and count for nothing."""
-    return exponents.clamp_(min=-125.0).exp2_()
+def _backward_redone(
+    plan: _Plan, query: Tensor, key: Tensor, result: _Result, column_gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query (b, C, Nq), the redone keys (b, C, m) and the returning rows (b, Vc, Nq): roles exchanged."""
+    redone = result.redone
+    columns = _Result(result.column[:, :, redone], result.column_log[:, redone], redone, redone, redone[:0])
+    keys, gradient = key[:, :, redone], column_gradient[:, :, redone]
+    no_mass = torch.zeros_like(columns.row_log)
+    parts = _backward(
+        plan.rows_only(), keys, query, plan.column_values(result.row), None, columns, gradient, no_mass, None
+    )
+    return parts[1], parts[0], parts[2][:, : plan.cycle_channels]
 
 
-def _column_values(plan: _Plan, row: Tensor, query_values: Tensor, tile: slice) -> Tensor:
-    """What the column direction carries for a tile: warp to go back, query coordinates, ones; (b, Vc+G+1, r)."""
-    coordinates = query_values[:, tile].expand(len(row), -1, -1)
-    return _with_ones(torch.cat([row[:, : plan.cycle_channels, tile], coordinates], dim=1))
+def _tiles(query: Tensor, key: Tensor) -> tuple[list[slice], Tensor]:
+    """Query rows that are worked on at once, and room for one tile of logits."""
+    (batch, _, n_query), n_key = query.shape, key.shape[2]
+    fit = (CPU_TILE if query.device.type == "cpu" else GPU_TILE) // (batch * n_key)
+    rows = min(max(fit, MIN_ROWS), n_query)
+    tiles = [slice(start, min(start + rows, n_query)) for start in range(0, n_query, rows)]
+    return tiles, query.new_empty(batch, rows, n_key)
+
+
+def _samples_at_once(query: Tensor) -> list[slice]:
+    """CPU: one sample after the other; elsewhere the whole batch at once."""
+    step = 1 if query.device.type == "cpu" else len(query)
+    return [slice(start, start + step) for start in range(0, len(query), step)]
 
 
 def _with_ones(values: Tensor) -> Tensor:
+    """(b, V, n) -> (b, V+1, n)"""
     return torch.cat([values, values.new_ones(len(values), 1, values.shape[2])], dim=1)
 
 
 def _at(tensor: Tensor | None, part: slice) -> Tensor | None:
     return None if tensor is None else tensor[part]
-
-
-def _slices(length: int, step: int) -> list[slice]:
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]

@@ -1,0 +1,132 @@
+"""The matching block in the forms that `scripts/benchmark.py matching` compares.
+
+The block is what one re-warp of the interleaved loop needs: correlation, warp of 3 latent and 15 label channels, cycle
+warp of the latents, the flows of both directions and the confidence mask. "released" is the arithmetic of the released
+code: one matrix, its softmax made anew for every use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from midms.matching.confidence import cycle_consistency_mask
+from midms.matching.correspondence import coordinate_grid, correlation, match, normalize_features
+
+TEMPERATURE = 0.005
+THRESHOLD = 0.3
+CHANNELS = 256
+LATENT_CHANNELS, LABEL_CHANNELS = 3, 15
+CEILING_SIZE = 2048  # of the square product that shows what the device can do
+
+
+class Inputs(NamedTuple):
+    query: Tensor  # (B, 256, S, S)
+    key: Tensor  # (B, 256, S, S)
+    latent: Tensor  # (B, 3, S, S)
+    labels: Tensor  # (B, 15, S, S)
+    weight: Tensor  # (B, 21, S, S), what the outputs are summed with before going backward
+
+
+def make_inputs(size: int, batch: int, device: str, dtype: torch.dtype) -> Inputs:
+    """Features in which every query has a match somewhere else in the exemplar, with noise on it."""
+    generator = torch.Generator().manual_seed(size)
+    key = torch.randn(batch, CHANNELS, size, size, generator=generator)
+    query = key.roll((size // 4, size // 3), (2, 3)) + torch.randn(key.shape, generator=generator)
+    rest = [torch.randn(batch, n, size, size, generator=generator) for n in (LATENT_CHANNELS, LABEL_CHANNELS, 21)]
+    query, key, latent, labels, weight = (tensor.to(device, dtype) for tensor in (query, key, *rest))
+    return Inputs(query, key, latent, labels, weight)
+
+
+def build(name: str, size: int, batch: int, device: str, dtype: torch.dtype, backward: bool) -> Callable[[], object]:
+    """The named variant as a function without arguments."""
+    if name == "sgemm_ceiling":
+        return _ceiling(device, dtype)
+    inputs = make_inputs(size, batch, device, dtype)
+    if name == "qk_product":
+        return lambda: _products(inputs, 4 if backward else 1)
+    block = {"released_dense": released_block, "dense": _dense_block, "streaming": _streaming_block}[name]
+    return lambda: _run(block, inputs, backward)
+
+
+def ceiling_scale(size: int, batch: int, backward: bool) -> float:
+    """FLOP of the block's products with the N x N matrix over FLOP of one ceiling product."""
+    products = 4 if backward else 1
+    return products * batch * size**4 * CHANNELS / CEILING_SIZE**3
+
+
+def released_block(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The dense arithmetic of the release; returns warp, warped labels, cycle, both maps and the mask."""
+    query, key = normalize_features(inputs.query), normalize_features(inputs.key)
+    size = query.shape[2:]
+    matrix = correlation(query, key, clamp=True, eps=1e-5)  # (B, H, W, H, W)
+    grid = coordinate_grid(size[0], size[1], query.device, query.dtype).flatten(1).T  # (N, 2)
+    warp = _soft_warp(inputs.latent, matrix)
+    labels = _soft_warp(inputs.labels, matrix)
+    cycle = _soft_warp(warp, matrix.permute(0, 3, 4, 1, 2))
+    with torch.no_grad():
+        flat = matrix.flatten(3).flatten(1, 2)  # (B, N, N)
+        forward_map = (torch.softmax(flat / TEMPERATURE, dim=2) @ grid).mT.unflatten(2, size)  # (B, 2, H, W)
+        backward_map = (torch.softmax(flat / TEMPERATURE, dim=1).mT @ grid).mT.unflatten(2, size)
+        masks = [cycle_consistency_mask(one, None, THRESHOLD, "released") for one in (forward_map, backward_map)]
+    return warp, labels, cycle, forward_map, backward_map, masks[0]
+
+
+def _soft_warp(values: Tensor, matrix: Tensor) -> Tensor:
+    """One of the release's warps: its own softmax over the last two axes, then weights times values."""
+    weights = torch.softmax(matrix.flatten(3).flatten(1, 2) / TEMPERATURE, dim=-1)  # (B, N, N)
+    return (weights @ values.flatten(2).mT).mT.unflatten(2, matrix.shape[1:3])  # (B, V, H, W)
+
+
+def _dense_block(inputs: Inputs) -> tuple[Tensor, ...]:
+    return _block(inputs, "dense")
+
+
+def _streaming_block(inputs: Inputs) -> tuple[Tensor, ...]:
+    return _block(inputs, "streaming")
+
+
+def _block(inputs: Inputs, backend: str) -> tuple[Tensor, ...]:
+    values = torch.cat([inputs.latent, inputs.labels], dim=1)  # (B, 18, S, S)
+    matched = match(
+        inputs.query,
+        inputs.key,
+        values,
+        TEMPERATURE,
+        cycle=True,
+        backward=True,
+        cycle_channels=LATENT_CHANNELS,
+        backend=backend,  # type: ignore[arg-type]
+    )
+    mask = cycle_consistency_mask(matched.forward_map, matched.backward_map, THRESHOLD)  # type: ignore[arg-type]
+    warp = matched.warp
+    return warp[:, :3], warp[:, 3:], matched.cycle, matched.forward_map, matched.backward_map, mask  # type: ignore[return-value]
+
+
+def _run(block: Callable[[Inputs], tuple[Tensor, ...]], inputs: Inputs, backward: bool) -> None:
+    if not backward:
+        with torch.no_grad():
+            block(inputs)
+        return
+    leaves = Inputs(*(tensor.detach().requires_grad_() for tensor in inputs))
+    warp, labels, cycle, *_ = block(leaves)
+    (torch.cat([warp, labels, cycle], dim=1) * inputs.weight).sum().backward()
+
+
+def _products(inputs: Inputs, count: int) -> None:
+    """The product of queries and keys alone, `count` times, through one small tile."""
+    query, key = inputs.query.flatten(2), inputs.key.flatten(2)
+    rows = 256
+    tile = query.new_empty(len(query), rows, key.shape[2])
+    for _ in range(count):
+        for start in range(0, query.shape[2], rows):
+            torch.bmm(query[:, :, start : start + rows].mT, key, out=tile[:, : query.shape[2] - start])
+
+
+def _ceiling(device: str, dtype: torch.dtype) -> Callable[[], object]:
+    left = torch.ones(CEILING_SIZE, CEILING_SIZE, device=device, dtype=dtype)
+    out = torch.empty_like(left)
+    return lambda: torch.mm(left, left, out=out)
