@@ -82,7 +82,8 @@ class SpectralNormConv2d(nn.Conv2d):
         flat = self.weight_orig.detach().flatten(1)  # (out, in·k·k)
         self.register_buffer("weight_u", F.normalize(flat.new_ones(flat.shape[0]), dim=0))
         self.register_buffer("weight_v", F.normalize(flat.new_ones(flat.shape[1]), dim=0))
-        for _ in range(10):  # a new layer starts near its true sigma, so that eval mode works before training
+        # a new layer starts near its true sigma, so that eval mode works before training
+        for _ in range(0 if flat.is_meta else 10):
             self._power_iteration(flat)
 
     @torch.no_grad()
