@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,7 +97,8 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> Any:
     mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are no zip archives and cannot be mapped
     try:
-        with torch.serialization.safe_globals([(_StandIn, name) for name in _STAND_INS]):
+        with torch.serialization.safe_globals([(_StandIn, name) for name in _STAND_INS]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on pickle protocols, meant for whoever wrote the file
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = _refused(str(error))

@@ -1,0 +1,130 @@
+"""Our folder format: complete or absent, checked when read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from midms.checkpoints import folder as folder_module
+from midms.checkpoints.errors import CheckpointError
+from midms.checkpoints.folder import find_folder, load_folder, save_folder, save_states
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    modules = {"encoders": nn.Linear(3, 2), "denoiser": nn.BatchNorm1d(4)}
+    configs: dict[str, dict[str, Any]] = {"encoders": {"widths": [1, 2]}, "denoiser": {}}
+    return save_folder(tmp_path / "model", modules, configs, {"licence": "mit", "origin": "test"})
+
+
+def edit(folder: Path, change: dict[str, Any]) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+
+def test_round_trip(saved: Path) -> None:
+    torch.manual_seed(0)
+    want = nn.Linear(3, 2).state_dict()
+    loaded = load_folder(saved, verify=True)
+    assert loaded.configs == {"encoders": {"widths": [1, 2]}, "denoiser": {}}
+    assert loaded.info["origin"] == "test"
+    assert all(torch.equal(loaded.states["encoders"][key], value) for key, value in want.items())
+    nn.BatchNorm1d(4).load_state_dict(loaded.states["denoiser"])
+
+
+def test_dtype_concerns_floating_point_tensors_only(saved: Path) -> None:
+    state = load_folder(saved, dtype=torch.bfloat16).states["denoiser"]
+    assert state["weight"].dtype == torch.bfloat16
+    assert state["num_batches_tracked"].dtype == torch.int64
+
+
+def test_model_card_names_licence_files_and_hashes(saved: Path) -> None:
+    card, document = (saved / "README.md").read_text(), json.loads((saved / "config.json").read_text())
+    assert card.startswith("---\nlibrary_name: midms\n") and "license: mit" in card
+    assert all(entry["sha256"] in card for entry in document["components"].values())
+
+
+def test_our_folder_is_replaced_and_a_foreign_one_is_not(saved: Path, tmp_path: Path) -> None:
+    save_states(saved, {"encoders": {"w": torch.zeros(1)}}, {"encoders": {}}, {})
+    assert set(load_folder(saved).states) == {"encoders"}
+    assert not (saved / "denoiser.safetensors").exists()
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "cat.jpg").touch()
+    with pytest.raises(CheckpointError, match="no folder of ours"):
+        save_states(foreign, {}, {}, {})
+    assert [path.name for path in foreign.iterdir()] == ["cat.jpg"]
+
+
+def test_a_failed_save_leaves_the_old_folder_and_nothing_else(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError("disk full")
+
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    monkeypatch.setattr(folder_module, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_states(saved, {"x": {"w": torch.zeros(1)}}, {"x": {}}, {})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_names_must_agree_and_be_plain(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give one config each"):
+        save_states(tmp_path / "m", {"a": {}}, {}, {})
+    with pytest.raises(CheckpointError, match="letters, digits"):
+        save_states(tmp_path / "m", {"../a": {}}, {"../a": {}}, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "no entry 'format': 'midms'"),
+        ({"version": 2}, "version 2, this program reads version 1"),
+        ({"components": []}, "must be objects"),
+        ({"components": {"encoders": {"file": "encoders.safetensors"}}}, "needs 'file', 'bytes'"),
+        ({"components": {"a": {"file": "../a.safetensors", "bytes": 0, "sha256": "", "config": {}}}}, "names the file"),
+        (
+            {"components": {"a": {"file": "a.safetensors", "bytes": 0, "sha256": "", "config": {}}}},
+            "a.safetensors: missing",
+        ),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(saved: Path, change: dict[str, Any], message: str) -> None:
+    edit(saved, change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_folder(saved)
+    assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damage_is_noticed(saved: Path) -> None:
+    file = saved / "encoders.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    load_folder(saved)
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        load_folder(saved, verify=True)
+    file.write_bytes(content[:-1])
+    with pytest.raises(CheckpointError, match=r"expected .* the copy is incomplete"):
+        load_folder(saved)
+
+
+def test_find_folder_says_what_it_looked_for(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_folder(saved) == saved
+    with pytest.raises(CheckpointError, match="no name of the form owner/model"):
+        find_folder("no/such/folder")
+
+    def offline(*arguments: Any, **named: Any) -> str:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(CheckpointError, match=r"not to be had from the hub \(no network\)"):
+        find_folder("nobody-xyz/nothing")

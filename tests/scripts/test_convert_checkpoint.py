@@ -1,0 +1,69 @@
+"""The conversion program: exit codes and what it prints."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from midms.checkpoints.folder import load_folder
+from midms.checkpoints.ldm import first_stage_table
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("convert_checkpoint", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def first_stage_file(tmp_path: Path) -> Path:
+    config = {"kind": "vq", "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "n_embed": 4}
+    state = {entry.theirs: torch.zeros(entry.shape) for entry in first_stage_table(config)}
+    torch.save({"state_dict": state | {"loss.logvar": torch.zeros(1)}}, tmp_path / "vq.ckpt")
+    return tmp_path / "vq.ckpt"
+
+
+def test_success_says_what_was_written_and_left_out(
+    program: ModuleType, first_stage_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main([str(first_stage_file), "--to", str(tmp_path / "ours")]) == 0
+    out = capsys.readouterr().out
+    assert "first stage: first_stage (" in out
+    assert "left out 1 key(s), e.g. loss.logvar: losses of first-stage training" in out
+    assert load_folder(tmp_path / "ours").info["converted_from"]["name"] == "vq.ckpt"
+
+
+def test_a_wrong_file_is_exit_2_with_one_line(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main([str(tmp_path / "none.ckpt"), "--to", str(tmp_path / "ours")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1 and "none.ckpt: no such file" in captured.err
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a"], ["a", "--to", "b", "--to-released", "c"], ["a", "--to-released", "c", "--ema"]]
+)
+def test_wrong_usage_is_exit_2(program: ModuleType, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        program.main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_needs_no_torch() -> None:
+    code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    code += "except SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
