@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -166,6 +166,18 @@ class CorrespondenceEncoders(MatchingHead):
         labels = grid_channels if form == "released" else 0
         super().__init__(out_channels + labels, out_channels)
         self.form, self.condition_input, self.factor = form, condition_input, factor
+        self.config: dict[str, Any] = {
+            "latent_channels": latent_channels,
+            "condition_channels": condition_channels,
+            "widths": list(widths),
+            "out_channels": out_channels,
+            "hidden": hidden,
+            "padding_mode": padding_mode,
+            "form": form,
+            "condition_input": condition_input,
+            "factor": factor,
+            "spectral_norm": spectral_norm,
+        }
         self.grid_channels = grid_channels
 
         def encoder(channels: int, condition: int) -> ConditionedEncoder:

@@ -42,7 +42,12 @@ def compare(name: str, got: Any, want: Any, tolerance: float, relative: bool = F
     got_array = torch.as_tensor(got).detach().to(torch.float64)
     want_array = torch.as_tensor(want).detach().to(torch.float64)
     if got_array.shape != want_array.shape:
-        return Check(f"{name} (shape {tuple(got_array.shape)}, expected {tuple(want_array.shape)})", *(float("inf"),) * 2, tolerance, float("inf"))
+        return Check(
+            f"{name} (shape {tuple(got_array.shape)}, expected {tuple(want_array.shape)})",
+            *(float("inf"),) * 2,
+            tolerance,
+            float("inf"),
+        )
     if got_array.numel() == 0:
         return Check(name, 0.0, 0.0, tolerance, 0.0)
     max_abs = float((got_array - want_array).abs().max())

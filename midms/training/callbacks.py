@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,17 @@ class Export(Callback):
             components, configs = pl_module.components()  # type: ignore[operator]
             if self.folder.exists():
                 shutil.rmtree(self.folder)
-            save_folder(self.folder, components, configs, self.info | {"steps": trainer.global_step})
+            data = trainer.datamodule.train  # type: ignore[attr-defined]
+            facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
+            settings = getattr(pl_module, "settings", None)
+            if settings is not None:
+                model = pl_module.model
+                facts |= {
+                    "settings": asdict(settings),
+                    "schedule": model.schedule_config,
+                    "temperature": model.temperature,
+                }  # type: ignore[union-attr]
+            save_folder(self.folder, components, configs, self.info | facts | {"steps": trainer.global_step})
 
 
 class Progress(TQDMProgressBar):

@@ -157,6 +157,11 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         return item
 
 
+def test_pairs(task: str = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
+    """The fixed list of unseen pairs that every published number of this project is measured on."""
+    return ProceduralPairs(task, size, "test", length, exemplars={"hard": 1.0}, truth=True)
+
+
 def crop_and_flip(scene: Scene, rng: np.random.Generator) -> Scene:
     """A scene seen through a window of 0.9 of its side (load 286, crop 256), mirrored half the time.
 

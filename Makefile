@@ -1,0 +1,42 @@
+# make help lists what there is. Everything happens in .venv at the root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo smoke test test-all check format
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(BIN)/.installed-dev  ## virtual environment with everything the tests need
+
+demo: $(BIN)/.installed  ## train, translate and measure on the built-in benchmark, some minutes on two cores
+	$(BIN)/python scripts/demo.py --out outputs/demo
+
+smoke: $(BIN)/.installed  ## one translation with the shipped weights
+	$(BIN)/python scripts/sample.py --benchmark faces --pairs 4 --out outputs/smoke
+
+test: setup  ## the tests, below ten minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: setup  ## the slow ones too
+	$(BIN)/python -m pytest -m ''
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## apply the format and the safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,49 @@
+"""Show scenes of the built-in benchmark: python -m midms.data.procedural --task faces --show 16 faces.png"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m midms.data.procedural", description=__doc__)
+    parser.add_argument("out", type=Path, help="PNG to write")
+    parser.add_argument("--task", default="faces")
+    parser.add_argument("--show", type=int, default=16, help="number of pairs (default: 16)")
+    parser.add_argument("--size", type=int, default=128, help="pixels per side (default: 128)")
+    options = parser.parse_args(arguments)
+    if options.show < 1 or options.size < 16:
+        parser.error("--show: expected at least 1; --size: at least 16")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw pairs: condition, its photo, exemplar, truth, and the exemplar pulled along the true correspondence."""
+    options = parse(arguments)
+    import torch  # noqa: PLC0415
+    from torch.utils.data import default_collate  # noqa: PLC0415
+
+    from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
+    from midms.visualize import condition_image, grid, save_png  # noqa: PLC0415
+
+    try:
+        dataset = test_pairs(options.task, options.size, options.show)
+    except ValueError as error:
+        print(f"midms.data.procedural: {error}", file=sys.stderr)
+        return 2
+    batch = default_collate([dataset[index] for index in range(options.show)])
+    places = batch["coordinates"].movedim(1, -1)
+    pulled = torch.nn.functional.grid_sample(batch["exemplar"], places, align_corners=True)
+    pulled = torch.where(batch["visible"][:, None], pulled, torch.ones_like(pulled))
+    columns = [("condition", condition_image(batch["condition"])), ("its photo", batch["source"])]
+    columns += [("exemplar", batch["exemplar"]), ("truth", batch["truth"]), ("pulled", pulled)]
+    save_png(options.out, grid(columns))
+    print(f"{options.show} pairs of {options.task}: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The built-in benchmark: methods and bounds on pairs whose true translation and correspondence are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from midms.data.procedural.dataset import ProceduralPairs
+from midms.diffusion.interleave import Rewarp
+from midms.diffusion.settings import InterleaveSettings
+from midms.evaluation.swd import swd_paired_difference
+from midms.evaluation.truth import (
+    end_point_error,
+    feature_distance,
+    mask_precision_recall,
+    paired_difference,
+    pck,
+    psnr,
+    ssim,
+)
+from midms.losses.perceptual import FirstStageFeatures
+from midms.matching.correspondence import argmax_correspondence
+from midms.models.encoders import ConditionFeatures
+from midms.models.midms import Exemplar, MIDMs
+
+Batch = Mapping[str, Any]
+
+
+class Encoded(NamedTuple):
+    """One batch of pairs as the methods see it."""
+
+    batch: Batch
+    condition: ConditionFeatures
+    exemplar: Exemplar
+    indices: Sequence[int]
+
+
+class Scores(NamedTuple):
+    """Numbers of one method, one a pair, and its images for the distances between sets."""
+
+    psnr: np.ndarray  # dB to the truth
+    ssim: np.ndarray
+    distance: np.ndarray  # to the truth, on the frozen first stage's encoder (`feature_distance`)
+    images: Tensor  # (N, 3, H, W)
+
+
+class Matching(NamedTuple):
+    """Numbers of the matching itself, one a pair (NaN where nothing is visible)."""
+
+    pck: np.ndarray  # share of tokens within 0.1 of the side
+    error: np.ndarray  # end-point error, image pixels
+
+
+Method = Callable[[MIDMs, Encoded, InterleaveSettings], Tensor]  # images (B, 3, H, W)
+
+
+def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
+    """One generator a pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
+    return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+
+
+def full(model: MIDMs, pair: Encoded, settings: InterleaveSettings, seed: int = 0) -> Tensor:
+    """The method, with whatever the settings switch off."""
+    generators = noise_generators(pair.indices, seed)
+    return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
+
+
+def one_time_matching(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """Denoising without re-warping ("(-) recurrent matching")."""
+    return full(model, pair, settings.replace(rewarp="none"))
+
+
+def no_mask(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """Every position is re-warped ("(-) confidence masking")."""
+    return full(model, pair, settings.replace(mask_form="none"))
+
+
+def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """As many re-warps and masks as the method, without noise or U-Net ("(-) diffusion U-Net")."""
+    latent = model.first_match(pair.condition, [pair.exemplar]).warp
+    rematch: Callable[[Tensor], Rewarp] = model.rematcher(pair.condition, [pair.exemplar], settings)
+    for _ in settings.rewarped_steps():
+        rewarp = rematch(latent)
+        latent = rewarp.mask * rewarp.warp + (1 - rewarp.mask) * latent
+    return model.decode(latent)
+
+
+def first_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """The first warp R, decoded."""
+    return model.decode(model.first_match(pair.condition, [pair.exemplar]).warp)
+
+
+def autoencoded_truth(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """The truth through the first stage: the ceiling of everything that is decoded."""
+    return model.decode(model.first_stage.encode(pair.batch["truth"]))
+
+
+def exemplar_itself(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """The exemplar unchanged: what matching by position would give."""
+    return pair.batch["exemplar"]
+
+
+def other_style(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """The condition's own photo: the right layout in a random other style."""
+    return pair.batch["source"]
+
+
+def mean_part_colours(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
+    labels, theirs, images = pair.batch["labels"], pair.batch["exemplar_labels"], pair.batch["exemplar"]
+    result = images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
+    for sample in range(len(labels)):
+        for part in labels[sample].unique():
+            inside = theirs[sample] == part
+            if inside.any():
+                result[sample, :, labels[sample] == part] = images[sample, :, inside].mean(dim=1, keepdim=True)
+    return result
+
+
+METHODS: dict[str, Method] = {
+    "full method": full,
+    "no confidence mask": no_mask,
+    "one-time matching": one_time_matching,
+    "no diffusion": no_diffusion,
+    "first warp": first_warp,
+    "autoencoded truth": autoencoded_truth,
+    "exemplar itself": exemplar_itself,
+    "other style": other_style,
+    "mean part colours": mean_part_colours,
+}
+
+
+@torch.no_grad()
+def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
+    """The pairs of a dataset in order, encoded batch by batch."""
+    device = model.alphas_cumprod.device
+    for start in range(0, len(dataset), batch_size):
+        indices = list(range(start, min(start + batch_size, len(dataset))))
+        raw = default_collate([dataset[index] for index in indices])
+        batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in raw.items()}
+        labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
+        exemplar = model.encode_exemplar(batch["exemplar"], labels)
+        yield Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
+
+
+@torch.no_grad()
+def score(model: MIDMs, pairs: Sequence[Encoded], method: Method, settings: InterleaveSettings) -> Scores:
+    """Run a method on every pair and compare with the truth."""
+    features = FirstStageFeatures(model.first_stage.model)
+    images, rows = [], []
+    for pair in pairs:
+        got, truth = method(model, pair, settings), pair.batch["truth"]
+        rows.append([psnr(got, truth), ssim(got, truth), feature_distance(features(got), features(truth))])
+        images.append(got.cpu())
+    columns = [torch.cat([row[k].cpu().double() for row in rows]).numpy() for k in range(3)]
+    return Scores(*columns, torch.cat(images))
+
+
+def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """True matches at the latent's positions.
+
+    Args:
+        coordinates, visible: of the pixels, (B, 2, H, W) and (B, H, W).
+        grid: (h, w) of the latent; each position stands for H/h x W/w pixels.
+    Returns:
+        Coordinates (B, 2, h, w), the mean over each position's pixels, and (B, h, w): all of those pixels are
+        visible in the exemplar and belong together (their matches lie within twice their own extent).
+    """
+    factor = coordinates.shape[-1] // grid[1]
+    mean = F.avg_pool2d(coordinates, factor)
+    spread = F.max_pool2d(coordinates, factor) + F.max_pool2d(-coordinates, factor)  # (B, 2, h, w)
+    whole = F.avg_pool2d(visible[:, None].float(), factor)[:, 0] == 1
+    return mean, whole & (spread.amax(dim=1) < 4 * factor / coordinates.shape[-1])
+
+
+def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
+    """Latent-grid coordinates (align-corners on token centres) as image coordinates (align-corners on pixels)."""
+    height, width = coordinates.shape[-2:]
+    scale = torch.tensor([(width - 1) * factor / (width * factor - 1), (height - 1) * factor / (height * factor - 1)])
+    return coordinates * scale.to(coordinates).view(1, 2, 1, 1)
+
+
+@torch.no_grad()
+def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matching:
+    """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
+    or "identity" (every position matched with itself)."""
+    rows = []
+    for pair in pairs:
+        key = pair.exemplar.features
+        if kind == "rematch":
+            warp = model.first_match(pair.condition, [pair.exemplar]).warp
+            found = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
+        else:
+            found = argmax_correspondence(pair.condition.features, key.features)
+        truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], (found.shape[-2], found.shape[-1]))
+        if kind == "identity":
+            height, width = found.shape[-2:]
+            axes = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+            found = torch.stack([axes[1], axes[0]]).to(found).expand_as(found)
+        found = to_image_coordinates(found, model.first_stage.factor).to(truth)
+        size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
+        rows.append((pck(found, truth, valid, size=size), end_point_error(found, truth, valid, size=size)))
+    return Matching(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(2)))
+
+
+@torch.no_grad()
+def score_masks(model: MIDMs, pairs: Sequence[Encoded], settings: InterleaveSettings) -> dict[str, float]:
+    """Mean precision and recall of the first re-warp's mask against "this surface is visible in the exemplar"."""
+    rows = []
+    for pair in pairs:
+        loop = model.translate(
+            pair.condition, [pair.exemplar], settings.replace(refine_steps=0), noise_generators(pair.indices, 0)
+        ).loop
+        if not loop.rewarps:
+            return {}
+        mask = loop.rewarps[0].mask
+        visible = F.adaptive_avg_pool2d(pair.batch["visible"][:, None].float(), mask.shape[-2:]) > 0.5
+        rows.append(torch.stack([*mask_precision_recall(mask, visible), visible.flatten(1).double().mean(dim=1)]))
+    mean = torch.cat(rows, dim=1).nanmean(dim=1).tolist()
+    return {"precision": mean[0], "recall": mean[1], "visible": mean[2]}
+
+
+class Difference(NamedTuple):
+    """Full method minus another, pair by pair: mean and standard error."""
+
+    psnr: tuple[float, float]
+    distance: tuple[float, float]
+    swd: tuple[float, float]
+
+
+def compare(first: Scores, second: Scores, truth: Tensor) -> tuple[Difference, float, float]:
+    """Paired differences first - second, and the two sliced Wasserstein distances to the truth."""
+    gap = swd_paired_difference(first.images, second.images, truth)
+    decibel, distance = paired_difference(first.psnr, second.psnr), paired_difference(first.distance, second.distance)
+    difference = Difference(
+        (decibel.mean, decibel.standard_error), (distance.mean, distance.standard_error), (gap.mean, gap.standard_error)
+    )
+    return difference, gap.swd_a.average, gap.swd_b.average

@@ -1,0 +1,371 @@
+"""Images in, images out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from midms.checkpoints.folder import push_folder, save_states
+from midms.config import ConfigError
+from midms.diffusion.interleave import StepRecord
+from midms.diffusion.settings import InterleaveSettings
+from midms.matching.correspondence import argmax_correspondence
+from midms.models.denoiser import Denoiser
+from midms.models.encoders import CorrespondenceEncoders
+from midms.models.first_stage import FirstStage
+from midms.models.loading import open_weights
+from midms.models.midms import Exemplar, MIDMs, Translation
+from midms.visualize import to_pixels
+
+Picture = Image.Image | np.ndarray | Tensor | str | Path
+COMPONENTS = ("first_stage", "encoders", "denoiser")
+
+
+@dataclass
+class MIDMsOutput:
+    """Result of a call. Lists have one entry a pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
+
+    Attributes:
+        images: the translations, PIL images (or a tensor (B, 3, H, W) with `output_type="pt"`).
+        warps: the first warp decoded, (B, 3, H, W).
+        predictions: the x0 prediction of each loop step decoded, (B, 3, H, W) each, n = N ... 1.
+        masks: the confidence mask of each re-warped step, (B, 1, h, w) each.
+        correspondence: best-matching exemplar position of each latent position at the first match, (B, 2, h, w) as
+            (x, y) in [-1, 1] (align-corners); with several exemplars that of the first.
+        latents: r^0 after refinement, (B, c, h, w).
+    """
+
+    images: list[Image.Image] | Tensor
+    latents: Tensor
+    warps: Tensor | None = None
+    predictions: list[Tensor] = field(default_factory=list)
+    masks: list[Tensor] = field(default_factory=list)
+    correspondence: Tensor | None = None
+
+
+class MIDMsPipeline:
+    """Translate conditions into the style of exemplars.
+
+    >>> pipe = MIDMsPipeline.from_pretrained("demo")
+    >>> image = pipe(condition=condition, exemplar="photo.jpg", seed=0).images[0]
+
+    Attributes:
+        model: the networks.
+        settings: defaults of the loop; a call can change them.
+        info: what the folder of weights says about itself (task, size, condition, ...).
+    """
+
+    def __init__(self, model: MIDMs, settings: InterleaveSettings, info: dict[str, Any] | None = None) -> None:
+        self.model, self.settings, self.info = model.eval(), settings, dict(info or {})
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> MIDMsPipeline:
+        """Load a folder of weights, a shipped name ("demo") or a repository of the Hugging Face hub.
+
+        Args:
+            dtype: of first stage and U-Nets (bfloat16 halves time and memory); the correspondence encoders and the
+                matching stay in float32, where their temperature of 0.005 needs it.
+        Raises:
+            ConfigError: nothing of that name, or the folder lacks a component.
+        """
+        loaded = open_weights(name_or_path)
+        missing = [name for name in COMPONENTS if name not in loaded.configs]
+        if missing:
+            raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
+        configs, info = loaded.configs, loaded.info
+        stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
+        encoders = CorrespondenceEncoders(**configs["encoders"])
+        refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
+        parts = {"first_stage": stage.model, "denoiser": denoiser.unet, "encoders": encoders}
+        if refiner is not None:
+            parts["refiner"] = refiner.unet
+        for name, module in parts.items():
+            try:
+                module.load_state_dict(loaded.states[name])
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"weights {str(name_or_path)!r}, {name}: {' '.join(str(error).split())[:300]}"
+                ) from None
+        model = MIDMs(stage, encoders, denoiser, refiner, info.get("schedule"), info.get("temperature", 0.005))
+        pipe = cls(model, InterleaveSettings(**info.get("settings", {})), info)
+        return pipe.to(device, dtype)
+
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> MIDMsPipeline:
+        """Move to a device; cast first stage and U-Nets to `dtype`."""
+        self.model.to(device)
+        if dtype is not None:
+            for part in (self.model.first_stage, self.model.denoiser, self.model.refiner):
+                if part is not None:
+                    part.to(dtype)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.model.alphas_cumprod.device  # type: ignore[return-value]
+
+    def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+        """Write the folder that `from_pretrained` reads, all or nothing."""
+        model = self.model
+        modules = {"first_stage": model.first_stage.model, "denoiser": model.denoiser.unet, "encoders": model.encoders}
+        configs = {
+            "first_stage": model.first_stage.config,
+            "denoiser": model.denoiser.config,
+            "encoders": model.encoders.config,
+        }
+        if model.refiner is not None:
+            modules["refiner"], configs["refiner"] = model.refiner.unet, model.refiner.config
+        info = self.info | {
+            "schedule": model.schedule_config,
+            "temperature": model.temperature,
+            "settings": asdict(self.settings),
+        }
+        states = {
+            name: {
+                key: value.to(dtype) if value.is_floating_point() else value for key, value in part.state_dict().items()
+            }
+            for name, part in modules.items()
+        }
+        return save_states(path, states, configs, info)
+
+    def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
+        """Save to a temporary folder and upload it as `repository` ("owner/model"); returns its address."""
+        import tempfile  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory() as folder:
+            return push_folder(self.save_pretrained(Path(folder) / "weights"), repository, private, token)
+
+    def encode_exemplar(
+        self, exemplar: Picture | Sequence[Picture], labels: Any = None, mask: Tensor | None = None
+    ) -> Exemplar:
+        """Read and encode exemplars once, for any number of conditions.
+
+        Args:
+            exemplar: one picture, or one a condition.
+            labels: the exemplars' condition maps, where the encoders' form needs them.
+            mask: (B, 1, H, W), 1 where the exemplar may be used.
+        """
+        images = batch_pictures(exemplar, self.info.get("size")).to(self.device)
+        maps = None if labels is None else batch_conditions(labels).to(self.device)
+        with torch.no_grad():
+            return self.model.encode_exemplar(self._cast(images), maps, mask)
+
+    def _cast(self, images: Tensor) -> Tensor:
+        return images.to(next(self.model.first_stage.parameters()).dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        condition: Any,
+        exemplar: Picture | Sequence[Picture] | Exemplar | Sequence[Exemplar],
+        exemplar_condition: Any = None,
+        num_inference_steps: int | None = None,
+        num_interleaved_steps: int | None = None,
+        seed: int | Sequence[int] = 0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        settings: InterleaveSettings | None = None,
+        return_intermediates: bool = False,
+        output_type: str = "pil",
+        callback: Callable[[StepRecord], None] | None = None,
+    ) -> MIDMsOutput:
+        """Translate.
+
+        Args:
+            condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (arrays of uint8 are divided by 255), or a
+                list of them; a picture or file is read as a line drawing (edges).
+            exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
+                which compete for each position.
+            exemplar_condition: the exemplar's condition maps, for encoders of the released form.
+            num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given).
+            seed: of the noise, one for all (pair i takes seed + i) or one each.
+            generator: instead of seeds, one generator a pair (a single one for a single pair).
+            settings: instead of the two numbers, everything.
+            return_intermediates: also decode warps and predictions, and keep masks and correspondence.
+            output_type: "pil" or "pt".
+            callback: called after each step of the loop with its `StepRecord`.
+        Raises:
+            ValueError: sizes or counts that do not fit together.
+        """
+        maps = batch_conditions(condition).to(self.device)
+        size = (int(maps.shape[-2]), int(maps.shape[-1]))
+        features = self.model.encode_condition(maps)
+        exemplars = self._exemplars(exemplar, exemplar_condition, len(maps))
+        chosen = self._settings(settings, num_inference_steps, num_interleaved_steps)
+        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, len(maps)), callback)
+        images = self._decode(result.latent, size)
+        output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
+        if return_intermediates:
+            self._add_intermediates(output, result, features.features, exemplars, size)
+        return output
+
+    def _decode(self, latent: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.model.decode(self._cast(latent), size).float()
+
+    def _exemplars(self, exemplar: Any, labels: Any, count: int) -> list[Exemplar]:
+        ready = exemplar if isinstance(exemplar, list | tuple) and exemplar else [exemplar]
+        if isinstance(exemplar, Exemplar):
+            ready = [exemplar]
+        elif not all(isinstance(item, Exemplar) for item in ready):
+            ready = [self.encode_exemplar(exemplar, labels)]
+        return [repeat_exemplar(item, count) for item in ready]
+
+    def _settings(
+        self, settings: InterleaveSettings | None, total: int | None, calls: int | None
+    ) -> InterleaveSettings:
+        chosen = settings or self.settings
+        if total is not None:
+            chosen = chosen.replace(num_inference_steps=total, num_interleaved_steps=calls or max(1, total // 4))
+        elif calls is not None:
+            chosen = chosen.replace(num_interleaved_steps=calls)
+        return chosen
+
+    def _add_intermediates(
+        self, output: MIDMsOutput, result: Translation, query: Tensor, exemplars: list[Exemplar], size: tuple[int, int]
+    ) -> None:
+        output.warps = self._decode(result.first.warp, size)
+        output.predictions = [self._decode(prediction, size) for prediction in result.loop.predictions]
+        output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
+        output.correspondence = argmax_correspondence(query, exemplars[0].features.features, exemplars[0].mask)
+
+
+def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
+    """One exemplar for all of `count` conditions; one each stays as it is.
+
+    Raises:
+        ValueError: neither one nor `count` exemplars.
+    """
+    given = len(exemplar.latent)
+    if given == count:
+        return exemplar
+    if given != 1:
+        raise ValueError(f"{given} exemplars for {count} conditions: expected 1 or {count}")
+    features = type(exemplar.features)(*(part.expand(count, -1, -1, -1) for part in exemplar.features))
+    mask = None if exemplar.mask is None else exemplar.mask.expand(count, -1, -1, -1)
+    return Exemplar(exemplar.latent.expand(count, -1, -1, -1), features, mask)
+
+
+def read_picture(picture: Picture) -> Tensor:
+    """Any picture as (3, H, W) in [-1, 1]; EXIF rotation applied, alpha laid over white, grey and CMYK made RGB.
+
+    Raises:
+        ConfigError: the file is missing, empty, truncated or no picture.
+        ValueError: an array or tensor of another form.
+    """
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            raise ValueError(f"picture tensor of shape {tuple(picture.shape)}: expected (3, H, W) in [-1, 1]")
+        return picture.float()
+    if isinstance(picture, str | Path):
+        picture = open_picture(picture)
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
+    if picture.mode.startswith("I"):  # 16-bit grey
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8))
+    pixels = np.asarray(picture.convert("RGB"))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Open and decode a picture file, or say in one line why not."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such picture")
+    if file.stat().st_size == 0:
+        raise ConfigError(f"{file}: the file is empty; copy it again")
+    try:
+        picture = Image.open(file)
+        picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{file}: not a whole picture ({error}); copy or convert it again") from None
+    return picture
+
+
+def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = None) -> Tensor:
+    """One or several pictures as (B, 3, H, W) in [-1, 1], resized to a square of `size` if given."""
+    if isinstance(pictures, Tensor) and pictures.ndim == 4:
+        images = list(pictures)
+    elif isinstance(pictures, list | tuple):
+        images = list(pictures)
+    else:
+        images = [pictures]  # type: ignore[list-item]
+    tensors = [read_picture(picture) for picture in images]
+    if size is not None:
+        tensors = [_resize(tensor, size) for tensor in tensors]
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) != 1:
+        raise ValueError(f"exemplars of several sizes {sorted(shapes)}: give them one by one, or resize them")
+    return torch.stack(tensors)
+
+
+def _resize(image: Tensor, size: int) -> Tensor:
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", antialias=True)
+    return resized[0].clamp(-1, 1)
+
+
+def batch_conditions(conditions: Any) -> Tensor:
+    """Condition maps as (B, L, H, W) in [0, 1].
+
+    Raises:
+        ConfigError, ValueError: a file that cannot be read, or maps of another form.
+    """
+    if isinstance(conditions, list | tuple):
+        return torch.cat([batch_conditions(condition) for condition in conditions])
+    if isinstance(conditions, str | Path) and Path(conditions).suffix == ".npy":
+        if not Path(conditions).is_file():
+            raise ConfigError(f"{conditions}: no such file")
+        conditions = np.load(conditions, allow_pickle=False)
+    if isinstance(conditions, str | Path | Image.Image):
+        return line_drawing(conditions)[None]
+    if isinstance(conditions, np.ndarray):
+        scale = 255.0 if conditions.dtype == np.uint8 else 1.0
+        conditions = torch.from_numpy(conditions.astype(np.float32) / scale)
+    if not isinstance(conditions, Tensor) or conditions.ndim not in (3, 4):
+        shape = getattr(conditions, "shape", type(conditions).__name__)
+        raise ValueError(f"condition {shape}: expected maps (L, H, W) or (B, L, H, W) in [0, 1]")
+    return (conditions if conditions.ndim == 4 else conditions[None]).float()
+
+
+def line_drawing(drawing: Image.Image | str | Path) -> Tensor:
+    """A drawing, dark ink on light paper (or the reverse), as the 15 edge channels with no face part known.
+
+    Channel 0 holds the ink; every distance map says "absent" (1), the part outlines are empty.
+    """
+    from midms.data.conditions.edges import EDGE_CHANNELS  # noqa: PLC0415 - pulls in scikit-image
+
+    grey = (read_picture(drawing).mean(dim=0) + 1) / 2  # (H, W)
+    ink = grey < 0.5 if float(grey.mean()) > 0.5 else grey > 0.5
+    maps = torch.ones(EDGE_CHANNELS, *grey.shape)
+    maps[0], maps[14] = ink.float(), 0
+    return maps
+
+
+def pil_images(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] as PIL images."""
+    return [Image.fromarray(pixels) for pixels in to_pixels(images)]
+
+
+def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:
+    if generator is not None:
+        given = list(generator) if isinstance(generator, list | tuple) else [generator]
+        if len(given) != count:
+            raise ValueError(f"{len(given)} generators for {count} pairs: give one a pair")
+        return given
+    seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one a pair")
+    return [torch.Generator().manual_seed(value) for value in seeds]

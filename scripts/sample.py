@@ -1,0 +1,164 @@
+#!/usr/bin/env python
+"""Translate pairs with trained weights; what is already there is not made again.
+
+    python scripts/sample.py --benchmark faces --pairs 16 --out outputs/faces --save-intermediates
+    python scripts/sample.py --condition sketch.png --exemplar photo.jpg --out outputs/mine
+    python scripts/sample.py --condition maps/*.npy --exemplar photo.jpg --weights runs/demo/weights --out outputs/mine
+
+Results go to OUT/images; with the benchmark also OUT/truth, OUT/exemplars, OUT/conditions under the same names, so
+that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--benchmark", choices=["faces"], help="pairs of the built-in benchmark's test list")
+    parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
+    parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
+    parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
+    parser.add_argument("--protocol", choices=["weights", "paper", "released"], default="weights",
+                        help="settings: the weights' own (default), the paper's or the released code's")  # fmt: skip
+    parser.add_argument("--steps", type=int, help="T")
+    parser.add_argument("--calls", type=int, help="N (default: T / 4)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default=None, help="default: cuda where there is one")
+    parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
+    parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
+    options = parser.parse_args(arguments)
+    if bool(options.benchmark) == bool(options.condition):
+        parser.error("give either --benchmark or --condition with --exemplar")
+    if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
+        parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
+    return options
+
+
+def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]:
+    """Names of the results, and a function of an index that gives that pair as a dict of tensors."""
+    from midms.pipelines.midms import batch_conditions, batch_pictures  # noqa: PLC0415
+
+    if options.benchmark:
+        from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
+
+        dataset = test_pairs(options.benchmark, size or 64, options.pairs)
+        return [f"{index:05d}" for index in range(options.pairs)], dataset.__getitem__
+
+    def pick(files: list[Path] | None, index: int) -> Path | None:
+        return None if not files else files[index if len(files) > 1 else 0]
+
+    def load(index: int) -> dict[str, Any]:
+        labels = pick(options.exemplar_condition, index)
+        pair = {
+            "condition": batch_conditions(options.condition[index])[0],
+            "exemplar": batch_pictures(pick(options.exemplar, index), size)[0],  # type: ignore[arg-type]
+        }
+        return pair if labels is None else pair | {"exemplar_condition": batch_conditions(labels)[0]}
+
+    names = [f"{index:05d}_{path.stem}" for index, path in enumerate(options.condition)]
+    return names, load
+
+
+def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
+    """The protocol's settings with the command line's changes."""
+    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+
+    chosen = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}.get(options.protocol)
+    settings = chosen() if chosen else pipe.settings
+    if options.steps:
+        settings = settings.replace(
+            num_inference_steps=options.steps, num_interleaved_steps=options.calls or max(1, options.steps // 4)
+        )
+    elif options.calls:
+        settings = settings.replace(num_interleaved_steps=options.calls)
+    return settings
+
+
+def save_intermediates(folder: Path, output: Any, row: int) -> None:
+    """First warp, predictions n = N ... 1 and masks of one pair."""
+    from midms.visualize import save_png, to_pixels  # noqa: PLC0415
+
+    save_png(folder / "warp.png", to_pixels(output.warps[row]))
+    count = len(output.predictions)
+    for index, prediction in enumerate(output.predictions):
+        save_png(folder / f"prediction_{count - index:02d}.png", to_pixels(prediction[row]))
+    for index, mask in enumerate(output.masks):
+        save_png(folder / f"mask_{count - index:02d}.png", to_pixels(2 * mask[row] - 1))
+
+
+def sample(options: argparse.Namespace) -> dict[str, int]:
+    """Make what is missing; returns how many were made and how many were there."""
+    import torch  # noqa: PLC0415
+    from torch.utils.data import default_collate  # noqa: PLC0415
+    from tqdm import tqdm  # noqa: PLC0415
+
+    from midms.evaluation.benchmark import noise_generators  # noqa: PLC0415
+    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+    from midms.visualize import condition_image, save_png, to_pixels  # noqa: PLC0415
+
+    pipe = MIDMsPipeline.from_pretrained(
+        options.weights, options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    settings = settings_of(options, pipe)
+    names, load = work(options, pipe.info.get("size"))
+    missing = [
+        i for i, name in enumerate(names) if options.overwrite or not (options.out / "images" / f"{name}.png").is_file()
+    ]
+    text = {"midms": json.dumps({"weights": str(options.weights), "seed": options.seed, "protocol": options.protocol,
+                                 "T": settings.num_inference_steps, "N": settings.num_interleaved_steps})}  # fmt: skip
+    for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=None):
+        indices = missing[start : start + options.batch_size]
+        items = [load(index) for index in indices]
+        batches = (
+            [default_collate(items)]
+            if len({i["condition"].shape for i in items}) == 1
+            else [default_collate([i]) for i in items]
+        )
+        done = 0
+        for batch in batches:
+            part = indices[done : done + len(batch["condition"])]
+            done += len(part)
+            output = pipe(
+                batch["condition"], batch["exemplar"], batch.get("exemplar_condition") if pipe.model.encoders.form == "released" else None,
+                settings=settings, generator=noise_generators(part, options.seed), output_type="pt",
+                return_intermediates=options.save_intermediates,
+            )  # fmt: skip
+            for row, index in enumerate(part):
+                if options.save_intermediates:
+                    save_intermediates(options.out / "intermediates" / names[index], output, row)
+                if "truth" in batch:
+                    save_png(options.out / "truth" / f"{names[index]}.png", to_pixels(batch["truth"][row]))
+                save_png(options.out / "exemplars" / f"{names[index]}.png", to_pixels(batch["exemplar"][row]))
+                drawing = condition_image(batch["condition"][row : row + 1])[0]
+                save_png(options.out / "conditions" / f"{names[index]}.png", to_pixels(drawing))
+                save_png(options.out / "images" / f"{names[index]}.png", to_pixels(output.images[row]), text)
+    return {"made": len(missing), "already there": len(names) - len(missing)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 on success, 2 with one line on a user's mistake."""
+    options = parse(arguments)
+    from midms.config import ConfigError  # noqa: PLC0415
+
+    try:
+        counts = sample(options)
+    except (ConfigError, ValueError) as error:
+        print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{counts['made']} made, {counts['already there']} already there: {options.out / 'images'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
