@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,19 @@ def to_rgb(image: Any) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture in a file, as `to_rgb` gives it.
+
+    Raises:
+        ValueError: the file is no picture, is damaged, or claims an absurd size.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable picture ({error})") from None
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

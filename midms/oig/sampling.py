@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,10 +104,17 @@ def edit(
             x_next = ddim_step(x, seen.target_noise, t, schedule) - step_size * gradient
             source = ddim_step(source, seen.source_noise, t, schedule)
         if on_step is not None:
-            x0 = x0.detach()
-            on_step(EditStep(k, t, j, step_size, x, x_next, source, x0, seen, terms, gradient, climbed, feature_bytes))
+            parts = (x0.detach(), detached(seen), detached(terms))
+            on_step(EditStep(k, t, j, step_size, x, x_next, source, *parts, gradient, climbed, feature_bytes))
         x = x_next
     return EditResult(x, source)
+
+
+def detached(values: Any) -> Any:
+    """A named tuple of tensors, of None, or of further such tuples, cut from the graph."""
+    if values is None or isinstance(values, Tensor):
+        return values if values is None else values.detach()
+    return type(values)(*map(detached, values))
 
 
 def edit_terms(

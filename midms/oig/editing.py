@@ -1,0 +1,82 @@
+"""One call from a picture and two prompts to an edit: what the program and the web app run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from midms.oig.outputs import OIGOutput
+from midms.oig.pipeline import OIGPipeline, OnStep
+
+
+class Edit(NamedTuple):
+    """An edit and all that it takes to repeat it."""
+
+    image: Image.Image
+    reconstruction: Image.Image
+    source_prompt: str
+    target_prompt: str
+    settings: dict[str, Any]  # JSON-ready
+    flagged: bool  # by the safety checker; the image is then black
+
+
+def edit_image(
+    pipeline: OIGPipeline,
+    image: Any = None,
+    *,
+    source_prompt: str | None = None,
+    target_prompt: str | None = None,
+    task: str | None = None,
+    num_inference_steps: int = 50,
+    seed: int = 0,
+    inversion_options: Mapping[str, Any] | None = None,
+    edit_options: Mapping[str, Any] | None = None,
+    on_step: OnStep | None = None,
+) -> Edit:
+    """Edit one picture, or one that is generated from the source prompt and the seed.
+
+    Args:
+        image: any picture `OIGPipeline.invert` takes; None: generate one.
+        source_prompt: what the picture shows; None: ask the pipeline's captioner.
+        target_prompt: what it should show; or
+        task: such as cat2dog, from which the target prompt is made.
+        seed: of the generated picture, or of the posterior sample with `sample_posterior`.
+        inversion_options, edit_options: further arguments of `OIGPipeline.invert` and `OIGPipeline.__call__`, for
+            example `RELEASED_INVERSION` and `RELEASED_EDIT`. A generated picture has negative prompt "" by default.
+        on_step: called with an `EditStep` after every step; raise in it to stop.
+    Raises:
+        ValueError: an argument is unusable.
+    """
+    if (target_prompt is None) == (task is None):
+        raise ValueError("give either a target prompt or a task such as cat2dog")
+    if image is None and source_prompt is None:
+        raise ValueError("source_prompt: expected a prompt to generate a picture from, got none")
+    inversion, editing = dict(inversion_options or {}), dict(edit_options or {})
+    generator = torch.Generator("cpu").manual_seed(seed)
+    latents = None
+    if image is None:
+        editing.setdefault("negative_prompt", "")
+    else:
+        start = pipeline.invert(
+            image, source_prompt, num_inference_steps=num_inference_steps, generator=generator, **inversion
+        )
+        latents, source_prompt = start.latents, start.prompt[0]
+    prompt = str(source_prompt)
+    target = target_prompt if target_prompt is not None else pipeline.target_prompts(prompt, str(task))[0]
+    output: OIGOutput = pipeline(
+        prompt,
+        target,
+        latents,
+        num_inference_steps=num_inference_steps,
+        generator=generator,
+        on_step=on_step,
+        **editing,
+    )
+    settings = {"num_inference_steps": num_inference_steps, "seed": seed, "inversion": inversion, "edit": editing}
+    if image is None:
+        settings.pop("inversion")
+    flagged = bool(output.nsfw_content_detected and output.nsfw_content_detected[0])
+    return Edit(output.images[0], output.reconstruction[0], prompt, target, settings, flagged)

@@ -1,0 +1,294 @@
+#!/usr/bin/env python
+"""Edit pictures by text with a pretrained Stable Diffusion (OIG, or OIG+ with --cycle-weight).
+
+    python scripts/edit_text.py cat.jpg --source-prompt "a cat on a bed" --target-prompt "a dog on a bed" --output edits
+    python scripts/edit_text.py photos/ --task cat2dog --captioner Salesforce/blip-image-captioning-base --output edits
+    python scripts/edit_text.py --generate --source-prompt "a photo of a cat" --task cat2dog --seeds 0 1 --output edits
+
+For every picture and seed it writes NAME_edit.png, NAME_reconstruction.png and NAME.json (prompts and settings).
+Finished ones are left alone: to resume, run the same command again. Every number has the default of docs/oig.md;
+--released switches to the behaviour of the released code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from midms.oig.pipeline import OIGPipeline
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+DEFAULT_CLIP = "openai/clip-vit-base-patch32"
+INVERSION_OPTIONS = ("resolution", "resize", "sample_posterior", "schedule")
+EDIT_OPTIONS = (
+    "guidance_scale",
+    "negative_prompt",
+    "clip_weight",
+    "structure_weight",
+    "clip_margin",
+    "structure_margin",
+    "cycle_weight",
+    "cycle_source_weight",
+    "guidance_branch",
+)
+
+
+class Job(NamedTuple):
+    """One picture to make: `picture` is None when it is generated."""
+
+    name: str
+    picture: Path | None
+    seed: int
+
+
+class UsageError(Exception):
+    """A mistake that one line explains."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All options; those left out keep the pipeline's defaults."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", type=Path, nargs="?", help="a picture or a folder of pictures")
+    parser.add_argument("--generate", action="store_true", help="edit pictures generated from the source prompt")
+    parser.add_argument("--source-prompt", help="what the pictures show; left out: ask --captioner")
+    parser.add_argument("--target-prompt", help="what they should show")
+    parser.add_argument("--task", metavar="A2B", help="instead of a target prompt: cat2dog, horse2zebra, ...")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="make finished pictures again")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one result per seed (default: 0)")
+    networks = parser.add_argument_group("networks (a folder or a name on the hub)")
+    networks.add_argument("--model", default="CompVis/stable-diffusion-v1-4", help="Stable Diffusion 1.x or 2.x")
+    networks.add_argument("--clip", help=f"CLIP of the guidance (default: the model's own, else {DEFAULT_CLIP})")
+    networks.add_argument("--captioner", help="BLIP, for pictures without a prompt")
+    networks.add_argument("--device", help="cuda, cpu, mps (default: what there is)")
+    networks.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float64"))
+    networks.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    networks.add_argument("--compile", action="store_true", help="torch.compile the parts that allow it")
+    numbers = parser.add_argument_group("method")
+    numbers.add_argument("--released", action="store_true", help="behave as the released code, faults included")
+    numbers.add_argument("--num-inference-steps", type=int, default=50, metavar="N")
+    numbers.add_argument("--guidance-scale", type=float, metavar="S", help="classifier-free guidance (5)")
+    numbers.add_argument("--negative-prompt", help='default: the source prompt; "" for generated pictures')
+    numbers.add_argument("--clip-weight", type=float, metavar="LAMBDA1", help="(0.1)")
+    numbers.add_argument("--structure-weight", type=float, metavar="LAMBDA2", help="(1; 0.5 to 1.5)")
+    numbers.add_argument("--clip-margin", type=float, metavar="BETA_P", help="(0.5)")
+    numbers.add_argument("--structure-margin", type=float, metavar="BETA_F", help="(2.5)")
+    numbers.add_argument("--cycle-weight", type=float, metavar="LAMBDA4", help="(0); above 0: OIG+, much slower")
+    numbers.add_argument("--cycle-source-weight", type=float, metavar="LAMBDA3", help="(a fifth of LAMBDA4)")
+    numbers.add_argument("--guidance-branch", choices=("uncond", "full"), help="what carries gradient (uncond)")
+    numbers.add_argument("--resolution", type=int, help="side of the square with the working area (the model's)")
+    numbers.add_argument("--resize", choices=("fit", "stretch"), help="keep the aspect ratio, or make a square (fit)")
+    numbers.add_argument("--schedule", choices=("coherent", "released", "diffusers"), help="inversion (coherent)")
+    numbers.add_argument("--sample-posterior", action="store_true", default=None, help="start from a posterior sample")
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for combinations that make no sense, before anything slow happens."""
+    if (options.target_prompt is None) == (options.task is None):
+        raise UsageError("give either --target-prompt or --task")
+    if options.generate == (options.input is not None):
+        raise UsageError("give either a picture or folder, or --generate")
+    if options.generate and not options.source_prompt:
+        raise UsageError("--generate needs --source-prompt")
+    if not options.generate and not options.source_prompt and not options.captioner:
+        raise UsageError("give --source-prompt, or --captioner to have the pictures described")
+    if len(set(options.seeds)) != len(options.seeds):
+        raise UsageError(f"--seeds: every seed once, got {' '.join(map(str, options.seeds))}")
+    random = options.generate or options.sample_posterior or options.released
+    if len(options.seeds) > 1 and not random:
+        raise UsageError("--seeds: several seeds give the same result; add --sample-posterior or --generate")
+
+
+def list_jobs(options: argparse.Namespace) -> list[Job]:
+    """The pictures to make, in the order of their names."""
+    if options.generate:
+        return [Job(f"generated_seed{seed}", None, seed) for seed in options.seeds]
+    source: Path = options.input
+    if source.is_dir():
+        pictures = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        if not pictures:
+            raise UsageError(f"{source}: no picture in this folder (looked for {' '.join(sorted(SUFFIXES))})")
+    elif source.is_file():
+        pictures = [source]
+    else:
+        raise UsageError(f"{source}: no such file or folder")
+    stems = [picture.stem for picture in pictures]
+    names = [p.name.replace(".", "_") if stems.count(p.stem) > 1 else p.stem for p in pictures]
+    several = len(options.seeds) > 1
+    return [
+        Job(f"{name}_seed{seed}" if several else name, picture, seed)
+        for name, picture in zip(names, pictures, strict=True)
+        for seed in options.seeds
+    ]
+
+
+def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments for inversion and edit: those of --released under those given one by one."""
+    from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings  # noqa: PLC0415 - keeps --help fast
+
+    if options.num_inference_steps < 2:
+        raise UsageError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
+    inversion = dict(RELEASED_INVERSION) if options.released else {}
+    editing = dict(RELEASED_EDIT) if options.released else {}
+    inversion |= {name: v for name in INVERSION_OPTIONS if (v := getattr(options, name)) is not None}
+    editing |= {name: v for name in EDIT_OPTIONS if (v := getattr(options, name)) is not None}
+    try:
+        EditSettings(**{name: value for name, value in editing.items() if name != "negative_prompt"})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return inversion, editing
+
+
+def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
+    """The pipeline with CLIP and, if asked for, a captioner, on its device.
+
+    Raises:
+        UsageError: files are missing or unreadable.
+    """
+    import torch  # noqa: PLC0415 - keeps --help fast
+
+    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415
+
+    def load(option: str, name: str, reader: Any, **more: Any) -> Any:
+        try:
+            return reader.from_pretrained(name, **more)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"{option}: cannot load {name}: {reason}") from None
+
+    dtype = getattr(torch, options.dtype)
+    pipeline = load("--model", options.model, OIGPipeline, torch_dtype=dtype)
+    wants_clip = options.clip or (pipeline.clip_model is None and (options.clip_weight != 0 or options.task))
+    if wants_clip:
+        from transformers import CLIPModel, CLIPTokenizer  # noqa: PLC0415
+
+        name = options.clip or DEFAULT_CLIP
+        pipeline.register_modules(clip_model=load("--clip", name, CLIPModel, dtype=dtype).eval())
+        pipeline.register_modules(clip_tokenizer=load("--clip", name, CLIPTokenizer))
+    if options.captioner and not options.source_prompt:
+        from transformers import BlipForConditionalGeneration, BlipProcessor  # noqa: PLC0415
+
+        pipeline.register_modules(captioner=load("--captioner", options.captioner, BlipForConditionalGeneration).eval())
+        pipeline.register_modules(caption_processor=load("--captioner", options.captioner, BlipProcessor))
+    if options.gradient_checkpointing:
+        pipeline.enable_gradient_checkpointing()
+    if options.compile:
+        pipeline.compile_networks()
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return pipeline.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device}: {' '.join(str(error).split())[:200]}") from None
+
+
+def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bool) -> Iterator[Job]:
+    """Jobs without a finished result.
+
+    Raises:
+        UsageError: a result there was made with other settings.
+    """
+    for job in jobs:
+        record = output / f"{job.name}.json"
+        if overwrite or not record.is_file():
+            yield job
+            continue
+        try:
+            made = json.loads(record.read_text(encoding="utf-8")).get("recipe")
+        except (ValueError, AttributeError):
+            made = None
+        if made != recipe | {"seed": job.seed, "picture": _picture_name(job)}:
+            raise UsageError(f"{record}: made with other settings; choose another --output, or add --overwrite")
+
+
+def _picture_name(job: Job) -> str | None:
+    return None if job.picture is None else str(job.picture)
+
+
+def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
+    """What decides the result, besides picture and seed."""
+    plain = ("source_prompt", "target_prompt", "task", "model", "clip", "captioner", "dtype", "num_inference_steps")
+    return {name: getattr(options, name) for name in plain} | {"inversion": inversion, "edit": editing}
+
+
+def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
+    """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
+    from midms.oig.editing import edit_image  # noqa: PLC0415
+    from midms.oig.images import read_image  # noqa: PLC0415
+
+    picture = None if job.picture is None else read_image(job.picture)
+    edit = edit_image(
+        pipeline,
+        picture,
+        source_prompt=recipe["source_prompt"],
+        target_prompt=recipe["target_prompt"],
+        task=recipe["task"],
+        num_inference_steps=recipe["num_inference_steps"],
+        seed=job.seed,
+        inversion_options=recipe["inversion"],
+        edit_options=recipe["edit"],
+    )
+    edit.image.save(output / f"{job.name}_edit.png")
+    edit.reconstruction.save(output / f"{job.name}_reconstruction.png")
+    record = {
+        "recipe": recipe | {"seed": job.seed, "picture": _picture_name(job)},
+        "source_prompt": edit.source_prompt,
+        "target_prompt": edit.target_prompt,
+        "settings": edit.settings,
+        "flagged_by_safety_checker": edit.flagged,
+    }
+    partial = output / f".{job.name}.json.part"
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, output / f"{job.name}.json")
+    return edit.target_prompt
+
+
+def run(options: argparse.Namespace) -> int:
+    """Everything after the command line; returns the exit code: 1 if a picture of a folder could not be edited."""
+    check_options(options)
+    jobs = list_jobs(options)
+    inversion, editing = method_options(options)
+    recipe = recipe_of(options, inversion, editing)
+    todo = list(pending(jobs, recipe, options.output, options.overwrite))
+    print(f"{len(jobs)} to make, {len(jobs) - len(todo)} finished before")
+    if not todo:
+        return 0
+    pipeline = load_pipeline(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for number, job in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}] {job.name}", flush=True)
+        try:
+            target = run_job(pipeline, job, recipe, options.output)
+        except (ValueError, RuntimeError, OSError) as error:
+            message = f"{job.picture or job.name}: {' '.join(str(error).split())}"
+            if len(jobs) == 1:
+                raise UsageError(message) from None
+            print(f"edit_text.py: skipped {message}", file=sys.stderr)
+            failed += 1
+            continue
+        print(f"    {target!r} -> {options.output / f'{job.name}_edit.png'}")
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return run(options)
+    except UsageError as error:
+        print(f"edit_text.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("edit_text.py: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
