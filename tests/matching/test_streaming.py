@@ -58,7 +58,7 @@ def values_and_gradients(run: Callable[..., Match], leaves: list[Tensor], **opti
 def largest_error(got: list[Tensor], want: list[Tensor]) -> float:
     """Largest error of any tensor, relative to its largest entry or 1."""
     return max(
-        float((a - b).detach().abs().max() / b.abs().max().clamp_min(1.0)) for a, b in zip(got, want, strict=True)
+        float(((a - b).abs().max() / b.abs().max().clamp_min(1.0)).detach()) for a, b in zip(got, want, strict=True)
     )
 
 

@@ -1,0 +1,138 @@
+"""Algorithm 1: each line with stand-in networks, its switches, gradients, and the size promised for its code."""
+
+import ast
+import inspect
+
+import pytest
+import torch
+from torch import Tensor
+
+from midms.diffusion import interleave as module
+from midms.diffusion.interleave import Rewarp, StepRecord, interleave, refine
+from midms.diffusion.schedule import add_noise, linear_schedule
+from midms.diffusion.settings import InterleaveSettings, loop_times
+from midms.diffusion.solvers import predict_x0
+
+SCHEDULE = linear_schedule()
+SHORT = InterleaveSettings.paper().replace(num_inference_steps=20, num_interleaved_steps=5, refine_steps=3)
+
+
+def draw(seed: int) -> Tensor:
+    return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def network(x: Tensor, t: Tensor) -> Tensor:
+    return 0.5 * torch.tanh(x) + 0.001 * t[:, None, None, None] * torch.cos(x)
+
+
+def keep(prediction: Tensor) -> Rewarp:
+    """A re-warp that changes nothing."""
+    return Rewarp(prediction, torch.ones_like(prediction[:, :1]))
+
+
+def test_follows_the_algorithm_line_by_line() -> None:
+    warp, noise, other = draw(0), draw(1), draw(2)
+    mask = (draw(3)[:, :1] > 0).double()
+    tau = loop_times(SCHEDULE, SHORT)
+    r = add_noise(warp, noise, tau.start)
+    for index in range(5):
+        eps = network(r, torch.full((2,), tau.times[index]))
+        prediction = predict_x0(r, eps, tau.alpha_bars[index])
+        if index < 3:  # n = 5, 4, 3; the last warp, n = 2, is skipped
+            prediction = mask * other + (1 - mask) * prediction
+        if index < 4:
+            alpha = tau.alpha_bars[index + 1]
+            r = alpha.sqrt() * prediction + (1 - alpha).sqrt() * eps
+    result = interleave(network, warp, lambda _: Rewarp(other, mask), SCHEDULE, SHORT, noise)
+    assert torch.allclose(result.latent, prediction, atol=1e-12)
+    assert len(result.predictions) == len(result.epsilons) == len(result.latents) == 5 and len(result.rewarps) == 3
+
+
+def test_callback_sees_every_step_and_changes_nothing() -> None:
+    seen: list[StepRecord] = []
+    told: list[int] = []
+
+    def spying(x: Tensor, t: Tensor) -> Tensor:
+        assert t.shape == (2,) and t.dtype == torch.long
+        told.append(int(t[0]))
+        return network(x, t)
+
+    result = interleave(spying, draw(0), keep, SCHEDULE, SHORT, draw(1), seen.append)
+    assert [step.n for step in seen] == [5, 4, 3, 2, 1]
+    assert [step.rewarp is not None for step in seen] == [True, True, True, False, False]
+    assert told == loop_times(SCHEDULE, SHORT).times
+    assert torch.equal(result.latent, interleave(network, draw(0), keep, SCHEDULE, SHORT, draw(1)).latent)
+
+
+def test_switches() -> None:
+    plain = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(rewarp="none"), draw(1))
+    assert not plain.rewarps
+    assert torch.equal(interleave(network, draw(0), keep, SCHEDULE, SHORT, draw(1)).latent, plain.latent)
+    nothing = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(num_interleaved_steps=0), draw(1))
+    assert torch.equal(nothing.latent, draw(0)) and not nothing.predictions
+    first = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(rewarp="none", solver="dpm1"), draw(1))
+    second = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(rewarp="none", solver="dpm2"), draw(1))
+    assert torch.allclose(first.latent, plain.latent, atol=1e-4)  # float32 tables
+    assert not torch.allclose(second.latent, plain.latent, atol=1e-4)
+
+
+def test_gradients_reach_warp_noise_network_and_rematch_through_the_whole_chain() -> None:
+    warp, noise, other = (draw(seed).requires_grad_() for seed in range(3))
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def last(*given: Tensor) -> Tensor:
+        warp, noise, other, scale = given
+        half = torch.full_like(warp[:, :1], 0.5)
+        return interleave(
+            lambda x, t: scale * network(x, t), warp, lambda p: Rewarp(p * other, half), SCHEDULE, SHORT, noise
+        ).latent
+
+    assert torch.autograd.gradcheck(last, (warp, noise, other, scale), fast_mode=True)
+
+
+def test_cycles_are_collected_where_given() -> None:
+    result = interleave(
+        network, draw(0), lambda p: Rewarp(p, torch.ones_like(p[:, :1]), p + 1), SCHEDULE, SHORT, draw(1)
+    )
+    assert [torch.equal(c, p + 1) for c, p in zip(result.cycles, result.predictions, strict=False)] == [True] * 3
+
+
+def test_a_half_precision_network_does_not_lower_the_precision_of_the_latents() -> None:
+    result = interleave(lambda x, t: network(x, t).bfloat16(), draw(0).float(), keep, SCHEDULE, SHORT, draw(1).float())
+    assert result.latent.dtype == torch.float32
+
+
+def test_refinement_of_a_perfect_network_returns_its_image() -> None:
+    """When eps points from a fixed picture, any amount of noise is removed exactly, ancestral noise included."""
+    target = draw(0)
+
+    def perfect(x: Tensor, t: Tensor) -> Tensor:
+        alpha = SCHEDULE.alphas_cumprod[t][:, None, None, None]
+        return (x - alpha.sqrt() * target) / (1 - alpha).sqrt()
+
+    refined = refine(perfect, draw(1), SCHEDULE, SHORT, draw(2), [draw(3), draw(4)])
+    assert torch.allclose(refined, target, atol=1e-6)
+    still = refine(perfect, draw(1), SCHEDULE, SHORT.replace(refine_steps=0), draw(2), [])
+    assert torch.equal(still, draw(1))
+    assert torch.allclose(
+        refine(perfect, draw(1), SCHEDULE, SHORT.replace(refine_eta=0.0), draw(2), []), target, atol=1e-6
+    )
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match=r"noise has shape \(1, 3, 4, 4\), expected \(2, 3, 4, 4\) as the warp"):
+        interleave(network, draw(0), keep, SCHEDULE, SHORT, draw(1)[:1])
+    with pytest.raises(ValueError, match="1 step noises, expected at least 2 for refine_steps = 3"):
+        refine(network, draw(0), SCHEDULE, SHORT, draw(1), [draw(2)])
+
+
+def test_the_loop_stays_short_and_flat() -> None:
+    tree = ast.parse(inspect.getsource(module))
+    (loop,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "interleave")
+    assert loop.end_lineno is not None and loop.end_lineno - loop.lineno + 1 <= 60
+
+    def depth(node: ast.AST) -> int:
+        inner = max((depth(child) for child in ast.iter_child_nodes(node)), default=0)
+        return inner + isinstance(node, ast.For | ast.If | ast.While | ast.With | ast.Try)
+
+    assert depth(loop) <= 3
