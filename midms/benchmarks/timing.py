@@ -8,24 +8,37 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 Run = Callable[[], object]
 
 
-class Row(TypedDict):
-    """One line of a benchmark."""
+Row = dict[str, Any]  # one line of a benchmark, see `row`
 
-    name: str
-    size: str  # "64x64"
-    device: str
-    dtype: str
-    # "pass" is a keyword, so it is added by `row`
-    median_ms: float
-    peak_mb: float
-    ratio: float  # time of the reference over this time, median of the rounds
+
+def row(
+    name: str,
+    size: str,
+    device: str,
+    dtype: str,
+    pass_name: str,
+    times: list[float] | None,
+    peak_mb: float | None,
+    reference: list[float] | None,
+) -> Row:
+    """Median time, peak memory and gain over the reference; null if unknown."""
+    return {
+        "name": name,
+        "size": size,
+        "device": device,
+        "dtype": dtype,
+        "pass": pass_name,
+        "median_ms": None if times is None else round(statistics.median(times), 3),
+        "peak_mb": None if peak_mb is None else round(peak_mb, 1),
+        "ratio": None if times is None or reference is None else round(ratio_of_rounds(reference, times), 3),
+    }
 
 
 def time_rounds(variants: dict[str, Run], rounds: int, device: str) -> dict[str, list[float]]:
@@ -97,4 +110,4 @@ def _status_mb(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status has no {field}: memory is measured on Linux only; pass --no-memory")
+    raise RuntimeError(f"/proc/self/status has no {field}: memory is measured on Linux only; measure times alone")

@@ -52,7 +52,7 @@ def normalize_features(features: Tensor, eps: float = 0.0) -> Tensor:
 
 
 def _unit(features: Tensor, eps: float) -> Tensor:
-    norm = features.square().sum(dim=1, keepdim=True).clamp_min(1e-24).sqrt()  # (B, 1, H, W)
+    norm = (features * features).sum(dim=1, keepdim=True).clamp_min(1e-24).sqrt()  # (B, 1, H, W)
     return features / (norm + eps)
 
 
