@@ -156,21 +156,20 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
 
     from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415
 
-    def load(option: str, name: str, reader: Any, **more: Any) -> Any:
+    def load(option: str, name: str, reader: Any) -> Any:
         try:
-            return reader.from_pretrained(name, **more)
+            return reader.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UsageError(f"{option}: cannot load {name}: {reason}") from None
 
-    dtype = getattr(torch, options.dtype)
-    pipeline = load("--model", options.model, OIGPipeline, torch_dtype=dtype)
+    pipeline = load("--model", options.model, OIGPipeline)
     wants_clip = options.clip or (pipeline.clip_model is None and (options.clip_weight != 0 or options.task))
     if wants_clip:
         from transformers import CLIPModel, CLIPTokenizer  # noqa: PLC0415
 
         name = options.clip or DEFAULT_CLIP
-        pipeline.register_modules(clip_model=load("--clip", name, CLIPModel, dtype=dtype).eval())
+        pipeline.register_modules(clip_model=load("--clip", name, CLIPModel).eval())
         pipeline.register_modules(clip_tokenizer=load("--clip", name, CLIPTokenizer))
     if options.captioner and not options.source_prompt:
         from transformers import BlipForConditionalGeneration, BlipProcessor  # noqa: PLC0415
@@ -183,7 +182,7 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
         pipeline.compile_networks()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return pipeline.to(device)
+        return pipeline.to(device, getattr(torch, options.dtype))
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {device}: {' '.join(str(error).split())[:200]}") from None
 

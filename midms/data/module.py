@@ -64,8 +64,6 @@ class DataModule(pl.LightningDataModule):
         """Batches from where an earlier run stopped to the trainer's `max_steps`."""
         assert self.trainer is not None
         steps = self.trainer.max_steps * self.trainer.accumulate_grad_batches
-        if steps < 1:
-            raise ValueError("trainer.max_steps: expected a positive number (training is counted in steps)")
         sampler = StepSampler(
             len(self.train),  # type: ignore[arg-type]
             steps * self.batch_size,

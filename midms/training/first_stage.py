@@ -92,7 +92,8 @@ class FirstStageTraining(pl.LightningModule):
         images, step = batch["image"], self.global_step
         if step == self.quantise_from and step > 0 and self.first_stage.kind == "vq":
             self.set_codebook()
-        optimizer = self.optimizers()
+        optimizers = self.optimizers()
+        optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         reconstruction, regularisation = self(images, step)
         reconstruction_loss = self.reconstruction_loss(reconstruction, images)
         loss = reconstruction_loss + regularisation
@@ -123,9 +124,10 @@ class FirstStageTraining(pl.LightningModule):
     def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> None:
         """One step of the discriminator on real and decoded images."""
         loss = hinge_discriminator_loss(self.discriminator(images), self.discriminator(reconstruction))  # type: ignore[misc]
-        self.discriminator_optimizer.zero_grad()
+        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
+        optimizer.zero_grad()
         self.manual_backward(loss)
-        self.discriminator_optimizer.step()
+        optimizer.step()
         self.log("train/discriminator", loss.detach())
 
     @torch.no_grad()
@@ -160,7 +162,10 @@ class FirstStageTraining(pl.LightningModule):
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""
         optimizer = torch.optim.Adam(self.first_stage.parameters(), self.learning_rate, betas=(0.5, 0.9))
         schedule = warmup_cosine(optimizer, self.warmup_steps, self.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        if self.discriminator is None:
+            return {"optimizer": optimizer, "lr_scheduler": schedule}
+        critic = torch.optim.Adam(self.discriminator.parameters(), self.learning_rate, betas=(0.5, 0.9))
+        return [optimizer, critic], [schedule]
 
     def pictures(self, batch: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
         """Rows of a picture: input and reconstruction, (B, 3, H, W) in [-1, 1]."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
@@ -60,6 +59,8 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
     _quiet()
     settings = resolve(config).get("run") or {}
     pl.seed_everything(int(settings.get("seed", 0)), workers=True, verbose=False)
+    if int(config.trainer.get("max_steps", -1)) < 1:
+        raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
     folder.mkdir(parents=True, exist_ok=True)
     if resume is not None:
         report_differences(folder / "config.yaml", config)
@@ -126,9 +127,16 @@ def _loggers(folder: Path, settings: dict[str, Any]) -> list[Any]:
 
 
 def _quiet() -> None:
-    """Lightning's advice about workers and its device tables tell users of these programs nothing."""
+    """Hide Lightning's advice on what is meant here: frozen parts, a data order of our own, few workers."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    torch.set_float32_matmul_precision("highest")
+    for advice in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*module\\(s\\) in eval mode.*",
+        ".*ended before the epoch ended.*",
+        ".*infer the `batch_size`.*",
+        ".*smaller than the logging interval.*",
+        ".*treespec, LeafSpec.*",
+        ".*IterableDataset.*",
+    ):
+        warnings.filterwarnings("ignore", advice)

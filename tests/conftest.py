@@ -1,0 +1,58 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from midms.checkpoints.folder import save_folder
+from midms.models.denoiser import Denoiser
+from midms.models.first_stage import FirstStage
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_STAGE = {"kind": "vq", "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64, "norm_groups": 4}
+DENOISER = {"model_channels": 16, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_resolutions": [2],
+            "num_head_channels": 8, "norm_groups": 8}  # fmt: skip
+ENCODERS = {"latent_channels": 3, "condition_channels": 15, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8,
+            "padding_mode": "reflect", "form": "paper", "condition_input": "unshuffle"}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material; tests that need it are skipped without it."""
+    folder = Path(os.environ.get("MIDMS_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference material at {folder} (set MIDMS_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small random first stage and denoiser, what stage 3 starts from."""
+    torch.manual_seed(0)
+    stage, denoiser = FirstStage(FIRST_STAGE), Denoiser(DENOISER)
+    torch.nn.init.normal_(denoiser.unet.conv_out.weight, std=0.1)
+    path = tmp_path_factory.mktemp("weights") / "tiny"
+    configs = {"first_stage": stage.config, "denoiser": denoiser.config}
+    return save_folder(path, {"first_stage": stage.model, "denoiser": denoiser.unet}, configs, {"size": 32})
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole small random pipeline, saved."""
+    from midms.diffusion.settings import InterleaveSettings
+    from midms.models.encoders import CorrespondenceEncoders
+    from midms.models.loading import load_denoiser, load_first_stage
+    from midms.models.midms import MIDMs
+    from midms.pipelines.midms import MIDMsPipeline
+
+    torch.manual_seed(1)
+    denoiser = load_denoiser(tiny_weights)
+    encoders = CorrespondenceEncoders(**ENCODERS)
+    model = MIDMs(load_first_stage(tiny_weights), encoders, denoiser, load_denoiser(tiny_weights))
+    settings = InterleaveSettings(num_inference_steps=16, num_interleaved_steps=4, refine_steps=2)
+    pipe = MIDMsPipeline(model, settings, {"task": "faces", "size": 32})
+    return pipe.save_pretrained(tmp_path_factory.mktemp("pipeline") / "tiny")

@@ -1,0 +1,27 @@
+"""The training order: a function of the seed, shared out over ranks, and resumable anywhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from midms.data.module import StepSampler
+
+
+@given(st.integers(1, 13), st.integers(1, 40), st.integers(0, 40), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_starting_later_skips_just_what_was_used(length, samples, start, seed):
+    whole = list(StepSampler(length, samples, seed))
+    assert list(StepSampler(length, samples, seed, start=min(start, samples))) == whole[start:]
+    assert len(whole) == samples and sorted(whole[:length]) == sorted(set(whole[:length]))
+
+
+def test_ranks_share_one_order():
+    ranks = [list(StepSampler(7, 10, rank=rank, ranks=2)) for rank in (0, 1)]
+    together = [index for pair in zip(*ranks, strict=True) for index in pair]
+    assert together == list(StepSampler(7, 20))
+
+
+def test_an_empty_set_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        StepSampler(0, 4)

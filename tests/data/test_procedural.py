@@ -1,0 +1,105 @@
+"""The drawn benchmark: deterministic, with an answer that is really the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from midms.data.procedural import faces
+from midms.data.procedural.dataset import (
+    ProceduralImages,
+    ProceduralPairs,
+    crop_and_flip,
+    generator,
+    test_pairs as fixed_test_pairs,
+)
+from midms.data.procedural.scene import correspondence
+
+
+def draw(index: int, size: int = 64):
+    layout = faces.sample_layout(generator("val", index, 0))
+    return layout, faces.sample_style(generator("val", index, 1)), size
+
+
+def test_items_do_not_depend_on_length_or_order():
+    short, long = ProceduralImages(length=3, size=32), ProceduralImages(length=50, size=32)
+    long[40]
+    assert torch.equal(short[2]["image"], long[2]["image"])
+
+
+def test_splits_and_seeds_share_no_scene():
+    images = [
+        ProceduralImages(split=split, seed=seed, size=32)[0]["image"]
+        for split, seed in (("train", 0), ("val", 0), ("test", 0), ("train", 1))
+    ]
+    for i, first in enumerate(images):
+        assert all(not torch.equal(first, second) for second in images[i + 1 :])
+
+
+def test_forms_and_ranges():
+    item = fixed_test_pairs(size=48, length=1)[0]
+    assert item["condition"].shape == (15, 48, 48) == item["exemplar_condition"].shape
+    assert item["truth"].shape == (3, 48, 48) and item["coordinates"].shape == (2, 48, 48)
+    for key, low in (("condition", 0), ("truth", -1), ("exemplar", -1)):
+        assert item[key].min() >= low and item[key].max() <= 1
+    assert set(item["condition"][[0, 14]].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_truth_is_the_exemplar_pulled_along_the_true_correspondence():
+    """Where a surface is seen in both pictures its colour is the same, up to shading decals and pixel size."""
+    errors, copies = [], []
+    for index in range(12):
+        item = fixed_test_pairs(size=128, length=12)[index]
+        pulled = F.grid_sample(item["exemplar"][None], item["coordinates"].movedim(0, -1)[None], align_corners=True)[0]
+        inner = item["visible"] & (F.max_pool2d(item["labels"][None].float(), 5, 1, 2)[0] == item["labels"])
+        errors.append((pulled - item["truth"]).abs()[:, inner].mean())
+        copies.append((item["exemplar"] - item["truth"]).abs().mean())
+    assert np.mean(errors) < 0.035
+    assert np.mean(copies) > 5 * np.mean(errors)
+
+
+def test_a_scene_corresponds_to_itself():
+    scene = faces.render(*draw(0))
+    match = correspondence(scene, scene)
+    axis = torch.linspace(-1, 1, 64).numpy()
+    np.testing.assert_allclose(match.coordinates[0], np.broadcast_to(axis, (64, 64)), atol=1e-5)
+    np.testing.assert_allclose(match.coordinates[1], np.broadcast_to(axis[:, None], (64, 64)), atol=1e-5)
+    assert match.visible.all()
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_crop_and_flip_keeps_frames_true(index):
+    scene = faces.render(*draw(1, 128))
+    view = crop_and_flip(scene, np.random.default_rng(index))
+    match = correspondence(view, scene)
+    places = torch.from_numpy(match.coordinates).movedim(0, -1)[None]
+    photo = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
+    pulled = F.grid_sample(photo, places, align_corners=True)[0].permute(1, 2, 0)
+    assert (pulled - torch.from_numpy(view.image).float()).abs().mean() < 3
+
+
+def test_absent_parts_say_so_and_layouts_vary():
+    absent = [ProceduralPairs(size=32, split="val")[index]["condition"][12].min() == 1 for index in range(24)]
+    assert 0 < sum(absent) < 24
+    centres = np.array([faces.sample_layout(generator("train", index, 0)).center for index in range(200)])
+    assert (np.ptp(centres, axis=0) > 0.3).all()
+
+
+def test_drawing_has_no_resolution():
+    layout, style, _ = draw(3)
+    small, large = faces.render(layout, style, 64).image, faces.render(layout, style, 256).image
+    reduced = large.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
+    assert np.abs(small - reduced).mean() < 4
+
+
+def test_exemplar_kinds_and_bad_arguments():
+    same = ProceduralPairs(size=32, exemplars={"easy": 1.0}, truth=True)[0]
+    assert torch.equal(same["truth"], same["source"])
+    with pytest.raises(ValueError, match="add up to 1"):
+        ProceduralPairs(exemplars={"self": 0.5})
+    with pytest.raises(ValueError, match="'gardens': expected one of faces"):
+        ProceduralImages(task="gardens")
+    with pytest.raises(ValueError, match="split 'dev'"):
+        ProceduralImages(split="dev")[0]

@@ -1,0 +1,62 @@
+"""The benchmark's own arithmetic: bounds that must hold whatever the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
+from midms.evaluation import benchmark
+from midms.pipelines.midms import MIDMsPipeline
+
+
+@pytest.fixture(scope="module")
+def setting(tiny_pipeline_folder):
+    pipe = MIDMsPipeline.from_pretrained(tiny_pipeline_folder)
+    return pipe, list(benchmark.encoded_pairs(pipe.model, fixed_test_pairs(size=32, length=4), batch_size=2))
+
+
+def test_every_method_gives_images_and_bounds_are_ordered(setting):
+    pipe, pairs = setting
+    scores = {
+        name: benchmark.score(pipe.model, pairs, method, pipe.settings) for name, method in benchmark.METHODS.items()
+    }
+    assert all(s.images.shape == (4, 3, 32, 32) and np.isfinite(s.psnr).all() for s in scores.values())
+    assert scores["mean part colours"].psnr.mean() > scores["other style"].psnr.mean()
+    truth = torch.cat([pair.batch["truth"] for pair in pairs])
+    difference, first, second = benchmark.compare(scores["full method"], scores["full method"], truth)
+    assert difference.psnr == (0.0, 0.0) and first == second
+
+
+def test_results_do_not_depend_on_the_batch(setting):
+    pipe, pairs = setting
+    single = list(benchmark.encoded_pairs(pipe.model, fixed_test_pairs(size=32, length=4), batch_size=1))
+    one, two = (benchmark.score(pipe.model, p, benchmark.full, pipe.settings).images for p in (pairs, single))
+    assert (one - two).abs().max() < 1e-4
+
+
+def test_switched_off_parts_change_what_they_should(setting):
+    pipe, pairs = setting
+    warp = benchmark.first_warp(pipe.model, pairs[0], pipe.settings)
+    none = pipe.settings.replace(num_interleaved_steps=0, refine_steps=0)
+    assert torch.equal(benchmark.full(pipe.model, pairs[0], none), warp)
+    assert torch.equal(benchmark.no_diffusion(pipe.model, pairs[0], pipe.settings.replace(rewarp="none")), warp)
+
+
+def test_true_matches_score_perfectly():
+    """The truth at the latent's positions, given as the answer, has PCK 1 and error 0."""
+    batch = torch.utils.data.default_collate([fixed_test_pairs(size=64, length=2)[i] for i in range(2)])
+    truth, valid = benchmark.token_truth(batch["coordinates"], batch["visible"], (16, 16))
+    assert truth.shape == (2, 2, 16, 16) and 0.2 < valid.float().mean() < 1
+    assert (benchmark.pck(truth, truth, valid, size=(64, 64)) == 1).all()
+
+
+def test_token_and_pixel_coordinates_agree():
+    """A token's centre in latent coordinates is its centre in image coordinates."""
+    axis = torch.linspace(-1, 1, 4)
+    tokens = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
+    pixels = torch.linspace(-1, 1, 16).reshape(4, 4).mean(dim=1)
+    image = benchmark.to_image_coordinates(tokens, 4)
+    torch.testing.assert_close(image[0, 0, 0], pixels)
+    torch.testing.assert_close(image[0, 1, :, 0], pixels)
