@@ -1,0 +1,151 @@
+"""The editing program: results, resuming, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "scripts" / "edit_text.py"
+sys.path.insert(0, str(ROOT / "tests" / "oig"))
+
+
+def load_program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("edit_text", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+edit_text = load_program()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    import torch  # noqa: PLC0415
+    from tiny_stable_diffusion import tiny_pipeline  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline(torch.float32).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "b.png")
+    Image.fromarray(pixels[..., :3]).convert("L").save(folder / "a.jpg")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def run(*arguments: object) -> int:
+    return int(edit_text.main([str(a) for a in arguments]))
+
+
+def options(model: str, output: Path) -> list[object]:
+    prompts = ["--source-prompt", "a cat", "--target-prompt", "a dog"]
+    return [*prompts, "--model", model, "--output", output, "--num-inference-steps", 3, "--device", "cpu"]
+
+
+def test_folder_then_resume_then_overwrite(
+    model: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "edits"
+    assert run(pictures, *options(model, output)) == 0
+    names = {"a_edit.png", "a_reconstruction.png", "a.json", "b_edit.png", "b_reconstruction.png", "b.json"}
+    assert {p.name for p in output.iterdir()} == names
+    assert Image.open(output / "a_edit.png").size == (20, 12)
+    record = json.loads((output / "a.json").read_text())
+    assert record["source_prompt"] == "a cat" and record["settings"]["num_inference_steps"] == 3
+
+    (output / "b.json").unlink()
+    first, before = (output / "a_edit.png").stat().st_mtime_ns, (output / "b_edit.png").read_bytes()
+    capsys.readouterr()
+    assert run(pictures, *options(model, output)) == 0
+    assert "2 to make, 1 finished before" in capsys.readouterr().out
+    assert (output / "a_edit.png").stat().st_mtime_ns == first
+    assert (output / "b_edit.png").read_bytes() == before
+
+    assert run(pictures, *options(model, output), "--clip-weight", 1) == 2
+    assert "made with other settings" in capsys.readouterr().err
+    assert run(pictures, *options(model, output), "--clip-weight", 1, "--overwrite") == 0
+
+
+def test_a_damaged_picture_does_not_stop_the_folder(
+    model: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "a.jpg").write_bytes(b"nothing")
+    assert run(pictures, *options(model, tmp_path / "edits")) == 1
+    errors = capsys.readouterr().err
+    assert "skipped" in errors and "a.jpg" in errors and "Traceback" not in errors
+    assert (tmp_path / "edits" / "b.json").exists() and not (tmp_path / "edits" / "a.json").exists()
+    assert run(pictures / "a.jpg", *options(model, tmp_path / "edits")) == 2
+
+
+def test_generated_pictures_by_seed(model: str, tmp_path: Path) -> None:
+    arguments = options(model, tmp_path)
+    arguments[2:4] = ["--task", "cat2dog"]
+    assert run("--generate", "--seeds", 0, 1, *arguments) == 0
+    first, second = (Image.open(tmp_path / f"generated_seed{s}_reconstruction.png").tobytes() for s in (0, 1))
+    assert first != second
+    assert json.loads((tmp_path / "generated_seed1.json").read_text())["target_prompt"] == "a dog"
+
+
+def test_released_switch(model: str, pictures: Path, tmp_path: Path) -> None:
+    assert run(pictures / "b.png", *options(model, tmp_path), "--released", "--resize", "fit") == 0
+    settings = json.loads((tmp_path / "b.json").read_text())["settings"]
+    assert settings["edit"]["step_shift"] == 1 and settings["inversion"]["schedule"] == "released"
+    assert settings["inversion"]["resize"] == "fit"  # given by hand, so it wins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["x.png", "--source-prompt", "a"], "either --target-prompt or --task"),
+        (
+            ["x.png", "--source-prompt", "a", "--target-prompt", "b", "--task", "a2b"],
+            "either --target-prompt or --task",
+        ),
+        (["--source-prompt", "a", "--target-prompt", "b"], "picture or folder, or --generate"),
+        (["x.png", "--target-prompt", "b"], "--source-prompt, or --captioner"),
+        (["--generate", "--target-prompt", "b"], "--generate needs --source-prompt"),
+        (["x.png", "--source-prompt", "a", "--target-prompt", "b"], "x.png: no such file"),
+        (["x.png", "--source-prompt", "a", "--target-prompt", "b", "--seeds", "1", "2"], "several seeds"),
+        (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--seeds", "1", "1"], "every seed once"),
+        (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--num-inference-steps", "1"], "at least 2"),
+        (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--clip-weight", "-1"], "clip_weight"),
+        (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--model", "/none"], "--model: cannot load"),
+    ],
+)
+def test_mistakes(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments, "--output", tmp_path) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("edit_text.py: ") and words in error
+
+
+def test_an_empty_folder_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--source-prompt", "a", "--target-prompt", "b", "--output", tmp_path) == 2
+    assert "no picture in this folder" in capsys.readouterr().err
+
+
+def test_help_does_not_load_the_networks() -> None:
+    started = time.process_time()
+    code = "import runpy, sys; sys.argv = ['edit_text.py', '--help']\n"
+    code += f"try: runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False") and "--cycle-weight" in done.stdout
+    assert time.process_time() - started < 5
