@@ -15,6 +15,22 @@ from midms.checkpoints.reading import clean_tensors, read_json, read_tensors
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _FIRST_STAGES = {"vqvae": "vq", "vae": "kl"}
+# Settings that our U-Net does not have; absent entries mean these values. (`norm_eps` is left out on purpose: the model
+# was trained with 1e-5, whatever a config says.)
+_FIXED_UNET = {
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "time_embedding_type": "positional",
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "mid_block_scale_factor": 1,
+    "act_fn": "silu",
+    "resnet_time_scale_shift": "default",
+    "class_embed_type": None,
+    "num_class_embeds": None,
+}
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
@@ -49,8 +65,11 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
     """Our U-Net config from the one of a `UNet2DModel`.
 
     Raises:
-        CheckpointError: a type of block that the published models do not have.
+        CheckpointError: a setting or a type of block that the published models do not have.
     """
+    for key, value in _FIXED_UNET.items():
+        if config.get(key, value) != value:
+            raise CheckpointError(source, f"{key} is {config[key]!r}, only {value!r} is supported")
     try:
         widths, down = config["block_out_channels"], config["down_block_types"]
         attention = [2**level for level, kind in enumerate(down) if kind == "AttnDownBlock2D"]
@@ -85,6 +104,7 @@ def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, sour
             "num_res_blocks": config["layers_per_block"],
             "z_channels": latent,
             "norm_groups": config.get("norm_num_groups", 32),
+            "mid_attention": config.get("mid_block_add_attention", True),
         }
         if kind == "kl":
             return {**result, "scale_factor": config.get("scaling_factor", 1.0)}

@@ -142,7 +142,7 @@ def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
             channels = width
         if level < last:
             table.conv(f"{theirs}.downsample.conv", f"{ours}.downsamplers.0.conv", (width, width))
-    _autoencoder_ends(table, "encoder", channels, channels, latent if vq else 2 * latent)
+    _autoencoder_ends(table, "encoder", (channels, channels), latent if vq else 2 * latent, full["mid_attention"])
     table.conv("decoder.conv_in", "decoder.conv_in", (channels, latent))
     for level in reversed(range(len(widths))):
         theirs, ours = f"decoder.up.{level}", f"decoder.up_blocks.{last - level}"
@@ -151,7 +151,7 @@ def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
             channels = widths[level]
         if level:
             table.conv(f"{theirs}.upsample.conv", f"{ours}.upsamplers.0.conv", (channels, channels))
-    _autoencoder_ends(table, "decoder", widths[-1], channels, full["out_ch"])
+    _autoencoder_ends(table, "decoder", (widths[-1], channels), full["out_ch"], full["mid_attention"])
     if vq:
         codes = (full["n_embed"], embedded)
         table.entries.append(Entry("quantize.embedding.weight", codes, ("quantize.embedding.weight",)))
@@ -169,14 +169,16 @@ def _autoencoder_res(table: _Table, theirs: str, ours: str, channels: int, out: 
         table.conv(f"{theirs}.nin_shortcut", f"{ours}.conv_shortcut", (out, channels), 1)
 
 
-def _autoencoder_ends(table: _Table, side: str, middle: int, last: int, out: int) -> None:
-    """Middle block, last norm and last convolution of the encoder or decoder."""
+def _autoencoder_ends(table: _Table, side: str, widths: tuple[int, int], out: int, attention: bool) -> None:
+    """Middle block, last norm and last convolution of the encoder or decoder; `widths` of the middle and the end."""
+    middle, last = widths
     for number in (1, 2):
         _autoencoder_res(table, f"{side}.mid.block_{number}", f"{side}.mid_block.resnets.{number - 1}", middle, middle)
     theirs, ours = f"{side}.mid.attn_1", f"{side}.mid_block.attentions.0"
-    table.layer(f"{theirs}.norm", f"{ours}.group_norm", (middle,))
-    for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
-        table.conv(f"{theirs}.{old}", f"{ours}.{new}", (middle, middle), 1)
+    if attention:
+        table.layer(f"{theirs}.norm", f"{ours}.group_norm", (middle,))
+        for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
+            table.conv(f"{theirs}.{old}", f"{ours}.{new}", (middle, middle), 1)
     table.layer(f"{side}.norm_out", f"{side}.conv_norm_out", (last,))
     table.conv(f"{side}.conv_out", f"{side}.conv_out", (out, last))
 

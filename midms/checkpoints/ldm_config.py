@@ -61,6 +61,7 @@ def first_stage_config(params: Mapping[str, Any], kind: str, source: object = "f
         raise CheckpointError(source, problem)
     keys = ("in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks", "z_channels")
     config: dict[str, Any] = {"kind": kind, **{key: ddconfig[key] for key in keys}, "embed_dim": params["embed_dim"]}
+    config["mid_attention"] = ddconfig.get("attn_type", "vanilla") != "none"
     return {**config, "n_embed": params["n_embed"]} if kind == "vq" else config
 
 
@@ -163,6 +164,7 @@ def infer_first_stage_config(state: Mapping[str, Tensor], source: object) -> dic
         "num_res_blocks": depth,
         "z_channels": _shape(state, "decoder.conv_in.weight", source)[1],
         "embed_dim": _shape(state, "post_quant_conv.weight", source)[1],
+        "mid_attention": any(".mid.attn_1." in key for key in state),
     }
     if config["kind"] == "vq":
         config["n_embed"] = _shape(state, "quantize.embedding.weight", source)[0]

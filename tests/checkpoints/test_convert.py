@@ -175,3 +175,16 @@ def test_way_back_refuses_what_the_release_cannot_hold(tmp_path: Path, write: Wr
     with pytest.raises(CheckpointError, match="exists already"):
         convert_to_released(tmp_path / "ours", taken)
     assert not (tmp_path / "back.pth").exists()
+
+
+def test_diffusers_settings_that_we_do_not_have_are_refused(
+    ldm_state: dict[str, Tensor], ldm_yaml: Path, write: Write, tmp_path: Path
+) -> None:
+    folder = diffusers_folder(ldm_yaml, write(ldm_state), tmp_path / "diffusers", False)
+    file = folder / "unet" / "config.json"
+    file.write_text(file.read_text().replace('"flip_sin_to_cos": true', '"flip_sin_to_cos": false'))
+    with pytest.raises(CheckpointError, match="flip_sin_to_cos is False, only True"):
+        convert(folder)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json: not readable"):
+        convert(folder)

@@ -33,6 +33,7 @@ FIRST_STAGES: dict[str, dict[str, Any]] = {
     "vq-f4": VQ_F4,
     "kl-f8": KL_F8,
     "other sizes": {"ch": 32, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "z_channels": 6, "embed_dim": 5, "n_embed": 7},
+    "without attention": {"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "n_embed": 7, "mid_attention": False},
 }
 
 

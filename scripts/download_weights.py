@@ -1,0 +1,173 @@
+#!/usr/bin/env python
+"""Fetch published weights that can be fetched by a program; the others are described in docs/weights.md.
+
+    python scripts/download_weights.py --list
+    python scripts/download_weights.py ldm-celebahq-256
+    python scripts/download_weights.py inception --to /data/weights
+
+Run the same command again to resume. Every file is compared with its published SHA-256 where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One thing to download."""
+
+    content: str
+    licence: str
+    size: str
+    repository: str = ""  # on the Hugging Face hub, with
+    patterns: tuple[str, ...] = ()  # the files of it; or
+    address: str = ""  # of a file whose name ends in the first 8 digits of its SHA-256
+    afterwards: str = ""
+
+
+WEIGHTS = {
+    "ldm-celebahq-256": Weights(
+        "latent diffusion model on CelebA-HQ (LDM-VQ-4), as a diffusers folder",
+        "Apache-2.0",
+        "1.3 GB",
+        repository="CompVis/ldm-celebahq-256",
+        patterns=("*.json", "unet/diffusion_pytorch_model.*", "vqvae/diffusion_pytorch_model.*"),
+        afterwards="python scripts/convert_checkpoint.py {path} --to weights/celebahq-ldm",
+    ),
+    "upernet-swin-small": Weights(
+        "segmentation network for church conditions (ADE20K)",
+        "MIT",
+        "330 MB",
+        repository="openmmlab/upernet-swin-small",
+        patterns=("*.json", "*.safetensors", "*.bin"),
+    ),
+    "vgg19": Weights(
+        "VGG-19 of torchvision, for losses and metrics",
+        "BSD-3-Clause (torchvision)",
+        "548 MB",
+        address="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    ),
+    "inception": Weights(
+        "Inception network of FID and KID",
+        "Apache-2.0",
+        "92 MB",
+        address="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    ),
+}
+
+
+class DownloadError(Exception):
+    """A download that failed; the message is one line for the user."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def torch_checkpoint_folder() -> Path:
+    """Where torch looks for downloaded networks."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
+
+
+def fetch_file(address: str, folder: Path) -> Path:
+    """Download one file, resuming a partial one, and check the hash digits that its name carries.
+
+    Raises:
+        DownloadError: not reachable, or the content is not what the name promises.
+    """
+    name = address.rsplit("/", 1)[-1]
+    digits, path, partial = name.rsplit("-", 1)[-1].split(".")[0], folder / name, folder / f"{name}.partial"
+    if path.is_file() and sha256_of(path).startswith(digits):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    start = partial.stat().st_size if partial.is_file() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            resumed = start > 0 and answer.status == 206
+            with partial.open("ab" if resumed else "wb") as out:
+                while block := answer.read(CHUNK):
+                    out.write(block)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: nothing is missing
+            raise DownloadError(f"{address}: the server answered {error.code} {error.reason}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise DownloadError(f"{address}: not reachable ({reason}); run the same command again to resume") from error
+    if not sha256_of(partial).startswith(digits):
+        partial.unlink()
+        raise DownloadError(f"{address}: SHA-256 does not start with {digits}; deleted, try again")
+    return partial.rename(path)
+
+
+def fetch_repository(weights: Weights, folder: Path) -> Path:
+    """Download files of a hub repository, resuming, and check each against the hub's SHA-256.
+
+    Raises:
+        DownloadError: not reachable, or a file differs.
+    """
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 - keeps --help fast
+
+    try:
+        info = HfApi().model_info(weights.repository, files_metadata=True)
+        snapshot_download(
+            weights.repository, revision=info.sha, allow_patterns=list(weights.patterns), local_dir=str(folder)
+        )
+    except Exception as error:  # the hub's client raises many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DownloadError(
+            f"{weights.repository}: not to be had from the hub ({reason[:200]}); "
+            f"offline, copy the repository to {folder} by other means"
+        ) from error
+    for file in info.siblings or []:
+        path = folder / file.rfilename
+        if file.lfs is not None and path.is_file() and sha256_of(path) != file.lfs.sha256:
+            path.unlink()
+            raise DownloadError(f"{path}: SHA-256 differs from the hub's; deleted, run the same command again")
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=sorted(WEIGHTS), help="what to download")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: weights/NAME, or torch's cache)")
+    parser.add_argument("--list", action="store_true", help="show the names, contents, sizes and licences")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, weights in WEIGHTS.items():
+            print(f"{name:<20} {weights.size:>7}  {weights.content} ({weights.licence})")
+        return 0
+    if options.name is None:
+        parser.error("give a name, or --list")
+    weights = WEIGHTS[options.name]
+    try:
+        if weights.repository:
+            path = fetch_repository(weights, options.to or Path("weights") / options.name)
+        else:
+            path = fetch_file(weights.address, options.to or torch_checkpoint_folder())
+    except (DownloadError, OSError) as error:
+        print(f"download_weights.py: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    if weights.afterwards:
+        print(f"next: {weights.afterwards.format(path=path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
