@@ -148,15 +148,31 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """|mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), between two Gaussians.
 
-    The last trace is the sum of the singular values of S1^(1/2) S2^(1/2): it stays real and needs no inverse for
-    singular covariances. Equal Gaussians give 0 up to rounding, which can be negative.
+    The last trace is taken from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which stay real and need no
+    inverse for singular covariances. Equal Gaussians give 0 up to rounding, which can be negative.
     """
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"FID: features of {first.mean.shape} and {second.mean.shape} do not compare")
     offset = first.mean - second.mean
-    product = _square_root(first.covariance) @ _square_root(second.covariance)
-    root_trace = np.linalg.svd(product, compute_uv=False).sum()
+    root = _square_root(first.covariance)
+    eigenvalues = np.linalg.eigvalsh(root @ second.covariance @ root)
+    root_trace = np.sqrt(eigenvalues.clip(min=0)).sum()
     return float(offset @ offset + np.trace(first.covariance) + np.trace(second.covariance) - 2 * root_trace)
+
+
+def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float:
+    """The same distance from the features themselves, (N, D) and (M, D): quick and exact for sets smaller than D.
+
+    With A, B the centred features over sqrt(n - 1), the covariances are A^T A and B^T B, and tr (S1 S2)^(1/2) is the
+    sum of the singular values of the N x M matrix A B^T.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"FID: a covariance needs at least 2 images, got {len(first)} and {len(second)}")
+    features = [x.astype(np.float64) for x in (first, second)]
+    offset = features[0].mean(axis=0) - features[1].mean(axis=0)
+    a, b = ((x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in features)
+    root_trace = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(offset @ offset + np.square(a).sum() + np.square(b).sum() - 2 * root_trace)
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 1000, seed: int = 2020) -> KernelDistance:

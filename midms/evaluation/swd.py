@@ -9,8 +9,8 @@ Random numbers depend on (seed, key of the image, level) alone: neither batches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,15 @@ class SWDDifference(NamedTuple):
     swd_a: SWD
     swd_b: SWD
     pairs: int
+
+
+class Patches(Protocol):
+    """Normalised patches (M, C, 7, 7) that can be read in blocks: a tensor, or a file."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def split(self, rows: int, /) -> Iterable[Tensor]: ...
 
 
 def _binomial_filter(images: Tensor, gain: float = 1.0) -> Tensor:
@@ -150,7 +159,7 @@ def normalise_patches(patches: Tensor) -> Tensor:
     return (patches - mean.float()) / deviation.float()
 
 
-def project(patches: Tensor, directions: Tensor) -> Tensor:
+def project(patches: Patches, directions: Tensor) -> Tensor:
     """Coordinates of normalised patches (M, C, 7, 7) along directions (C * 49, D): (D, M)."""
     return torch.cat([directions.T @ block.flatten(1).T for block in patches.split(_ROW_BLOCK)], dim=1)
 
@@ -162,14 +171,14 @@ def _sort_rows(values: Tensor) -> Tensor:
     return values.sort(dim=1).values
 
 
-def sliced_distance(patches_a: Tensor, patches_b: Tensor, directions: Tensor) -> float:
+def sliced_distance(patches_a: Patches, patches_b: Patches, directions: Tensor) -> float:
     """Mean absolute difference of the sorted projections (not scaled by 1000).
 
     Args:
         patches_a, patches_b: normalised patches, (M, C, 7, 7) each: as many in both sets.
         directions: unit columns, (C * 49, D).
     """
-    if patches_a.shape != patches_b.shape:
+    if tuple(patches_a.shape) != tuple(patches_b.shape):
         raise ValueError(
             f"SWD: both sets need as many images of one size, got patches {tuple(patches_a.shape)} "
             f"and {tuple(patches_b.shape)}"

@@ -10,6 +10,7 @@ from midms.evaluation.fidelity import (
     Moments,
     feature_moments,
     frechet_distance,
+    frechet_distance_of_features,
     inception_input,
     kernel_distance,
 )
@@ -58,6 +59,16 @@ def test_frechet_distance_equals_torch_fidelity():
     statistics = [metric.fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)]
     want = metric.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert frechet_distance(feature_moments([a]), feature_moments([b])) == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_both_forms_of_the_frechet_distance_agree(count):
+    a, b = features(0, count), features(1, count + 3) * 1.3
+    want = frechet_distance(feature_moments([a]), feature_moments([b]))
+    assert frechet_distance_of_features(a, b) == pytest.approx(want, rel=1e-6)
+    assert frechet_distance_of_features(a, a) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="at least 2"):
+        frechet_distance_of_features(a, b[:1])
 
 
 def test_kernel_distance_tells_sets_apart_and_shrinks_its_subsets():

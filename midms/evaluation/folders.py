@@ -1,0 +1,179 @@
+"""Folders of images as evaluation reads them: checked once, named clearly when bad, one size, one file format."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+JPEG_QUALITY = 75  # Pillow's default, with 4:2:0 chroma: what the field's inference scripts save with
+
+
+class NotApplicableError(ValueError):
+    """A metric cannot be computed on these folders; the message says why and what would help."""
+
+
+class ImageFile(NamedTuple):
+    """One image: `name` is its path below the folder without the extension, `size` is (width, height)."""
+
+    name: str
+    path: Path
+    size: tuple[int, int]
+    format: str
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that reads runs of digits as numbers."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError) as error:
+        reason = "0 bytes" if path.stat().st_size == 0 else "not a readable image"
+        raise ValueError(f"{path}: {reason}; replace or remove it") from error
+
+
+def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
+    """The images below a folder in natural order, and the names of files that are none by their extension.
+
+    Raises:
+        ValueError: no such folder, no image, an unreadable header, or two files of one name.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    paths = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    others = sorted(p.relative_to(folder).as_posix() for p in paths if p.suffix.lower() not in EXTENSIONS)
+    images = []
+    for path in paths:
+        if path.suffix.lower() in EXTENSIONS:
+            with _open(path) as image:
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                images.append(ImageFile(name, path, image.size, image.format or "?"))
+    if not images:
+        found = f"found {len(others)} other files, such as {others[0]}" if others else "it is empty"
+        raise ValueError(f"{folder}: no images ({', '.join(sorted(EXTENSIONS))}); {found}")
+    images.sort(key=lambda file: _natural(file.name))
+    for name, count in Counter(file.name for file in images).items():
+        if count > 1:
+            raise ValueError(f"{folder}: {count} files are called {name} up to their extension; keep one of them")
+    return images, others
+
+
+class ImageFolder(Dataset[Tensor]):
+    """Images of a folder as uint8 (3, H, W), all of one size.
+
+    Args:
+        root: the folder; sub-folders belong to the names.
+        size: resize to size x size with Pillow's bicubic; None keeps the images' own size, which must be one.
+        jpeg: bring every image that is no JPEG file, or was resized, through JPEG compression in memory.
+    Raises:
+        ValueError: a bad folder (see `list_images`) or mixed sizes.
+    """
+
+    def __init__(self, root: str | Path, size: int | None = None, jpeg: bool = False) -> None:
+        self.root = Path(root)
+        self.files, self.ignored = list_images(root)
+        self.jpeg = jpeg
+        first = self.files[0]
+        self.size = (size, size) if size else first.size
+        for file in self.files:
+            if not size and file.size != first.size:
+                shapes = [f"{f.path.name} is {f.size[0]}x{f.size[1]}" for f in (first, file)]
+                raise ValueError(f"{self.root}: mixed sizes, {' and '.join(shapes)}; give one size, such as --size 256")
+
+    @property
+    def names(self) -> list[str]:
+        return [file.name for file in self.files]
+
+    @property
+    def image_format(self) -> str:
+        """What the numbers were computed on, such as "PNG, through JPEG quality 75"."""
+        formats = "+".join(sorted({file.format for file in self.files}))
+        resized = any(file.size != self.size for file in self.files)
+        parts = [formats, f"resized to {self.size[0]}x{self.size[1]} (bicubic)" if resized else ""]
+        if self.jpeg and (resized or formats != "JPEG"):
+            parts.append(f"through JPEG quality {JPEG_QUALITY}")
+        return ", ".join(part for part in parts if part)
+
+    def fingerprint(self) -> str:
+        """Changes when a file or the way of reading changes: names, sizes on disk, times, options."""
+        rows = [f"{f.name}|{f.path.stat().st_size}|{f.path.stat().st_mtime_ns}" for f in self.files]
+        return "\n".join([*rows, f"{self.size}|{self.jpeg}"])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = self.files[index]
+        try:
+            with _open(file.path) as opened:
+                image = opened.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{file.path}: broken image ({error}); replace or remove it") from error
+        if image.size != self.size:
+            image = image.resize(self.size, Image.Resampling.BICUBIC)
+        if self.jpeg and (file.format != "JPEG" or file.size != self.size):
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+            image = Image.open(buffer).convert("RGB")
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> Tensor:
+    """A label map (H, W) int64 from a single-channel image, brought to `size` (width, height) by nearest neighbour."""
+    with _open(path) as image:
+        if image.mode not in ("L", "P", "I;16", "1"):
+            raise ValueError(f"{path}: a label map has one channel, got mode {image.mode}")
+        plain = image if image.mode != "1" else image.convert("L")
+        return torch.from_numpy(np.array(plain.resize(size, Image.Resampling.NEAREST)).astype(np.int64))
+
+
+def match_names(generated: Sequence[str], others: Sequence[str], role: str) -> list[int]:
+    """For each generated image the index of the image of the same name in another folder.
+
+    Raises:
+        NotApplicableError: a name that the other folder lacks.
+    """
+    positions = {name: index for index, name in enumerate(others)}
+    missing = [name for name in generated if name not in positions]
+    if missing:
+        raise NotApplicableError(
+            f"{role}: {len(missing)} of {len(generated)} generated images have no partner, the first is {missing[0]}; "
+            f"names must agree up to the extension (that folder starts with {others[0]})"
+        )
+    return [positions[name] for name in generated]
+
+
+class PairedFolders(Dataset[tuple[Tensor, Tensor]]):
+    """Generated images, each with the image of the same name in another folder."""
+
+    def __init__(self, generated: ImageFolder, other: ImageFolder, role: str) -> None:
+        if generated.size != other.size:
+            sizes = [f"{w}x{h}" for w, h in (generated.size, other.size)]
+            raise NotApplicableError(
+                f"{role}: {generated.root} holds {sizes[0]} and {other.root} {sizes[1]} images; give one size (--size)"
+            )
+        self.generated, self.other = generated, other
+        self.indices = match_names(generated.names, other.names, role)
+
+    def fingerprint(self) -> str:
+        return f"{self.generated.fingerprint()}\n--\n{self.other.fingerprint()}"
+
+    def __len__(self) -> int:
+        return len(self.generated)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.generated[index], self.other[self.indices[index]]

@@ -1,0 +1,278 @@
+"""The metrics of `midms.evaluation.suite`, one function each: an opened evaluation in, a result out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midms.evaluation import style, swd, truth
+from midms.evaluation.diversity import diversity_pairs
+from midms.evaluation.fidelity import (
+    FEATURES,
+    feature_moments,
+    frechet_distance,
+    frechet_distance_of_features,
+    kernel_distance,
+)
+from midms.evaluation.folders import ImageFolder, NotApplicableError, PairedFolders, match_names, read_labels
+from midms.evaluation.records import Evaluation, Result
+from midms.evaluation.rows import RowStore, StoredPatches, fill, rank_and_world
+
+
+def _signed(images: Tensor, device: str) -> Tensor:
+    """uint8 images to [-1, 1]."""
+    return images.to(device).float() / 127.5 - 1
+
+
+def _summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any) -> Result:
+    """Mean and standard error over images of each column; infinite and undefined entries make the mean so too."""
+    columns = rows.astype(np.float64).T
+    count = len(rows)
+    with np.errstate(invalid="ignore"):  # infinite entries, such as the PSNR of equal images
+        errors = [float(c.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan") for c in columns]
+    return Result(
+        metric,
+        values={name: float(c.mean()) for name, c in zip(names, columns, strict=True)},
+        standard_errors=dict(zip(names, errors, strict=True)),
+        per_image={name: c.tolist() for name, c in zip(names, columns, strict=True)},
+        **record,
+    )
+
+
+def _record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
+    """Counts and formats of the folders that a metric used."""
+    return {
+        "images": {role: len(folder) for role, folder in folders.items()},
+        "image_format": {role: folder.image_format for role, folder in folders.items()},
+    }
+
+
+def _inception_rows(evaluation: Evaluation, role: str) -> RowStore:
+    network, record = evaluation.inception
+    folder = evaluation.folder(role)
+    key = f"inception|{record['sha256']}|{evaluation.options.protocol}\n{folder.fingerprint()}"
+    store = evaluation.store(key, len(folder), FEATURES)
+    device = evaluation.options.device
+
+    def features(batch: Tensor, _: list[int]) -> list[Tensor]:
+        return [network(batch.to(device))]
+
+    fill([store], folder, features, evaluation.options.batch_size, f"features of {role}", evaluation.options.progress)
+    return store
+
+
+def _real_sets(evaluation: Evaluation) -> list[str]:
+    """Which real sets the outputs are compared with: Table 1's two columns."""
+    roles: list[str] = [role for role in ("reference", "exemplars") if role in evaluation.images]
+    if not roles:
+        raise NotApplicableError("needs --reference DIR or --exemplars DIR")
+    for role in ("generated", *roles):
+        if len(evaluation.images[role]) < 2:
+            raise NotApplicableError(f"needs at least 2 images in {evaluation.images[role].root}, got 1")
+    return roles
+
+
+def _frechet(generated: RowStore, real: RowStore) -> float:
+    """FID from the smaller of its two forms: the features of small sets, else their streamed moments."""
+    if max(generated.count, real.count) < FEATURES:
+        return frechet_distance_of_features(generated.read(), real.read())
+    return frechet_distance(feature_moments(generated.blocks()), feature_moments(real.blocks()))
+
+
+def _fid(evaluation: Evaluation) -> Result:
+    """FID to the references (w/ sources) and to the exemplars (w/ exemplars)."""
+    roles = _real_sets(evaluation)
+    stores = {role: _inception_rows(evaluation, role) for role in ("generated", *roles)}
+    values = {f"fid_{role}": _frechet(stores["generated"], stores[role]) for role in roles}
+    return _with_inception(evaluation, Result("fid", values=values), stores)
+
+
+def _kid(evaluation: Evaluation) -> Result:
+    """KID to the references and to the exemplars, with the deviation over its subsets."""
+    roles = _real_sets(evaluation)
+    stores = {role: _inception_rows(evaluation, role) for role in ("generated", *roles)}
+    features = {role: store.read() for role, store in stores.items()}
+    result = Result("kid")
+    for role in roles:
+        distance = kernel_distance(features["generated"], features[role], seed=evaluation.options.seed)
+        result.values[f"kid_{role}"] = distance.mean
+        result.values[f"kid_{role}_subset_deviation"] = distance.deviation
+        result.values[f"kid_{role}_subset_size"] = distance.subset_size
+    return _with_inception(evaluation, result, stores)
+
+
+def _with_inception(evaluation: Evaluation, result: Result, stores: dict[str, RowStore]) -> Result:
+    record = _record({role: evaluation.folder(role) for role in stores})
+    result.protocol, result.network = evaluation.options.protocol, evaluation.inception[1]
+    result.images, result.image_format = record["images"], record["image_format"]
+    return result
+
+
+def _swd(evaluation: Evaluation) -> Result:
+    """SWD x 1000 to the references per level and on average."""
+    folders = {role: evaluation.folder(role) for role in ("generated", "reference")}
+    counts = [len(folder) for folder in folders.values()]
+    if counts[0] != counts[1]:
+        raise NotApplicableError(f"needs as many generated images as references, got {counts[0]} and {counts[1]}")
+    sizes = {folder.size for folder in folders.values()}
+    if len(sizes) > 1:
+        raise NotApplicableError(f"generated and reference images have other sizes, {sorted(sizes)}; give one (--size)")
+    width, height = sizes.pop()
+    try:
+        levels = swd.pyramid_sizes(height, width)
+    except ValueError as error:
+        raise NotApplicableError(f"{error} (--size)") from error
+    seeds = range(evaluation.options.seed, evaluation.options.seed + evaluation.options.seeds)
+    table = np.array([_swd_once(evaluation, folders, levels, seed) for seed in seeds])
+    table = np.column_stack([table, table.mean(axis=1)])
+    names = [*(f"swd_{height}" for height, _ in levels), "swd_average"]
+    result = _summarise("swd", names, table, protocol=f"PGGAN, x 1000, mean of {len(seeds)} seeds", **_record(folders))
+    result.per_image = {}
+    return result
+
+
+def _swd_once(
+    evaluation: Evaluation, folders: dict[str, ImageFolder], levels: list[tuple[int, int]], seed: int
+) -> list[float]:
+    patches: dict[str, list[StoredPatches]] = {}
+    row = swd.PATCHES_PER_IMAGE * 3 * swd.PATCH_SIZE**2
+    for stream, (role, folder) in enumerate(folders.items()):
+        key = f"swd|{seed}|{stream}\n{folder.fingerprint()}"
+        stores = [evaluation.store(f"{level}|{key}", len(folder), row) for level in levels]
+
+        def cut(batch: Tensor, indices: list[int], stream: int = stream) -> list[Tensor]:
+            return [p.flatten(1) for p in swd.patch_descriptors(batch, indices, seed, stream).values()]
+
+        fill(stores, folder, cut, evaluation.options.batch_size, f"patches of {role}", evaluation.options.progress)
+        if rank_and_world()[0] == 0:
+            patches[role] = [StoredPatches(store) for store in stores]
+    if rank_and_world()[0] > 0:
+        return [0.0] * len(levels)
+    pairs = zip(levels, patches["generated"], patches["reference"], strict=True)
+    return [swd.SCALE * swd.sliced_distance(a, b, swd.random_directions(size, 3, seed)) for size, a, b in pairs]
+
+
+def _lpips_rows(evaluation: Evaluation, dataset: Any, key: str, label: str) -> np.ndarray:
+    network, record = evaluation.lpips
+    device = evaluation.options.device
+
+    def distance(batch: tuple[Tensor, Tensor], _: list[int]) -> Tensor:
+        return network(_signed(batch[0], device), _signed(batch[1], device))[:, None]
+
+    return evaluation.rows(f"{key}|{record['name']}|{record['sha256']}", dataset, 1, distance, label)
+
+
+class _OutputPairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Pairs of outputs of one condition."""
+
+    def __init__(self, folder: ImageFolder, pairs: list[tuple[int, int]]) -> None:
+        self.folder, self.pairs = folder, pairs
+
+    def fingerprint(self) -> str:
+        return f"{self.folder.fingerprint()}\n{self.pairs}"
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        first, second = self.pairs[index]
+        return self.folder[first], self.folder[second]
+
+
+def condition_of(name: str) -> str:
+    """The condition of an output called CONDITION__EXEMPLAR or CONDITION/EXEMPLAR."""
+    return name.partition("__")[0] if "__" in name else name.rpartition("/")[0] or name
+
+
+def _lpips(evaluation: Evaluation) -> Result:
+    """LPIPS diversity between outputs of one condition under different exemplars (higher: more diverse)."""
+    folder = evaluation.folder("generated", exact=True)
+    pairs = diversity_pairs([condition_of(name) for name in folder.names])
+    if not pairs:
+        raise NotApplicableError(
+            "no condition has two outputs; name them CONDITION__EXEMPLAR.jpg or CONDITION/EXEMPLAR.jpg"
+        )
+    rows = _lpips_rows(evaluation, _OutputPairs(folder, pairs), "diversity", "LPIPS between outputs")
+    record = _record({"generated": folder}) | {"network": evaluation.lpips[1]}
+    result = _summarise("lpips", ["lpips_diversity"], rows, protocol="diversity among exemplars", **record)
+    result.images["pairs"] = len(pairs)
+    return result
+
+
+def _psnr(evaluation: Evaluation) -> Result:
+    """PSNR in dB and SSIM to the truth."""
+    folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
+    pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
+
+    def measure(batch: tuple[Tensor, Tensor], _: list[int]) -> Tensor:
+        images = [_signed(part, "cpu") for part in batch]
+        return torch.stack([truth.psnr(*images), truth.ssim(*images)], dim=1)
+
+    rows = evaluation.rows("psnr, ssim", pairs, 2, measure, "PSNR and SSIM")
+    return _summarise("psnr", ["psnr", "ssim"], rows, protocol="to the truth", **_record(folders))
+
+
+def _lpips_to_truth(evaluation: Evaluation) -> Result:
+    """LPIPS distance to the truth (lower: closer)."""
+    folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
+    pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
+    rows = _lpips_rows(evaluation, pairs, "distance", "LPIPS to the truth")
+    record = _record(folders) | {"network": evaluation.lpips[1]}
+    return _summarise("lpips_truth", ["lpips_distance"], rows, protocol="distance to the truth", **record)
+
+
+def _style(evaluation: Evaluation) -> Result:
+    """Style relevance: colour (relu1_2) and texture (relu2_2) against the exemplar."""
+    folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "exemplars")}
+    pairs = PairedFolders(folders["generated"], folders["exemplars"], "exemplars")
+    network, record = evaluation.vgg19
+    name, device = evaluation.options.style_cosine, evaluation.options.device
+
+    def measure(batch: tuple[Tensor, Tensor], _: list[int]) -> Tensor:
+        maps = [network(_signed(part, device)) for part in batch]
+        return torch.stack(style.style_relevance(maps[0], maps[1], style.COSINES[name]), dim=1)
+
+    rows = evaluation.rows(f"style|{name}|{record['sha256']}", pairs, 2, measure, "style relevance")
+    protocol = f"{name} cosine to the exemplar, whole image, relu1_2 and relu2_2"
+    return _summarise("style", ["colour", "texture"], rows, protocol=protocol, network=record, **_record(folders))
+
+
+def _semantic(evaluation: Evaluation) -> Result:
+    """Semantic consistency with the photograph of the condition."""
+    folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "reference")}
+    pairs = PairedFolders(folders["generated"], folders["reference"], "reference")
+    network, record = evaluation.vgg19
+    device, names = evaluation.options.device, folders["generated"].names
+    labels = evaluation.labels
+    if labels is not None:
+        match_names(names, list(labels), "labels")
+
+    def measure(batch: tuple[Tensor, Tensor], indices: list[int]) -> Tensor:
+        maps = [network(_signed(part, device)) for part in batch]
+        size = folders["generated"].size
+        regions = torch.stack([read_labels(labels[names[i]], size) for i in indices]) if labels else None
+        return style.semantic_consistency(maps[0], maps[1], regions.to(device) if regions is not None else None)[
+            :, None
+        ]
+
+    regions = "regions of the label map" if labels else "one region"
+    stamp = [(p.stat().st_size, p.stat().st_mtime_ns) for p in labels.values()] if labels else ""
+    rows = evaluation.rows(f"semantic|{regions}|{stamp}|{record['sha256']}", pairs, 1, measure, "semantic consistency")
+    protocol = f"region-pooled cosine to the photograph of the condition, {regions}, mean of relu3_2, 4_2, 5_2"
+    return _summarise("semantic", ["semantic"], rows, protocol=protocol, network=record, **_record(folders))
+
+
+METRICS: dict[str, Callable[[Evaluation], Result]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "swd": _swd,
+    "lpips": _lpips,
+    "psnr": _psnr,
+    "lpips_truth": _lpips_to_truth,
+    "style": _style,
+    "semantic": _semantic,
+}

@@ -1,0 +1,153 @@
+"""What an evaluation is asked, what it works on and what it answers: folders, options, results."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from midms.evaluation.diversity import LPIPS, Backbone, lpips_file
+from midms.evaluation.fidelity import InceptionFeatures, Protocol, inception_file
+from midms.evaluation.folders import ImageFolder, NotApplicableError
+from midms.evaluation.rows import RowStore, file_hash, fill
+from midms.losses.perceptual import VGG19Features, vgg19_file
+
+_PACKAGES = ("midms", "torch", "torchvision", "torch-fidelity", "lpips", "numpy", "pillow", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the images are. Partners of a generated image have its name up to the extension.
+
+    generated: outputs of a method. reference: photographs of the conditions (or any real set, for FID, KID, SWD).
+    exemplars: each output's exemplar, by the output's name (for FID and KID any set). truth: the right answers, where
+    known. labels: label maps of the conditions (one channel), regions of the semantic consistency.
+    """
+
+    generated: Path | str
+    reference: Path | str | None = None
+    exemplars: Path | str | None = None
+    truth: Path | str | None = None
+    labels: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure.
+
+    protocol: of FID and KID (midms.evaluation.fidelity); "paper" also brings every image through JPEG quality 75, as
+    the field saves them. size: resize to size x size first. seeds: SWD is averaged over so many random draws.
+    inception, vgg19, lpips: files with weights, by default those in torch's cache. cache: keep features
+    there and reuse them; None: a temporary folder (SWD stores 75 KB per image and level while it runs).
+    """
+
+    protocol: Protocol = "paper"
+    size: int | None = None
+    batch_size: int = 16
+    seed: int = 0
+    seeds: int = 1
+    device: str = "cpu"
+    inception: Path | None = None
+    vgg19: Path | None = None
+    vgg19_weights: Literal["caffe", "torchvision"] = "caffe"
+    lpips: Path | None = None
+    lpips_backbone: Backbone = "alex"
+    style_cosine: str = "channel-mean"
+    cache: Path | None = None
+    progress: bool = False
+
+
+@dataclass
+class Result:
+    """One metric: numbers, their errors, and what they were made from."""
+
+    metric: str
+    status: Literal["ok", "skipped"] = "ok"
+    reason: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)
+    protocol: str = ""
+    images: dict[str, int] = field(default_factory=dict)
+    image_format: dict[str, str] = field(default_factory=dict)
+    network: dict[str, str] = field(default_factory=dict)
+    per_image: dict[str, list[float]] = field(default_factory=dict)
+
+    def as_dict(self, per_image: bool = False) -> dict[str, Any]:
+        """Plain data for JSON; without the numbers of single images unless asked for."""
+        record = {key: value for key, value in asdict(self).items() if value or key in ("metric", "status")}
+        if not per_image:
+            record.pop("per_image", None)
+        return record
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+class Evaluation:
+    """The folders, opened once, and the networks, loaded when a metric first needs them.
+
+    Raises:
+        ValueError: a folder is bad; the message names it, and the file.
+    """
+
+    def __init__(self, folders: Folders, options: Options, cache: Path) -> None:
+        self.options, self.cache = options, cache
+        jpeg = options.protocol == "paper"
+        paths = {"generated": folders.generated, "reference": folders.reference}
+        paths |= {"exemplars": folders.exemplars, "truth": folders.truth}
+        self.images = {role: ImageFolder(path, options.size, jpeg) for role, path in paths.items() if path is not None}
+        self.exact = {role: ImageFolder(path, options.size) for role, path in paths.items() if path is not None}
+        self.labels = {p.stem: p for p in sorted(Path(folders.labels).iterdir())} if folders.labels else None
+
+    def folder(self, role: str, exact: bool = False) -> ImageFolder:
+        """A folder; `exact`: as the files are, else with the protocol's compression."""
+        folders = self.exact if exact else self.images
+        if role not in folders:
+            raise NotApplicableError(f"needs --{role} DIR")
+        return folders[role]
+
+    def store(self, key: str, count: int, width: int) -> RowStore:
+        return RowStore(self.cache, key, count, width)
+
+    def rows(
+        self, key: str, dataset: Any, width: int, function: Callable[[Any, list[int]], Tensor], label: str
+    ) -> np.ndarray:
+        """One row of `width` numbers per sample of `dataset`, (N, width)."""
+        store = self.store(f"{key}\n{dataset.fingerprint()}", len(dataset), width)
+        fill([store], dataset, lambda b, i: [function(b, i)], self.options.batch_size, label, self.options.progress)
+        return store.read()
+
+    @cached_property
+    def inception(self) -> tuple[InceptionFeatures, dict[str, str]]:
+        file = inception_file(self.options.inception)
+        network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
+        return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": file_hash(file)}
+
+    @cached_property
+    def vgg19(self) -> tuple[VGG19Features, dict[str, str]]:
+        kind = self.options.vgg19_weights
+        file = vgg19_file(kind, self.options.vgg19)
+        network = VGG19Features(kind, file).to(self.options.device).eval()
+        return network, {"name": f"VGG-19 ({kind})", "file": str(file), "sha256": file_hash(file)}
+
+    @cached_property
+    def lpips(self) -> tuple[nn.Module, dict[str, str]]:
+        file = lpips_file(self.options.lpips_backbone, self.options.lpips)
+        network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
+        name = f"LPIPS 0.1 ({self.options.lpips_backbone})"
+        return network, {"name": name, "file": str(file), "sha256": file_hash(file)}

@@ -1,0 +1,148 @@
+"""One self-contained HTML page of an evaluation: table, plots, picture grid; no script, nothing to download."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from midms.evaluation.folders import ImageFile, list_images
+from midms.evaluation.records import Folders, Result
+
+_ROLES = ("generated", "truth", "reference", "exemplars")
+_THUMBNAIL = 128
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse } th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
+td.number { text-align: right; font-variant-numeric: tabular-nums } .note { color: #666; font-size: .9em }
+figure { display: inline-block; margin: 0 1.5rem 1rem 0 } figcaption { font-size: .9em; color: #444 }
+td img { display: block; width: 128px; image-rendering: auto }
+"""
+
+
+def thumbnail_uri(path: Path, side: int = _THUMBNAIL) -> str:
+    """An image file, at most `side` pixels on its longer side, as a data address."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((side, side))
+        small.save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def histogram_svg(values: Sequence[float], title: str, bins: int = 24) -> str:
+    """A histogram of finite values with its mean marked, as inline SVG; empty when there are none."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    if finite.size == 0:
+        return ""
+    counts, edges = np.histogram(finite, bins=bins)
+    width, height = 300, 120
+    bar = width / bins
+    heights = counts / counts.max() * height
+    bars = "".join(
+        f'<rect x="{k * bar:.1f}" y="{height - h:.1f}" width="{bar - 1:.1f}" height="{h:.1f}" fill="#4a7fb5"/>'
+        for k, h in enumerate(heights)
+    )
+    mean = (finite.mean() - edges[0]) / (edges[-1] - edges[0]) * width
+    mark = f'<line x1="{mean:.1f}" x2="{mean:.1f}" y1="0" y2="{height}" stroke="#c33" stroke-width="2"/>'
+    labels = "".join(
+        f'<text x="{x}" y="{height + 16}" text-anchor="{anchor}" font-size="12">{value:.4g}</text>'
+        for x, anchor, value in ((0, "start", edges[0]), (width, "end", edges[-1]))
+    )
+    box = f'viewBox="0 0 {width} {height + 20}" width="{width}" height="{height + 20}"'
+    caption = f"{html.escape(title)}: mean {finite.mean():.4g} (red), {finite.size} values"
+    return f'<figure><svg {box} role="img">{bars}{mark}{labels}</svg><figcaption>{caption}</figcaption></figure>'
+
+
+def levels_svg(values: dict[str, float], title: str) -> str:
+    """Horizontal bars with their names and numbers, as inline SVG."""
+    largest = max([abs(value) for value in values.values() if np.isfinite(value)], default=0.0) or 1.0
+    rows = []
+    for k, (name, value) in enumerate(values.items()):
+        length = 220 * abs(value) / largest if np.isfinite(value) else 0
+        y = 22 * k
+        rows.append(f'<text x="0" y="{y + 14}" font-size="12">{html.escape(name)}</text>')
+        rows.append(f'<rect x="110" y="{y + 2}" width="{length:.1f}" height="16" fill="#4a7fb5"/>')
+        rows.append(f'<text x="{114 + length:.1f}" y="{y + 14}" font-size="12">{value:.4g}</text>')
+    height = 22 * len(values)
+    svg = f'<svg viewBox="0 0 420 {height}" width="420" height="{height}" role="img">{"".join(rows)}</svg>'
+    return f"<figure>{svg}<figcaption>{html.escape(title)}</figcaption></figure>"
+
+
+def _table(results: Sequence[Result]) -> str:
+    rows = []
+    for result in results:
+        if result.status == "skipped":
+            rows.append(f'<tr><td>{html.escape(result.metric)}</td><td colspan="3" class="note">skipped: ')
+            rows.append(f"{html.escape(result.reason)}</td></tr>")
+        for name, value in result.values.items():
+            error = result.standard_errors.get(name, float("nan"))
+            spread = f"{error:.3g}" if np.isfinite(error) else ""
+            counts = ", ".join(f"{count} {role}" for role, count in result.images.items())
+            note = html.escape("; ".join(part for part in (result.protocol, counts) if part))
+            rows.append(f'<tr><td>{html.escape(name)}</td><td class="number">{value:.5g}</td>')
+            rows.append(f'<td class="number">{spread}</td><td class="note">{note}</td></tr>')
+    head = "<tr><th>metric</th><th>value</th><th>standard error</th><th>protocol, images</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _plots(results: Sequence[Result]) -> str:
+    figures = []
+    for result in results:
+        if result.metric == "swd" and result.values:
+            figures.append(levels_svg(result.values, "sliced Wasserstein distance per pyramid level, x 1000"))
+        figures += [histogram_svg(values, f"{name} per image") for name, values in result.per_image.items()]
+    return "".join(figures)
+
+
+def _grid(folders: Folders, most: int) -> str:
+    """The first outputs beside their partners."""
+    columns: dict[str, dict[str, ImageFile]] = {}
+    for role in _ROLES:
+        root = getattr(folders, role)
+        if root is not None:
+            columns[role] = {file.name: file for file in list_images(root)[0]}
+    rows = []
+    for name in list(columns["generated"])[:most]:
+        cells = [
+            f'<td><img alt="{role} {html.escape(name)}" src="{thumbnail_uri(files[name].path)}"></td>'
+            if name in files
+            else "<td></td>"
+            for role, files in columns.items()
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{role}</th>" for role in columns)
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def write_report(
+    path: Path, folders: Folders, results: Sequence[Result], versions: dict[str, str], most_images: int = 16
+) -> None:
+    """Write the page; it appears whole or not at all.
+
+    Args:
+        path: the file.
+        folders: what was measured; the first `most_images` outputs and their partners are shown.
+        results: the numbers. versions: of the libraries.
+    """
+    title = f"Evaluation of {html.escape(str(folders.generated))}"
+    library = html.escape(", ".join(f"{name} {number}" for name, number in versions.items()))
+    networks = {r.network["name"]: r.network["sha256"] for r in results if r.network}
+    hashes = html.escape("; ".join(f"{name}: sha256 {digest}" for name, digest in networks.items()))
+    sections = [
+        f"<h1>{title}</h1>",
+        _table(results),
+        f"<h2>Distributions</h2>{_plots(results)}",
+        f"<h2>Images</h2>{_grid(folders, most_images)}",
+        f'<p class="note">{hashes}</p><p class="note">{library}</p>',
+    ]
+    page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+    page += f"<style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)

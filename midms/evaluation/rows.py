@@ -1,0 +1,180 @@
+"""Rows of numbers, one per image, computed in any order by any number of processes and kept on disk.
+
+Every metric starts from such rows (features, patches, distances), so all of them stream in constant memory,
+resume after a stop, and give the same result for any batch size and number of ranks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from midms.evaluation.swd import PATCH_SIZE, PATCHES_PER_IMAGE
+
+_BLOCK_ROWS = 256
+
+
+class Fingerprinted(Protocol):
+    """A data set that knows what its numbers depend on."""
+
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are; (0, 1) without `torch.distributed`."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if rank_and_world()[1] > 1:
+        torch.distributed.barrier()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class RowStore:
+    """`count` rows of `width` float32 numbers in a file, beside a file that marks the rows that are done.
+
+    Args:
+        folder: where the files live, shared by all ranks.
+        key: all that the rows depend on; another key is another file.
+        count, width: shape.
+    """
+
+    def __init__(self, folder: Path, key: str, count: int, width: int) -> None:
+        self.count, self.width = count, width
+        stem = hashlib.sha256(f"{key}|{count}|{width}".encode()).hexdigest()[:32]
+        self._rows, self._done = folder / f"{stem}.rows", folder / f"{stem}.done"
+        if rank_and_world()[0] == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, size in ((self._rows, count * width * 4), (self._done, count)):
+                if not path.is_file() or path.stat().st_size != size:
+                    with path.open("wb") as handle:
+                        handle.truncate(size)
+        barrier()
+
+    def pending(self) -> list[int]:
+        """Rows that this rank still has to compute."""
+        rank, world = rank_and_world()
+        done = np.fromfile(self._done, dtype=np.uint8)
+        return [index for index in range(rank, self.count, world) if not done[index]]
+
+    def write(self, indices: Sequence[int], rows: np.ndarray) -> None:
+        """Store rows (len(indices), width); a row is marked as done only after its numbers are written."""
+        if rows.shape != (len(indices), self.width):
+            raise ValueError(f"RowStore: expected rows {(len(indices), self.width)}, got {rows.shape}")
+        values = np.ascontiguousarray(rows, dtype=np.float32)
+        with self._rows.open("r+b") as handle, self._done.open("r+b") as marks:
+            for index, row in zip(indices, values, strict=True):
+                os.pwrite(handle.fileno(), row.tobytes(), index * self.width * 4)
+            for index in indices:
+                os.pwrite(marks.fileno(), b"\x01", index)
+
+    def blocks(self, rows: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
+        """All rows in order, (n, width) at a time.
+
+        Raises:
+            RuntimeError: some rows were never computed.
+        """
+        missing = int((np.fromfile(self._done, dtype=np.uint8) == 0).sum())
+        if missing:
+            raise RuntimeError(f"{missing} of {self.count} rows were never computed")
+        for start in range(0, self.count, rows):
+            count = min(rows, self.count - start)
+            flat = np.fromfile(self._rows, np.float32, count * self.width, offset=start * self.width * 4)
+            yield flat.reshape(count, self.width)
+
+    def read(self) -> np.ndarray:
+        """All rows at once, (count, width)."""
+        return np.concatenate(list(self.blocks()))
+
+
+class _Indexed(Dataset[tuple[int, Any]]):
+    """A data set whose samples carry their index."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+
+def fill(
+    stores: Sequence[RowStore],
+    dataset: Any,
+    function: Callable[[Any, list[int]], Sequence[Tensor]],
+    batch_size: int,
+    label: str,
+    progress: bool = False,
+) -> None:
+    """Compute what is missing in some stores that are filled together, one row of each per sample.
+
+    Args:
+        stores: as many as `function` returns tensors.
+        dataset: samples by index; a batch is what the default collation makes of them.
+        function: (batch, indices of its samples) -> one (B, width) per store.
+        label: what the progress bar says.
+        progress: show a bar (first rank only).
+    """
+    pending = sorted({index for store in stores for index in store.pending()})
+    loader: DataLoader[Any] = DataLoader(Subset(_Indexed(dataset), pending), batch_size=batch_size)
+    hidden = not progress or rank_and_world()[0] > 0
+    with tqdm(total=len(pending), desc=label, unit="image", disable=hidden) as bar, torch.inference_mode():
+        for index_batch, batch in loader:
+            indices = index_batch.tolist()
+            for store, rows in zip(stores, function(batch, indices), strict=True):
+                store.write(indices, rows.float().cpu().numpy())
+            bar.update(len(indices))
+    barrier()
+
+
+class StoredPatches:
+    """Patches of one pyramid level on disk, normalised as they are read; for `swd.sliced_distance`.
+
+    Args:
+        store: a row per image: its 128 patches (C, 7, 7), flat.
+        channels: C.
+    """
+
+    def __init__(self, store: RowStore, channels: int = 3) -> None:
+        self.store, self.channels = store, channels
+        self.shape = (store.count * PATCHES_PER_IMAGE, channels, PATCH_SIZE, PATCH_SIZE)
+        total, squares, per_channel = np.zeros(channels), np.zeros(channels), 0
+        for block in self._blocks(_BLOCK_ROWS):
+            values = block.astype(np.float64)
+            total += values.sum(axis=(0, 2, 3))
+            squares += np.square(values).sum(axis=(0, 2, 3))
+            per_channel += values.size // channels
+        self.mean = total / per_channel
+        self.deviation = np.sqrt(squares / per_channel - self.mean**2)
+
+    def _blocks(self, images: int) -> Iterator[np.ndarray]:
+        for block in self.store.blocks(images):
+            yield block.reshape(-1, self.channels, PATCH_SIZE, PATCH_SIZE)
+
+    def split(self, rows: int) -> Iterator[Tensor]:
+        """Normalised patches in blocks of about `rows`, (m, C, 7, 7) each."""
+        mean, deviation = (x.astype(np.float32).reshape(1, -1, 1, 1) for x in (self.mean, self.deviation))
+        for block in self._blocks(max(1, rows // PATCHES_PER_IMAGE)):
+            yield torch.from_numpy((block - mean) / deviation)

@@ -1,0 +1,85 @@
+"""All metrics of the field's tables on folders of images, each with the record of how it was made.
+
+    from midms.evaluation.suite import Folders, Options, evaluate
+    results = evaluate(Folders("out", reference="photos", exemplars="exemplars"), Options(protocol="paper"))
+
+A metric whose network is absent, or whose folders do not fit, comes back with `status` "skipped" and a reason, and
+without numbers; the others go on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from midms.evaluation.folders import NotApplicableError
+from midms.evaluation.metrics import METRICS
+from midms.evaluation.records import Evaluation, Folders, Options, Result, library_versions
+from midms.evaluation.rows import rank_and_world
+
+__all__ = ["GROUPS", "METRICS", "NAMES", "Folders", "Options", "Result", "evaluate", "expand", "library_versions"]
+
+# a name for several metrics
+GROUPS = {"truth": ("psnr", "lpips_truth")}
+NAMES = (*METRICS, *GROUPS)
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Metric names with groups replaced by their members, each once.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise ValueError(f"unknown metric {unknown[0]!r}, expected some of {', '.join(NAMES)}")
+    return list(dict.fromkeys(member for name in names for member in GROUPS.get(name, (name,))))
+
+
+@contextmanager
+def _cache_folder(cache: Path | None) -> Iterator[Path]:
+    """The folder for rows: the given one, or a temporary one that all ranks share."""
+    if cache is not None:
+        yield cache
+        return
+    rank, world = rank_and_world()
+    holder = tempfile.TemporaryDirectory(prefix="midms-evaluation-") if rank == 0 else None
+    name = [holder.name if holder else ""]
+    if world > 1:
+        torch.distributed.broadcast_object_list(name, src=0)
+    try:
+        yield Path(name[0])
+    finally:
+        if world > 1:
+            torch.distributed.barrier()
+        if holder:
+            holder.cleanup()
+
+
+def evaluate(folders: Folders, options: Options | None = None, metrics: Sequence[str] | None = None) -> list[Result]:
+    """Measure a folder of outputs.
+
+    Args:
+        folders: see `Folders`.
+        options: see `Options`.
+        metrics: names of `METRICS` or `GROUPS`; None: all.
+    Returns:
+        One result per metric, in order. A metric that lacks a network file, a library or a folder that fits is
+        "skipped" with its reason.
+    Raises:
+        ValueError: a folder or a file in it is bad, or a metric is unknown.
+    """
+    options = options or Options()
+    results = []
+    with _cache_folder(options.cache) as cache:
+        evaluation = Evaluation(folders, options, cache)
+        for name in expand(list(metrics) if metrics is not None else list(METRICS)):
+            try:
+                results.append(METRICS[name](evaluation))
+            except (FileNotFoundError, ImportError, NotApplicableError) as error:
+                results.append(Result(name, status="skipped", reason=str(error)))
+    return results

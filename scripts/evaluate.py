@@ -1,0 +1,159 @@
+#!/usr/bin/env python
+"""Measure a folder of generated images, of MIDMs or of any other method.
+
+    python scripts/evaluate.py --generated out --reference photos --exemplars exemplars
+    python scripts/evaluate.py --generated out --reference photos --metrics fid,swd --protocol clean --json
+    torchrun --nproc-per-node 4 scripts/evaluate.py --generated out --reference photos --cache features
+
+Partners of an image have its name up to the extension. docs/protocols.md says what each number means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from midms.evaluation.suite import Result
+
+METRICS = ("fid", "kid", "swd", "lpips", "psnr", "lpips_truth", "style", "semantic", "truth")
+PROTOCOLS = ("paper", "torch-fidelity", "clean")
+COSINES = ("channel-mean", "channel-variance", "position", "flat", "gram")
+
+
+def _metric_list(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        wrong = f"unknown metric {unknown[0]!r}" if unknown else "no metric named"
+        raise argparse.ArgumentTypeError(f"{wrong}; expected some of {', '.join(METRICS)}")
+    return names
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    folders = parser.add_argument_group("folders")
+    folders.add_argument("--generated", type=Path, required=True, metavar="DIR", help="outputs of a method")
+    folders.add_argument("--reference", type=Path, metavar="DIR", help="photographs of the conditions, or any real set")
+    folders.add_argument("--exemplars", type=Path, metavar="DIR", help="exemplars, by the outputs' names")
+    folders.add_argument("--truth", type=Path, metavar="DIR", help="right answers, where they are known")
+    folders.add_argument("--labels", type=Path, metavar="DIR", help="label maps of the conditions, for `semantic`")
+    how = parser.add_argument_group("how to measure")
+    how.add_argument("--metrics", type=_metric_list, metavar="A,B", help=f"of {','.join(METRICS)} (default: what fits)")
+    how.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="of FID and KID (default: %(default)s)")
+    how.add_argument("--size", type=_positive, metavar="N", help="resize all images to N x N first")
+    how.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="default: %(default)s")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of SWD and KID (default: %(default)s)")
+    how.add_argument("--seeds", type=_positive, default=1, metavar="N", help="average SWD over N seeds")
+    how.add_argument("--style-cosine", choices=COSINES, default="channel-mean", help="default: %(default)s")
+    how.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    how.add_argument("--cache", type=Path, metavar="DIR", help="keep features here; a second run goes on from them")
+    nets = parser.add_argument_group("network files (default: torch's cache; an absent one is named)")
+    nets.add_argument("--inception", type=Path, metavar="FILE", help="weights-inception-2015-12-05-6726825d.pth")
+    nets.add_argument("--vgg19", type=Path, metavar="FILE", help="vgg19_conv.pth, or torchvision's")
+    nets.add_argument("--vgg19-weights", choices=("caffe", "torchvision"), default="caffe", help="default: %(default)s")
+    nets.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet or VGG-16")
+    nets.add_argument("--lpips-backbone", choices=("alex", "vgg"), default="alex", help="default: %(default)s")
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    out.add_argument("--per-image", action="store_true", help="with --json: the numbers of every image too")
+    out.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML page")
+    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _table(results: list[Result]) -> str:
+    lines = []
+    for result in results:
+        if result.status == "skipped":
+            lines.append(f"{result.metric:24} skipped: {result.reason}")
+        for name, value in result.values.items():
+            error = result.standard_errors.get(name)
+            spread = f" +- {error:.4g}" if error is not None and math.isfinite(error) else ""
+            lines.append(f"{name:24} {value:.6g}{spread}")
+        if result.status == "ok":
+            counts = ", ".join(f"{count} {role}" for role, count in result.images.items())
+            lines.append(f"    {result.protocol}; {counts}")
+    return "\n".join(lines)
+
+
+def _as_json(args: argparse.Namespace, results: list[Result], versions: dict[str, str]) -> str:
+    record: dict[str, Any] = {
+        role: str(path)
+        for role in ("generated", "reference", "exemplars", "truth", "labels")
+        if (path := getattr(args, role)) is not None
+    }
+    record["results"] = [result.as_dict(args.per_image) for result in results]
+    record["versions"] = versions
+    return json.dumps(_finite(record), indent=2)
+
+
+def _finite(value: Any) -> Any:
+    """The same data with infinite and undefined numbers as text, for JSON has none."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    import torch  # noqa: PLC0415  --help must not wait for it
+
+    from midms.evaluation.suite import Folders, Options, evaluate, expand, library_versions  # noqa: PLC0415
+
+    if args.report and not args.report.resolve().parent.is_dir():
+        parser.error(f"--report: no folder {args.report.resolve().parent}")
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if distributed:
+        torch.distributed.init_process_group("gloo")
+    fields = ("protocol", "size", "batch_size", "seed", "seeds", "device", "inception", "vgg19", "vgg19_weights")
+    fields += ("lpips", "lpips_backbone", "style_cosine", "cache")
+    options = Options(**{name: getattr(args, name) for name in fields}, progress=not args.quiet)
+    folders = Folders(args.generated, args.reference, args.exemplars, args.truth, args.labels)
+    try:
+        results = evaluate(folders, options, args.metrics)
+    except (ValueError, OSError) as error:
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        return 2
+    if distributed:
+        rank = torch.distributed.get_rank()
+        torch.distributed.destroy_process_group()
+        if rank > 0:
+            return 0
+    versions = library_versions()
+    print(_as_json(args, results, versions) if args.json else _table(results))
+    if args.report:
+        from midms.evaluation.report import write_report  # noqa: PLC0415
+
+        write_report(args.report, folders, results, versions)
+    named = set(expand(args.metrics)) if args.metrics else set()
+    skipped = [result for result in results if result.status == "skipped" and result.metric in named]
+    for result in skipped:
+        print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
+    if not any(result.status == "ok" for result in results):
+        print("evaluate.py: no metric could be computed", file=sys.stderr)
+        return 2
+    return 2 if skipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Folders of images: order, sizes, formats, and the name of whatever is wrong."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from midms.evaluation.folders import ImageFolder, NotApplicableError, PairedFolders, match_names, read_labels
+
+
+def save(path, size=(8, 6), seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels
+
+
+def test_images_come_in_natural_order_as_they_are(tmp_path):
+    pixels = {name: save(tmp_path / f"{name}.png", seed=k) for k, name in enumerate(["b2", "b10", "a/1"])}
+    (tmp_path / "note.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_text("no image")
+    folder = ImageFolder(tmp_path)
+    assert folder.names == ["a/1", "b2", "b10"]
+    assert folder.ignored == ["note.txt"] and folder.size == (8, 6) and folder.image_format == "PNG"
+    for image, name in zip(folder, folder.names, strict=False):
+        assert image.dtype == torch.uint8
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), pixels[name])
+
+
+def test_compression_happens_once(tmp_path):
+    save(tmp_path / "png" / "x.png", (32, 32))
+    save(tmp_path / "jpg" / "x.jpg", (32, 32), quality=75)
+    plain, compressed, stored = (
+        ImageFolder(tmp_path / name, jpeg=jpeg)[0] for name, jpeg in [("png", False), ("png", True), ("jpg", True)]
+    )
+    assert torch.equal(compressed, stored) and not torch.equal(plain, stored)
+    assert ImageFolder(tmp_path / "png", jpeg=True).image_format == "PNG, through JPEG quality 75"
+    assert ImageFolder(tmp_path / "jpg", jpeg=True).image_format == "JPEG"
+
+
+def test_resizing_is_pillows_bicubic(tmp_path):
+    pixels = save(tmp_path / "x.png", (32, 20))
+    folder = ImageFolder(tmp_path, size=16)
+    want = np.array(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(folder[0].permute(1, 2, 0).numpy(), want)
+    assert "resized to 16x16" in folder.image_format
+
+
+def test_the_fingerprint_follows_the_files(tmp_path):
+    save(tmp_path / "x.png")
+    before = ImageFolder(tmp_path).fingerprint()
+    assert ImageFolder(tmp_path).fingerprint() == before != ImageFolder(tmp_path, jpeg=True).fingerprint()
+    save(tmp_path / "x.png", seed=1)
+    assert ImageFolder(tmp_path).fingerprint() != before
+
+
+def _empty(folder):
+    folder.mkdir()
+
+
+def _no_images(folder):
+    folder.mkdir()
+    (folder / "list.txt").write_text("")
+
+
+def _mixed(folder):
+    save(folder / "a.png", (8, 8))
+    save(folder / "b.png", (9, 8))
+
+
+def _zero_bytes(folder):
+    save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"")
+
+
+def _no_image_inside(folder):
+    save(folder / "a.png")
+    (folder / "b.jpg").write_text("text")
+
+
+def _twice(folder):
+    save(folder / "a.png")
+    save(folder / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: None, "no such folder"),
+        (_empty, "it is empty"),
+        (_no_images, r"found 1 other files, such as list\.txt"),
+        (_mixed, r"a\.png is 8x8 and b\.png is 9x8; .*--size"),
+        (_zero_bytes, r"b\.png: 0 bytes"),
+        (_no_image_inside, r"b\.jpg: not a readable image"),
+        (_twice, "2 files are called a"),
+    ],
+)
+def test_a_bad_folder_is_named(tmp_path, make, words):
+    make(tmp_path / "images")
+    with pytest.raises(ValueError, match=rf"images.*{words}"):
+        ImageFolder(tmp_path / "images")
+
+
+def test_a_truncated_image_is_named_when_it_is_read(tmp_path):
+    save(tmp_path / "a.png", (64, 64))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"a\.png: broken image"):
+        ImageFolder(tmp_path)[0]
+
+
+def test_partners_are_found_by_name(tmp_path):
+    assert match_names(["a", "c"], ["c", "b", "a"], "truth") == [2, 0]
+    with pytest.raises(NotApplicableError, match=r"truth: 1 of 2 .* first is d.*starts with c"):
+        match_names(["a", "d"], ["c", "b", "a"], "truth")
+    for name in ("x", "y"):
+        save(tmp_path / "one" / f"{name}.png", seed=1)
+        save(tmp_path / "two" / f"{name}.jpg", seed=2)
+        save(tmp_path / "big" / f"{name}.jpg", (9, 9))
+    one, two, big = (ImageFolder(tmp_path / name) for name in ("one", "two", "big"))
+    pairs = PairedFolders(one, two, "truth")
+    assert len(pairs) == 2 and torch.equal(pairs[1][1], two[1])
+    with pytest.raises(NotApplicableError, match=r"8x6 .* 9x9"):
+        PairedFolders(one, big, "truth")
+
+
+def test_labels_are_read_without_interpolation(tmp_path):
+    Image.fromarray(np.array([[0, 7], [150, 255]], dtype=np.uint8)).save(tmp_path / "labels.png")
+    assert read_labels(tmp_path / "labels.png", (4, 2)).tolist() == [[0, 0, 7, 7], [150, 150, 255, 255]]
+    save(tmp_path / "rgb.png")
+    with pytest.raises(ValueError, match="one channel"):
+        read_labels(tmp_path / "rgb.png", (4, 2))
