@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 #: Keys at the top of a training config, and those of its `run` block.
 SECTIONS = ("model", "data", "trainer", "run")
 RUN_KEYS = (
-    "name", "root", "seed", "checkpoint_every", "keep", "picture_every", "log_every", "max_bad_losses", "wandb", "export",
+    "name", "root", "seed", "checkpoint_every", "keep", "picture_every", "log_every", "max_bad_losses", "wandb",
+    "export",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> D
     Raises:
         ConfigError: a file is missing or no mapping, or an override is not `key=value` or names an unknown key.
     """
-    config = OmegaConf.create()
+    config: Any = OmegaConf.create()
     for file in files:
         try:
             node = OmegaConf.load(file)
@@ -66,7 +67,7 @@ def check(config: DictConfig) -> None:
             raise ConfigError(f"config: section {section!r} is missing (expected {', '.join(SECTIONS)})")
     _only_known(config, SECTIONS, "config")
     _only_known(config.get("run", {}), RUN_KEYS, "run")
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import Trainer  # noqa: PLC0415 - seconds to import
 
     _only_known(config.trainer, list(inspect.signature(Trainer).parameters), "trainer")
     check_node(config.model, "model")
@@ -82,7 +83,7 @@ def check_node(node: Any, path: str) -> None:
         return
     if "target" not in node:
         for key, value in node.items():
-            check_node(value, f"{path}.{key}")
+            check_node(value, f"{path}.{key!s}")
         return
     _only_known(node, ("target", "params"), path)
     params = node.get("params") or {}
@@ -146,9 +147,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _only_known(node: Mapping[str, Any] | DictConfig, known: Sequence[str], path: str) -> None:
-    for key in node:
+    for key in map(str, node):
         if key not in known:
-            raise ConfigError(f"unknown key {path}.{key}; {nearest(str(key), known)}")
+            raise ConfigError(f"unknown key {path}.{key}; {nearest(key, known)}")
 
 
 def _require_path(config: Any, key: str) -> None:

@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo.py: {error.cmd[1]} failed with exit status {error.returncode}", file=sys.stderr)
         return error.returncode
     print(
-        f"\nDone. Look at {options.out / 'contact_sheet.png'} (and masks.png, training_curves.png, table3.md beside it)."
+        f"\nDone. Look at {options.out / 'contact_sheet.png'}, and at masks.png, training_curves.png, table3.md there."
     )
     return 0
 

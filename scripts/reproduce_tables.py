@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     first = next(iter(scores))
     rows = []
     for name, result in scores.items():
-        difference, ours, theirs = benchmark.compare(scores[first], result, truth)
+        difference, _, theirs = benchmark.compare(scores[first], result, truth)
         rows.append(
             {
                 "row": name,
@@ -147,8 +147,8 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {names[kind]} | {numbers['pck']:.3f} | {numbers['end_point_error']:.2f} |")
     mask = result["mask"]
     if mask:
-        lines += ["", f"Confidence mask of the first re-warp against visibility in the exemplar: precision "
-                  f"{mask['precision']:.3f}, recall {mask['recall']:.3f} (visible: {mask['visible']:.3f})."]  # fmt: skip
+        numbers = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
+        lines += ["", f"Confidence mask of the first re-warp against visibility in the exemplar: {numbers}."]
     return "\n".join(lines) + "\n"
 
 

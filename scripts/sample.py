@@ -97,6 +97,22 @@ def save_intermediates(folder: Path, output: Any, row: int) -> None:
         save_png(folder / f"mask_{count - index:02d}.png", to_pixels(2 * mask[row] - 1))
 
 
+def save_pair(
+    options: argparse.Namespace, name: str, batch: dict[str, Any], output: Any, row: int, text: dict[str, str]
+) -> None:
+    """Everything of one pair; the result last, for its presence says that the pair is done."""
+    from midms.visualize import condition_image, save_png, to_pixels  # noqa: PLC0415
+
+    if options.save_intermediates:
+        save_intermediates(options.out / "intermediates" / name, output, row)
+    pictures = {"exemplars": batch["exemplar"][row], "conditions": condition_image(batch["condition"])[row]}
+    if "truth" in batch:
+        pictures["truth"] = batch["truth"][row]
+    for folder, picture in pictures.items():
+        save_png(options.out / folder / f"{name}.png", to_pixels(picture))
+    save_png(options.out / "images" / f"{name}.png", to_pixels(output.images[row]), text)
+
+
 def sample(options: argparse.Namespace) -> dict[str, int]:
     """Make what is missing; returns how many were made and how many were there."""
     import torch  # noqa: PLC0415
@@ -105,7 +121,6 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
 
     from midms.evaluation.benchmark import noise_generators  # noqa: PLC0415
     from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
-    from midms.visualize import condition_image, save_png, to_pixels  # noqa: PLC0415
 
     pipe = MIDMsPipeline.from_pretrained(
         options.weights, options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -120,29 +135,24 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]
-        batches = (
-            [default_collate(items)]
-            if len({i["condition"].shape for i in items}) == 1
-            else [default_collate([i]) for i in items]
-        )
-        done = 0
-        for batch in batches:
-            part = indices[done : done + len(batch["condition"])]
-            done += len(part)
+        if len({item["condition"].shape for item in items}) > 1:  # conditions of several sizes go one by one
+            groups = [([index], [item]) for index, item in zip(indices, items, strict=True)]
+        else:
+            groups = [(indices, items)]
+        for numbers, group in groups:
+            batch = default_collate(group)
+            labels = batch.get("exemplar_condition") if pipe.model.encoders.form == "released" else None
             output = pipe(
-                batch["condition"], batch["exemplar"], batch.get("exemplar_condition") if pipe.model.encoders.form == "released" else None,
-                settings=settings, generator=noise_generators(part, options.seed), output_type="pt",
+                batch["condition"],
+                batch["exemplar"],
+                labels,
+                settings=settings,
+                generator=noise_generators(numbers, options.seed),
+                output_type="pt",
                 return_intermediates=options.save_intermediates,
-            )  # fmt: skip
-            for row, index in enumerate(part):
-                if options.save_intermediates:
-                    save_intermediates(options.out / "intermediates" / names[index], output, row)
-                if "truth" in batch:
-                    save_png(options.out / "truth" / f"{names[index]}.png", to_pixels(batch["truth"][row]))
-                save_png(options.out / "exemplars" / f"{names[index]}.png", to_pixels(batch["exemplar"][row]))
-                drawing = condition_image(batch["condition"][row : row + 1])[0]
-                save_png(options.out / "conditions" / f"{names[index]}.png", to_pixels(drawing))
-                save_png(options.out / "images" / f"{names[index]}.png", to_pixels(output.images[row]), text)
+            )
+            for row, index in enumerate(numbers):
+                save_pair(options, names[index], batch, output, row, text)
     return {"made": len(missing), "already there": len(names) - len(missing)}
 
 

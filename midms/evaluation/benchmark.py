@@ -159,7 +159,7 @@ def score(model: MIDMs, pairs: Sequence[Encoded], method: Method, settings: Inte
         rows.append([psnr(got, truth), ssim(got, truth), feature_distance(features(got), features(truth))])
         images.append(got.cpu())
     columns = [torch.cat([row[k].cpu().double() for row in rows]).numpy() for k in range(3)]
-    return Scores(*columns, torch.cat(images))
+    return Scores(columns[0], columns[1], columns[2], torch.cat(images))
 
 
 def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -220,7 +220,7 @@ def score_masks(model: MIDMs, pairs: Sequence[Encoded], settings: InterleaveSett
         if not loop.rewarps:
             return {}
         mask = loop.rewarps[0].mask
-        visible = F.adaptive_avg_pool2d(pair.batch["visible"][:, None].float(), mask.shape[-2:]) > 0.5
+        visible = F.interpolate(pair.batch["visible"][:, None].float(), mask.shape[-2:], mode="area") > 0.5
         rows.append(torch.stack([*mask_precision_recall(mask, visible), visible.flatten(1).double().mean(dim=1)]))
     mean = torch.cat(rows, dim=1).nanmean(dim=1).tolist()
     return {"precision": mean[0], "recall": mean[1], "visible": mean[2]}

@@ -62,6 +62,8 @@ class MIDMs(nn.Module):
         self.refiner = None if refiner is None else refiner.requires_grad_(False).eval()
         self.schedule_config = dict(schedule or {})
         tables = linear_schedule(**self.schedule_config)
+        self.betas: Tensor
+        self.alphas_cumprod: Tensor
         self.register_buffer("betas", tables.betas, persistent=False)
         self.register_buffer("alphas_cumprod", tables.alphas_cumprod, persistent=False)
         self.temperature = temperature
@@ -77,7 +79,7 @@ class MIDMs(nn.Module):
     @property
     def schedule(self) -> Schedule:
         """The noise schedule on the model's device."""
-        return Schedule(self.betas, self.alphas_cumprod)  # type: ignore[arg-type]
+        return Schedule(self.betas, self.alphas_cumprod)
 
     def encode_exemplar(
         self, images: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, noise: Tensor | None = None

@@ -111,7 +111,7 @@ class MIDMsPipeline:
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.model.alphas_cumprod.device  # type: ignore[return-value]
+        return self.model.alphas_cumprod.device
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
         """Write the folder that `from_pretrained` reads, all or nothing."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -137,20 +134,11 @@ class Export(Callback):
         from midms.checkpoints.folder import save_folder  # noqa: PLC0415 - only at the end
 
         if trainer.is_global_zero:
-            components, configs = pl_module.components()  # type: ignore[operator]
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            modules, configs, facts = pl_module.components()  # type: ignore[operator]
             data = trainer.datamodule.train  # type: ignore[attr-defined]
-            facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
-            settings = getattr(pl_module, "settings", None)
-            if settings is not None:
-                model = pl_module.model
-                facts |= {
-                    "settings": asdict(settings),
-                    "schedule": model.schedule_config,
-                    "temperature": model.temperature,
-                }  # type: ignore[union-attr]
-            save_folder(self.folder, components, configs, self.info | facts | {"steps": trainer.global_step})
+            seen = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
+            info = self.info | seen | facts | {"steps": trainer.global_step}
+            save_folder(self.folder, modules, configs, info)
 
 
 class Progress(TQDMProgressBar):
@@ -158,7 +146,6 @@ class Progress(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
-        self.started = time.monotonic()
 
     def init_train_tqdm(self) -> Tqdm:
         """One bar for the whole run, not one an epoch."""

@@ -18,6 +18,7 @@ from midms.losses.adversarial import (
     hinge_generator_loss,
 )
 from midms.models.first_stage import FirstStage
+from midms.training.export import Exported
 from midms.training.optimisation import step_generator, warmup_cosine
 
 
@@ -171,6 +172,6 @@ class FirstStageTraining(pl.LightningModule):
         """Rows of a picture: input and reconstruction, (B, 3, H, W) in [-1, 1]."""
         return [("input", batch["image"]), ("reconstruction", self(batch["image"], self.global_step)[0])]
 
-    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    def components(self) -> Exported:
         """What an export saves: modules and their configs by name."""
-        return {"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}
+        return Exported({"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}, {})

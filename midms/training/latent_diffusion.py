@@ -15,6 +15,7 @@ from midms.losses.matching import diffusion_loss
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
 from midms.models.loading import load_first_stage
+from midms.training.export import Exported
 from midms.training.optimisation import WeightAverage, step_generator, warmup_cosine
 
 
@@ -128,8 +129,9 @@ class LatentDiffusionTraining(pl.LightningModule):
             ("sample", self.sample(noise.flip(0).roll(1, -1))),
         ]
 
-    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    def components(self) -> Exported:
         """What an export saves: the averaged U-Net beside its first stage."""
         self.average.copy_to(self.averaged)
         modules: dict[str, nn.Module] = {"first_stage": self.first_stage.model, "denoiser": self.averaged.unet}
-        return modules, {"first_stage": self.first_stage.config, "denoiser": self.averaged.config}
+        configs = {"first_stage": self.first_stage.config, "denoiser": self.averaged.config}
+        return Exported(modules, configs, {"schedule": self.schedule_config})

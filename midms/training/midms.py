@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,7 +27,8 @@ from midms.losses.perceptual import FirstStageFeatures
 from midms.matching.correspondence import match
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
 from midms.models.loading import load_encoders, load_first_stage, load_pretrained
-from midms.models.midms import MIDMs, Exemplar
+from midms.models.midms import Exemplar, MIDMs
+from midms.training.export import Exported
 from midms.training.optimisation import multi_step, step_generator, warmup_cosine
 from midms.visualize import condition_image, overlay
 
@@ -120,7 +122,7 @@ class MIDMsTraining(pl.LightningModule):
         )
         exemplar, source = _half(both, slice(0, size)), _half(both, slice(size, None))
         maps = F.adaptive_avg_pool2d(
-            torch.cat([batch["exemplar_condition"], batch["condition"]]), both.latent.shape[-2:]
+            torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
         )
         found = match(
             condition.features,
@@ -146,7 +148,8 @@ class MIDMsTraining(pl.LightningModule):
         else:
             loop, noise = self.run_loop(condition, both, torch.cat([warp, source_warp]), generator)
             generated = list(loop.latent.split(size))
-            terms["cycle"] = terms["cycle"] + sum(cycle_loss(cycle, both.latent) for cycle in loop.cycles)  # type: ignore[arg-type]
+            for cycle in loop.cycles:
+                terms["cycle"] = terms["cycle"] + cycle_loss(cycle, both.latent)  # type: ignore[arg-type]
             terms["diff"] = torch.stack([diffusion_loss(eps[size:], noise[size:]) for eps in loop.epsilons]).mean()
         if warming and self.warmup_space == "latent":
             return terms | self.latent_losses(generated, source.latent)
@@ -250,7 +253,7 @@ class MIDMsTraining(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": multi_step(optimizer, self.milestones, self.gamma)}
         return {"optimizer": optimizer, "lr_scheduler": warmup_cosine(optimizer, 50, self.trainer.max_steps)}
 
-    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    def components(self) -> Exported:
         """What an export saves: the four networks and what the pipeline needs to know."""
         model = self.model
         modules: dict[str, nn.Module] = {
@@ -265,7 +268,12 @@ class MIDMsTraining(pl.LightningModule):
         }
         if model.refiner is not None:
             modules["refiner"], configs["refiner"] = model.refiner.unet, model.refiner.config
-        return modules, configs
+        facts = {
+            "settings": asdict(self.settings),
+            "schedule": model.schedule_config,
+            "temperature": model.temperature,
+        }
+        return Exported(modules, configs, facts)
 
 
 def _half(both: Exemplar, part: slice) -> Exemplar:

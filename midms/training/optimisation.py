@@ -46,6 +46,7 @@ class WeightAverage(nn.Module):
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         super().__init__()
         self.decay = decay
+        self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         for name, parameter in module.named_parameters():
             self.register_buffer(self._key(name), parameter.detach().clone())

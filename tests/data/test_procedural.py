@@ -13,6 +13,8 @@ from midms.data.procedural.dataset import (
     ProceduralPairs,
     crop_and_flip,
     generator,
+)
+from midms.data.procedural.dataset import (
     test_pairs as fixed_test_pairs,
 )
 from midms.data.procedural.scene import correspondence

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Colour = Sequence[float] | Array
 
 
@@ -95,7 +96,8 @@ class Canvas:
         high = np.ceil((frame[:, 2] + extent + 1) / self.pixel).astype(int).clip(1, size).tolist()
         part = copy(self)
         part.window = (slice(low[1], max(high[1], low[1] + 1)), slice(low[0], max(high[0], low[0] + 1)))
-        part.x, part.y, part.image, part.labels = (a[part.window] for a in (self.x, self.y, self.image, self.labels))
+        part.x, part.y = self.x[part.window], self.y[part.window]
+        part.image, part.labels = self.image[part.window], self.labels[part.window]
         return part
 
     def local(self, frame: Array) -> tuple[Array, Array]:

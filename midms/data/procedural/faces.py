@@ -140,7 +140,7 @@ def sample_style(rng: np.random.Generator) -> Style:
     return Style(
         skin=skin, hair=hair, streak=np.clip(hair * u(1.3, 1.9) + 0.06, 0, 1).astype(np.float32),
         streaks=int(rng.integers(5, 11)), streak_strength=u(0.3, 0.9), iris=near(IRIS),
-        lip=np.clip(skin * np.array([0.95, 0.5, 0.52]) + np.array([u(0, 0.25), 0, u(0, 0.12)]), 0, 1).astype(np.float32),
+        lip=np.clip(skin * [0.95, 0.5, 0.52] + [u(0, 0.25), 0, u(0, 0.12)], 0, 1).astype(np.float32),
         brow=hair * 0.6, blush=u(0, 0.5), shadow=any_colour(0.1, 0.7), shadow_strength=u(0, 0.8) * (rng.random() < 0.6),
         freckles=u(0, 0.22) * (rng.random() < 0.3),
         cloth=(garment, np.clip(garment + u(-0.25, 0.25, 3), 0, 1).astype(np.float32)),
@@ -264,8 +264,8 @@ class Portrait:
         for ear, ring, name in ((Part.l_ear, Part.l_earring, "l_ear"), (Part.r_ear, Part.r_earring, "r_ear")):
             window, u, v = self.around(ear)
             alpha = window.coverage(ellipse(u, v), self.frames[ear])
-            colours = self.shaded_skin(0.5 * u, 0.5 * v) * (0.93 - 0.12 * np.exp(-4 * (u * u + v * v)))[..., None]
-            window.paint(alpha, colours, ear, name)
+            shade = 0.93 - 0.12 * np.exp(-4 * (u * u + v * v))
+            window.paint(alpha, self.shaded_skin(0.5 * u, 0.5 * v) * shade[..., None], ear, name)
             window.hide(("hair",), alpha)
             if lo.earrings:
                 window, u, v = self.around(ring)
@@ -273,7 +273,7 @@ class Portrait:
                 window.paint(alpha, s.metal * (1.05 - 0.3 * (u + v))[..., None], ring)
         window, u, v = self.around(Part.skin, 1.1)
         alpha = window.coverage(egg(u, v, lo.taper), self.frames[Part.skin])
-        colours = self.shaded_skin(u, v)
+        colours: Array = self.shaded_skin(u, v)
         cheeks = np.exp(-9 * ((np.abs(u) - 0.5) ** 2 + (v - 0.32) ** 2))
         colours -= (s.blush * cheeks)[..., None] * np.array([0, 0.16, 0.12], np.float32)
         spots = s.freckles * smooth_step(np.cos(15 * u + 4 * v) * np.cos(13 * v - 5 * u), 0.35, 0.8)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.data.procedural.drawing import compose, invert
+from midms.data.procedural.drawing import Array, compose, invert
 
 
 class Scene(NamedTuple):
@@ -22,7 +22,7 @@ class Scene(NamedTuple):
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    frames: NDArray[np.float32]
+    frames: Array
     masks: dict[str, NDArray[np.bool_]]
 
 
