@@ -20,7 +20,7 @@ from midms.matching.streaming import Correspondence, full_precision, masked_logi
 
 Backend = Literal["auto", "dense", "streaming"]
 
-DENSE_LIMIT = 256 * 256  # "auto" takes the dense form up to this many query-key pairs (a 16x16 grid against itself)
+DENSE_LIMIT = 100 * 100  # "auto" takes the dense form up to this many query-key pairs (10x10 tokens): there it is faster
 
 
 class Match(NamedTuple):
