@@ -167,6 +167,22 @@ class MIDMs(nn.Module):
         latent = refine(network, loop.latent, self.schedule, settings, noise(), steps)
         return Translation(latent, first, loop)
 
+    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+        """Networks by the name they are saved under, and the configs they are built from."""
+        modules: dict[str, nn.Module] = {
+            "first_stage": self.first_stage.model,
+            "encoders": self.encoders,
+            "denoiser": self.denoiser.unet,
+        }
+        configs = {
+            "first_stage": self.first_stage.config,
+            "encoders": self.encoders.config,
+            "denoiser": self.denoiser.config,
+        }
+        if self.refiner is not None:
+            modules["refiner"], configs["refiner"] = self.refiner.unet, self.refiner.config
+        return modules, configs
+
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Images (B, 3, H, W) of latents, clipped to [-1, 1]."""
         return self.first_stage.decode(latent, size=size).clamp(-1, 1)

@@ -116,14 +116,7 @@ class MIDMsPipeline:
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
         """Write the folder that `from_pretrained` reads, all or nothing."""
         model = self.model
-        modules = {"first_stage": model.first_stage.model, "denoiser": model.denoiser.unet, "encoders": model.encoders}
-        configs = {
-            "first_stage": model.first_stage.config,
-            "denoiser": model.denoiser.config,
-            "encoders": model.encoders.config,
-        }
-        if model.refiner is not None:
-            modules["refiner"], configs["refiner"] = model.refiner.unet, model.refiner.config
+        modules, configs = model.components()
         info = self.info | {
             "schedule": model.schedule_config,
             "temperature": model.temperature,

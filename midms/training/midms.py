@@ -256,24 +256,12 @@ class MIDMsTraining(pl.LightningModule):
     def components(self) -> Exported:
         """What an export saves: the four networks and what the pipeline needs to know."""
         model = self.model
-        modules: dict[str, nn.Module] = {
-            "first_stage": model.first_stage.model,
-            "encoders": model.encoders,
-            "denoiser": model.denoiser.unet,
-        }
-        configs = {
-            "first_stage": model.first_stage.config,
-            "encoders": model.encoders.config,
-            "denoiser": model.denoiser.config,
-        }
-        if model.refiner is not None:
-            modules["refiner"], configs["refiner"] = model.refiner.unet, model.refiner.config
         facts = {
             "settings": asdict(self.settings),
             "schedule": model.schedule_config,
             "temperature": model.temperature,
         }
-        return Exported(modules, configs, facts)
+        return Exported(*model.components(), facts)
 
 
 def _half(both: Exemplar, part: slice) -> Exemplar:
