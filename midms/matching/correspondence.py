@@ -20,7 +20,8 @@ from midms.matching.streaming import Correspondence, full_precision, masked_logi
 
 Backend = Literal["auto", "dense", "streaming"]
 
-DENSE_LIMIT = 100 * 100  # "auto" takes the dense form up to this many query-key pairs (10x10 tokens): there it is faster
+# "auto" takes the dense form up to this many query-key pairs (10x10 tokens), being faster there
+DENSE_LIMIT = 100 * 100
 
 
 class Match(NamedTuple):
