@@ -16,6 +16,7 @@ from midms.matching.correspondence import Match, match
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
 from midms.models.first_stage import FirstStage
+from midms.models.padding import pad_to_multiple
 
 
 class Exemplar(NamedTuple):
@@ -99,9 +100,19 @@ class MIDMs(nn.Module):
         return Exemplar(latent, self.encoders.encode_exemplar(latent, grid), mask)
 
     def encode_condition(self, condition: Tensor) -> ConditionFeatures:
-        """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X)."""
+        """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
+
+        Sides that are no multiple of the first stage's factor are padded at the right and bottom border.
+
+        Raises:
+            ValueError: the maps have another number of channels than the encoders take.
+        """
+        expected = 3 if self.encoders.condition_input == "latent" else self.encoders.config["condition_channels"]
+        if condition.shape[1] != expected:
+            raise ValueError(f"condition maps with {condition.shape[1]} channels, these weights take {expected}")
         factor = self.first_stage.factor
-        size = (-(-condition.shape[-2] // factor), -(-condition.shape[-1] // factor))
+        condition = pad_to_multiple(condition, factor)
+        size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
                 condition = self.first_stage.encode(condition)

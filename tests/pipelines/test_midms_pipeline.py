@@ -46,6 +46,11 @@ def test_an_encoded_exemplar_serves_many_conditions(pipe, inputs):
     assert several.warps.shape == (1, 3, 32, 32)
 
 
+def test_any_size_is_padded_and_cut_back(pipe):
+    odd = pipe(torch.rand(15, 30, 45), torch.zeros(3, 33, 27), return_intermediates=True)
+    assert odd.images[0].size == (45, 30) and odd.warps.shape == (1, 3, 30, 45)
+
+
 def test_intermediates(pipe, inputs):
     output = pipe(inputs[0][:2], inputs[1][:2], num_inference_steps=20, return_intermediates=True)
     assert len(output.predictions) == 5 and len(output.masks) == 3
@@ -96,7 +101,7 @@ def test_mistakes_are_told_in_one_line(pipe, inputs, tmp_path):
             read_picture(tmp_path / name)
     for call, message in (
         (lambda: pipe(inputs[0][:3], inputs[1][:2]), "2 exemplars for 3 conditions"),
-        (lambda: pipe(torch.rand(7, 32, 32), inputs[1][0]), "7|112"),
+        (lambda: pipe(torch.rand(7, 32, 32), inputs[1][0]), "7 channels, these weights take 15"),
         (lambda: pipe(inputs[0][:2], inputs[1][0], seed=[1]), "1 seeds for 2 pairs"),
         (lambda: pipe(torch.rand(32, 32), inputs[1][0]), "expected maps"),
         (lambda: read_picture(torch.rand(4, 8, 8)), "expected \\(3, H, W\\)"),
