@@ -90,15 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
             weights = str(run / "weights")
         call("scripts/sample.py", "--benchmark", "faces", "--pairs", str(options.pairs), "--weights", weights,
              "--out", str(out / "pairs"), "--save-intermediates", "--overwrite")  # fmt: skip
-        print("\nDrawing the contact sheet", flush=True)
+        print("\nDrawing the contact sheets", flush=True)
         contact_sheet(weights, out, options.shown)
+        if weights != "demo":
+            contact_sheet("demo", out / "shipped", options.shown)
         call("scripts/reproduce_tables.py", "--table", "3", "--benchmark", "faces", "--pairs", str(options.pairs),
              "--weights", weights, "--out", str(out))  # fmt: skip
     except subprocess.CalledProcessError as error:
         print(f"demo.py: {error.cmd[1]} failed with exit status {error.returncode}", file=sys.stderr)
         return error.returncode
     print(
-        f"\nDone. Look at {options.out / 'contact_sheet.png'}, and at masks.png, training_curves.png, table3.md there."
+        f"\nDone. Look at {options.out / 'contact_sheet.png'}, and at masks.png, training_curves.png, table3.md there; "
+        "shipped/ shows the same pairs by the weights that were trained longer."
     )
     return 0
 
