@@ -256,8 +256,9 @@ def _backward(
             key_gradient[:, :, result.redone] = parts[1]
             row_gradient[:, : plan.cycle_channels] += parts[2]
         peak = result.row_log.amax(dim=1)[:, None, None]  # (b, 1, 1)
-        query_factor = torch.exp2(result.row_log[:, None] - peak + shift)  # (b, 1, Nq)
-        key_factor = torch.exp2(peak - result.column_log[:, None] - 2.0 * shift)  # (b, 1, Nk)
+        part = 0.4 * shift  # the rest of the exponents goes to the keys, whose upstream gradients may be small
+        query_factor = torch.exp2(result.row_log[:, None] - peak + part)  # (b, 1, Nq)
+        key_factor = torch.exp2(peak - result.column_log[:, None] - part - shift)  # (b, 1, Nk)
         key_factor[:, :, result.redone] = 0.0
         offset = -(column_gradient * result.column).sum(dim=1, keepdim=True)  # (b, 1, Nk)
         returning = column_gradient[:, : plan.cycle_channels] * key_factor  # (b, Vc, Nk)

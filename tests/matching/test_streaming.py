@@ -73,6 +73,19 @@ def test_float64_equals_dense_with_gradients(case: str, temperature: float) -> N
 
 
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_batch_at_once_as_on_other_devices(case: str, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_samples_at_once", lambda query: [slice(0, len(query))])
+    if narrow:
+        monkeypatch.setattr(streaming._Range, "of", classmethod(lambda cls, dtype: cls(-100.0, 20.0, 45.0)))
+    leaves, run = tensors(case)
+    dense = values_and_gradients(run, leaves, temperature=0.005, backend="dense")
+    streamed = values_and_gradients(run, leaves, temperature=0.005, backend="streaming")
+    assert largest_error(streamed, dense) < 1e-10
+
+
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("options", [{}, {"cycle": False, "backward": False}, {"cycle": False}, {"backward": False}])
 def test_any_set_of_outputs_equals_dense(options: dict[str, bool]) -> None:
     leaves, run = tensors("one")
@@ -124,6 +137,18 @@ def test_float32_is_as_good_as_float32_logits_allow(case: str) -> None:
         assert largest_error(streamed, exact) < bound
 
 
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**16])
+def test_small_and_large_upstream_gradients_keep_their_digits(scale: float) -> None:
+    leaves, run = tensors("one", torch.float32)
+    gradients = []
+    for factor in (1.0, scale):
+        outputs = run(leaves, temperature=0.005, backend="streaming")
+        loss = torch.stack([(out * torch.arange(out.numel()).reshape(out.shape).cos()).sum() for out in flat(outputs)])
+        gradients.append([grad / factor for grad in torch.autograd.grad(factor * loss.sum(), leaves)])
+    assert largest_error(gradients[1], gradients[0]) < 1e-5
+
+
 def test_float32_warp_and_mask_at_working_size() -> None:
     inputs = make_inputs(32, 1, "cpu", torch.float32)
     exact = [tensor.double() for tensor in inputs]
@@ -139,6 +164,19 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     together = run(leaves, backend="streaming").warp
     query, key, values = (leaf[1:] for leaf in leaves)
     assert torch.equal(match(query, key, values, backend="streaming").warp, together[1:])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_float32_equals_float64_on_the_cpu() -> None:
+    inputs = make_inputs(32, 4, "cpu", torch.float64)
+    want = match(*inputs[:3], backward=True, backend="dense").warp
+    torch.set_float32_matmul_precision("high")
+    try:
+        got = match(*(tensor.float().cuda() for tensor in inputs[:3]), backward=True, backend="streaming").warp
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert float((got.cpu() - want).norm() / want.norm()) < 1e-4
 
 
 @pytest.mark.parametrize(("backward", "bound"), [(False, 100.0), (True, 100.0)])
