@@ -13,6 +13,7 @@ Finished ones are left alone: to resume, run the same command again. Every numbe
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--model", default="CompVis/stable-diffusion-v1-4", help="Stable Diffusion 1.x or 2.x")
     networks.add_argument("--clip", help=f"CLIP of the guidance (default: the model's own, else {DEFAULT_CLIP})")
     networks.add_argument("--captioner", help="BLIP, for pictures without a prompt")
-    networks.add_argument("--device", help="cuda, cpu, mps (default: what there is)")
+    networks.add_argument("--device", help="cuda, cpu, ... (default: cuda if there is one)")
     networks.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float64"))
     networks.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     networks.add_argument("--compile", action="store_true", help="torch.compile the parts that allow it")
@@ -202,12 +203,13 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
             made = json.loads(record.read_text(encoding="utf-8")).get("recipe")
         except (ValueError, AttributeError):
             made = None
-        if made != recipe | {"seed": job.seed, "picture": _picture_name(job)}:
+        if made != recipe | {"seed": job.seed, "picture": fingerprint(job)}:
             raise UsageError(f"{record}: made with other settings; choose another --output, or add --overwrite")
 
 
-def _picture_name(job: Job) -> str | None:
-    return None if job.picture is None else str(job.picture)
+def fingerprint(job: Job) -> str | None:
+    """Marks the picture by its content, so that a moved folder is still the same work."""
+    return None if job.picture is None else hashlib.sha256(job.picture.read_bytes()).hexdigest()[:16]
 
 
 def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +238,7 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
     edit.image.save(output / f"{job.name}_edit.png")
     edit.reconstruction.save(output / f"{job.name}_reconstruction.png")
     record = {
-        "recipe": recipe | {"seed": job.seed, "picture": _picture_name(job)},
+        "recipe": recipe | {"seed": job.seed, "picture": fingerprint(job)},
         "source_prompt": edit.source_prompt,
         "target_prompt": edit.target_prompt,
         "settings": edit.settings,

@@ -48,10 +48,11 @@ def decode_latents(vae: Any, z: Tensor) -> Tensor:
 def encode_images(vae: Any, image: Tensor, sample: bool, generator: torch.Generator | None) -> Tensor:
     """Images (B, 3, H, W) in -1..1 -> latents times the VAE's scale, (B, C, H/f, W/f): posterior's mean or a sample."""
     posterior = vae.encode(image.to(vae.dtype)).latent_dist
-    if not sample:
-        return posterior.mean * vae.config.scaling_factor
-    noise = torch.randn(posterior.mean.shape, generator=generator, device=generator.device if generator else None)
-    return (posterior.mean + posterior.std * noise.to(posterior.mean)) * vae.config.scaling_factor
+    z = posterior.mean.to(image.dtype)
+    if sample:
+        noise = torch.randn(z.shape, generator=generator, device=generator.device if generator else None)
+        z = z + posterior.std.to(image.dtype) * noise.to(z)
+    return z * vae.config.scaling_factor
 
 
 def clip_preprocess(image: Tensor, size: int = 224, antialias: bool = True) -> Tensor:

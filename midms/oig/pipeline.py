@@ -146,7 +146,9 @@ class OIGPipeline(DiffusionPipeline):
                 "pass captioner= and caption_processor= to from_pretrained (e.g. Salesforce/blip-image-captioning-base)"
             )
         listed = [to_rgb(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
-        inputs = self.caption_processor(images=listed, return_tensors="pt").to(self.captioner.device)
+        inputs = self.caption_processor(images=listed, return_tensors="pt").to(
+            self.captioner.device, self.captioner.dtype
+        )
         tokens = self.captioner.generate(**inputs, max_new_tokens=30)
         return [text.strip() for text in self.caption_processor.batch_decode(tokens, skip_special_tokens=True)]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from PIL import Image
 from tiny_stable_diffusion import SCHEDULER, tiny_components, tiny_pipeline
@@ -46,7 +47,7 @@ def test_saved_pipelines_load_again_and_give_the_same(tmp_path: Path) -> None:
 
 def test_a_plain_stable_diffusion_folder_loads(tmp_path: Path) -> None:
     """Its index names another pipeline, another scheduler and no CLIP."""
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline  # noqa: PLC0415
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     parts = tiny_components()
     clip = parts.pop("clip_model")
@@ -92,7 +93,7 @@ def test_step_records_hold_no_graph() -> None:
     assert not steps[0].terms.loss.requires_grad and not steps[0].evaluation.target_noise.requires_grad
 
 
-@pytest.mark.parametrize("mode", ["checkpointing", "compile"])
+@pytest.mark.parametrize("mode", ["checkpointing", pytest.param("compile", marks=pytest.mark.slow)])
 def test_switches_change_nothing_but_cost(mode: str) -> None:
     options = {"clip_weight": 3.0, "structure_weight": 3.0, "output_type": "latent", **FAST}
     pipe = tiny_pipeline()
@@ -115,7 +116,7 @@ def test_bfloat16_networks_keep_float32_latents() -> None:
 
 
 def test_velocity_models_run() -> None:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     scheduler = DDIMScheduler(**SCHEDULER, prediction_type="v_prediction")
     pipe = tiny_pipeline(torch.float32, scheduler=scheduler)
@@ -183,14 +184,14 @@ def test_refusals_of_invert(options: dict[str, Any], words: str) -> None:
 class Captioner:
     """Answers like BLIP and its processor."""
 
-    device = torch.device("cpu")
+    device, dtype = torch.device("cpu"), torch.float32
 
     def __call__(self, images: list[Image.Image], return_tensors: str) -> Any:
         assert all(image.mode == "RGB" for image in images)
         self.count = len(images)
         return self
 
-    def to(self, device: torch.device) -> dict[str, Any]:
+    def to(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         return {"pixel_values": torch.zeros(self.count)}
 
     def generate(self, pixel_values: torch.Tensor, max_new_tokens: int) -> torch.Tensor:
@@ -208,6 +209,24 @@ def test_captions_become_prompts_and_tasks_targets(monkeypatch: pytest.MonkeyPat
     assert start.prompt == ["a cat on a bed"] * 2
     assert PIPE.target_prompts(start.prompt, "cat2dog") == ["a dog on a bed"] * 2
     assert PIPE.target_prompts("two cats", "cat2dog")[0] in ("dog cats", "two dogs")
+
+
+def test_blip_itself_captions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tiny random BLIP: its words mean nothing, the calls do."""
+    tower = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", "cat", "bed"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    specials = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = tower | {"vocab_size": len(words), "max_position_embeddings": 64, "encoder_hidden_size": 16} | specials
+    config = transformers.BlipConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 16})
+    processor = transformers.BlipProcessor(
+        transformers.BlipImageProcessor(size={"height": 32, "width": 32}),
+        transformers.BertTokenizer.from_pretrained(tmp_path),
+    )
+    monkeypatch.setattr(PIPE, "captioner", transformers.BlipForConditionalGeneration(config).eval())
+    monkeypatch.setattr(PIPE, "caption_processor", processor)
+    captions = PIPE.caption([PICTURE, PICTURE.convert("L")])
+    assert len(captions) == 2 and all(isinstance(c, str) for c in captions)
 
 
 def test_edit_image_for_programs() -> None:

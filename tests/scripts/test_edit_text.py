@@ -32,8 +32,8 @@ edit_text = load_program()
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    import torch  # noqa: PLC0415
-    from tiny_stable_diffusion import tiny_pipeline  # noqa: PLC0415
+    import torch
+    from tiny_stable_diffusion import tiny_pipeline
 
     folder = tmp_path_factory.mktemp("model")
     tiny_pipeline(torch.float32).save_pretrained(folder)
