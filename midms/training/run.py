@@ -77,8 +77,12 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
         callbacks.append(
             Export(folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__})
         )
+    options = resolve(config)["trainer"]
+    interval = options.get("val_check_interval")
+    if isinstance(interval, int):  # Lightning refuses an interval beyond the last step
+        options["val_check_interval"] = min(interval, int(options["max_steps"]))
     trainer = pl.Trainer(
-        **resolve(config)["trainer"],
+        **options,
         default_root_dir=folder,
         callbacks=callbacks,
         logger=_loggers(folder, settings),

@@ -32,7 +32,7 @@ def program():
 def stage_three(weights: Path, steps: int, *more: str) -> list[str]:
     return [
         "--base", str(ROOT / "configs/demo.yaml"), "-t", *SMALL_DATA, *ENCODERS, f"model.params.weights={weights}",
-        f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}", "model.params.warmup_steps=2",
+        f"trainer.max_steps={steps}", "model.params.warmup_steps=2",
         "run.checkpoint_every=1", "run.picture_every=3", *more,
     ]  # fmt: skip
 
