@@ -13,9 +13,11 @@ from midms.checkpoints.ldm import (
     EMA_PREFIX,
     FIRST_STAGE_PREFIX,
     UNET_PREFIX,
-    first_stage_from_ldm,
+    Entry,
+    check_layout,
+    first_stage_table,
     select_ema,
-    unet_from_ldm,
+    to_ours,
     unet_table,
 )
 from midms.checkpoints.ldm_config import (
@@ -72,9 +74,9 @@ def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
-def refuse_leftovers(state: Mapping[str, Tensor], known: Iterable[str], source: object) -> None:
-    """Raise if `state` has keys outside `known`."""
-    leftovers = set(state) - set(known)
+def refuse_leftovers(keys: Iterable[str], known: Iterable[str], source: object) -> None:
+    """Raise if there are keys outside `known`."""
+    leftovers = set(keys) - set(known)
     if leftovers:
         raise CheckpointError(source, f"{len(leftovers)} unexpected key(s): {listing(leftovers)}")
 
@@ -98,48 +100,47 @@ def convert_ldm(
     Raises:
         CheckpointError: anything missing, superfluous, of another shape, or not finite.
     """
+    _refuse_other_models(state, source)
     result = Conversion()
-    unet_state, averaged = below(state, UNET_PREFIX), below(state, EMA_PREFIX)
-    config = (
-        unet_config(params["unet_config"]["params"], source)
-        if params is not None and "unet_config" in params
-        else infer_unet_config(unet_state, source)
-    )
-    chosen = select_ema(averaged, unet_table(config), source) if ema else unet_state
-    converted = unet_from_ldm(_clean(chosen, f"{source}: U-Net", check_values), config, source)
-    result.add("denoiser", converted, config, "unet.")
+    unet, averaged = below(state, UNET_PREFIX), below(state, EMA_PREFIX)
+    if params is not None and "unet_config" in params:
+        config = unet_config(params["unet_config"]["params"], source)
+    else:
+        config = infer_unet_config(unet, source)
+    entries = unet_table(config)
+    chosen = select_ema(averaged, entries, source) if ema else unet
+    result.add("denoiser", translate(entries, chosen, source, UNET_PREFIX, check_values), config, "unet.")
     first = below(state, FIRST_STAGE_PREFIX)
     if first:
         nested = params.get("first_stage_config", {}).get("params") if params is not None else None
-        result = _add_first_stage(result, first, source, nested, FIRST_STAGE_PREFIX, check_values)
+        _add_first_stage(result, first, source, nested, FIRST_STAGE_PREFIX, check_values)
         if "scale_factor" in state and check_values:
             result.configs["first_stage"]["scale_factor"] = float(state["scale_factor"])
-    betas = state.get("betas") if check_values else None
-    result.info["schedule"] = schedule_settings(params, betas)
+    result.info["schedule"] = schedule_settings(params, state.get("betas") if check_values else None)
     result.info["weights"] = "averaged (EMA)" if ema else "raw"
-    result.ignore(
-        [f"{UNET_PREFIX}{key}" for key in unet_state] if ema else [], "raw U-Net weights, the averaged were asked for"
-    )
-    result.ignore(
-        [] if ema else [f"{EMA_PREFIX}{key}" for key in averaged], "averaged U-Net weights, not asked for (--ema)"
-    )
+    if ema:
+        result.ignore([UNET_PREFIX + key for key in unet], "raw U-Net weights, the averaged were asked for")
+    else:
+        result.ignore([EMA_PREFIX + key for key in averaged], "averaged U-Net weights, not asked for (--ema)")
     result.ignore(SCHEDULE_BUFFERS & set(state), "noise schedule, recomputed from its settings")
-    conditional = [key for key in state if key.startswith("cond_stage_model.")]
-    if conditional:
-        raise CheckpointError(
-            source, f"a conditional model ({listing(conditional)}); only unconditional ones are supported"
-        )
-    prefixes = (UNET_PREFIX, EMA_PREFIX, FIRST_STAGE_PREFIX)
-    refuse_leftovers(
-        {key: value for key, value in state.items() if not key.startswith(prefixes)},
-        SCHEDULE_BUFFERS | {"scale_factor"},
-        source,
-    )
     return result
 
 
-def _clean(state: Mapping[str, Tensor], source: object, check_values: bool) -> dict[str, Tensor]:
-    return clean_tensors(state, source) if check_values else dict(state)
+def _refuse_other_models(state: Mapping[str, Tensor], source: object) -> None:
+    conditional = [key for key in state if key.startswith("cond_stage_model.")]
+    if conditional:
+        problem = f"a conditional model ({listing(conditional)}); only unconditional ones are supported"
+        raise CheckpointError(source, problem)
+    parts = (UNET_PREFIX, EMA_PREFIX, FIRST_STAGE_PREFIX)
+    refuse_leftovers([key for key in state if not key.startswith(parts)], SCHEDULE_BUFFERS | {"scale_factor"}, source)
+
+
+def translate(
+    entries: list[Entry], state: Mapping[str, Tensor], source: object, prefix: str, check_values: bool
+) -> dict[str, Tensor]:
+    """Published tensors under our names: first the layout is checked, then (on request) every value."""
+    check_layout(entries, state, source, prefix)
+    return to_ours(entries, clean_tensors(state, source, prefix) if check_values else state, source)
 
 
 def _add_first_stage(
@@ -149,24 +150,25 @@ def _add_first_stage(
     params: Mapping[str, Any] | None,
     prefix: str,
     check_values: bool,
-) -> Conversion:
+) -> None:
     losses = {key for key in state if key.startswith("loss.")}
     averaged = {key for key in state if key.startswith("model_ema.")}
     needed = {key: value for key, value in state.items() if key not in losses | averaged}
     inferred = infer_first_stage_config(needed, source)
     config = inferred if params is None else first_stage_config(params, inferred["kind"], source)
-    cleaned = _clean(needed, f"{source}: first stage", check_values)
-    result.add("first_stage", first_stage_from_ldm(cleaned, config, source), config, "model.")
+    converted = translate(first_stage_table(config), needed, source, prefix, check_values)
+    result.add("first_stage", converted, config, "model.")
     result.ignore([prefix + key for key in losses], "losses of first-stage training")
     result.ignore([prefix + key for key in averaged], "averaged first-stage weights")
-    return result
 
 
 def convert_first_stage(
     state: Mapping[str, Tensor], source: object, params: Mapping[str, Any] | None = None, check_values: bool = True
 ) -> Conversion:
     """A first stage on its own (vq-f4, kl-f8): the same networks without a prefix."""
-    return _add_first_stage(Conversion(), state, source, params, "", check_values)
+    result = Conversion()
+    _add_first_stage(result, state, source, params, "", check_values)
+    return result
 
 
 def convert_vgg(state: Mapping[str, Tensor], source: object) -> Conversion:

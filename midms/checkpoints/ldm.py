@@ -188,29 +188,40 @@ def _is_linear(name: str) -> bool:
     return name.endswith((".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_out.0.weight"))
 
 
-def to_ours(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Translate a published state dict into ours.
+def check_layout(entries: list[Entry], state: Mapping[str, Tensor], source: object, prefix: str = "") -> None:
+    """Refuse a published state dict that does not fit the layout.
 
     Args:
         entries: the layout.
-        state: published names -> tensors.
+        state: published names, without `prefix`.
         source: what to name in an error.
+        prefix: what the names have in front of them in the file.
 
     Raises:
         CheckpointError: a key is missing or superfluous, or a shape differs.
     """
-    missing = [entry.theirs for entry in entries if entry.theirs not in state]
+    missing = [prefix + entry.theirs for entry in entries if entry.theirs not in state]
     if missing:
         raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
-    unexpected = set(state) - {entry.theirs for entry in entries}
+    unexpected = [prefix + key for key in set(state) - {entry.theirs for entry in entries}]
     if unexpected:
         raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {listing(unexpected)}")
+    for entry in entries:
+        shape = tuple(state[entry.theirs].shape)
+        if shape != entry.shape:
+            raise CheckpointError(source, f"{prefix}{entry.theirs} has shape {shape}, expected {entry.shape}")
+
+
+def to_ours(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """Translate a published state dict, without prefix, into ours.
+
+    Raises:
+        CheckpointError: as `check_layout`.
+    """
+    check_layout(entries, state, source)
     result: dict[str, Tensor] = {}
     for entry in entries:
-        tensor = state[entry.theirs]
-        if tuple(tensor.shape) != entry.shape:
-            raise CheckpointError(source, f"{entry.theirs} has shape {tuple(tensor.shape)}, expected {entry.shape}")
-        result.update(zip(entry.ours, _split(tensor, entry), strict=True))
+        result.update(zip(entry.ours, _split(state[entry.theirs], entry), strict=True))
     return result
 
 

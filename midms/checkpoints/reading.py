@@ -119,8 +119,8 @@ def _refused(message: str) -> str:
     return f"it is no plain weights file ({message.strip().splitlines()[-1][:120]})"
 
 
-def clean_tensors(state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Floating-point tensors as float32, each checked to be finite.
+def clean_tensors(state: Mapping[str, Tensor], source: object, prefix: str = "") -> dict[str, Tensor]:
+    """Floating-point tensors as float32, each checked to be finite; `prefix` goes before keys in messages.
 
     Raises:
         CheckpointError: a tensor with NaN or infinity, or of a dtype that no weight has.
@@ -128,10 +128,10 @@ def clean_tensors(state: Mapping[str, Tensor], source: object) -> dict[str, Tens
     clean: dict[str, Tensor] = {}
     for key, value in state.items():
         if not value.is_floating_point():
-            raise CheckpointError(source, f"{key} has dtype {value.dtype}, expected a floating-point one")
+            raise CheckpointError(source, f"{prefix}{key} has dtype {value.dtype}, expected a floating-point one")
         clean[key] = value.to(torch.float32)
         if not bool(torch.isfinite(clean[key]).all()):
-            raise CheckpointError(source, f"{key} holds NaN or infinite values")
+            raise CheckpointError(source, f"{prefix}{key} holds NaN or infinite values")
     return clean
 
 

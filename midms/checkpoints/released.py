@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midms.checkpoints.conversion import Conversion, below, convert_ldm, refuse_leftovers
+from midms.checkpoints.conversion import Conversion, below, convert_ldm, refuse_leftovers, translate
 from midms.checkpoints.errors import CheckpointError, listing
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
@@ -17,7 +17,6 @@ from midms.checkpoints.ldm import (
     first_stage_table,
     select_ema,
     to_theirs,
-    unet_from_ldm,
     unet_table,
 )
 from midms.checkpoints.reading import clean_tensors
@@ -85,8 +84,9 @@ def convert_released(
     result.add("encoders", clean_tensors(encoders, source) if check_values else encoders, config)
     if ema:
         unet = result.configs["denoiser"]
-        averaged = select_ema(below(latent_diffusion, EMA_PREFIX), unet_table(unet), source)
-        refiner = unet_from_ldm(clean_tensors(averaged, f"{source}: averaged U-Net"), unet, source)
+        entries = unet_table(unet)
+        averaged = select_ema(below(latent_diffusion, EMA_PREFIX), entries, source)
+        refiner = translate(entries, averaged, source, f"{LDM_PREFIX}{EMA_PREFIX}", check_values)
         result.add("refiner", refiner, unet, "unet.")
     sampler = [key for key in state if key.startswith(SAMPLER_PREFIX)]
     result.ignore([key for key in sampler if key.startswith(f"{SAMPLER_PREFIX}model.")], f"duplicates of {LDM_PREFIX}*")

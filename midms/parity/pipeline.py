@@ -96,12 +96,11 @@ class _Run:
     """One inference, branch by branch, with everything the case stores on the way."""
 
     def __init__(self, case: Case, model: ReleasedModel) -> None:
-        self.case, self.model, self.got = case, model, {}
+        self.case, self.model = case, model
+        self.got: dict[str, Tensor] = {}
         self.errors: dict[str, Tensor] = {}  # name of a mask -> round-trip error that it thresholds
         self.calls: dict[str, list[tuple[int, Tensor, Tensor]]] = {"ref": [], "src": [], "orig": []}
         self.channels = model.first_stage.latent_channels
-
-    got: dict[str, Tensor]
 
     def denoise(self, branch: str, x: Tensor, t: Tensor) -> Tensor:
         """The U-Net, with its time, input and output kept."""

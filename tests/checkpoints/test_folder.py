@@ -128,3 +128,10 @@ def test_find_folder_says_what_it_looked_for(saved: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(CheckpointError, match=r"not to be had from the hub \(no network\)"):
         find_folder("nobody-xyz/nothing")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_straight_to_the_gpu(saved: Path) -> None:
+    state = load_folder(saved, device="cuda", dtype=torch.float16).states["encoders"]
+    assert {(value.device.type, value.dtype) for value in state.values()} == {("cuda", torch.float16)}

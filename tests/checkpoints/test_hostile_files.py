@@ -112,12 +112,12 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
     "key missing": (
         "a.ckpt",
         lambda file, state, marker: torch_file(file, without(state, KEY)),
-        "1 key(s) missing: out.2.weight",
+        "1 key(s) missing: model.diffusion_model.out.2.weight",
     ),
     "first stage without its middle": (
         "a.ckpt",
         lambda file, state, marker: torch_file(file, without(state, "first_stage_model.decoder.mid.attn_1.q.bias")),
-        "1 key(s) missing: decoder.mid.attn_1.q.bias",
+        "1 key(s) missing: first_stage_model.decoder.mid.attn_1.q.bias",
     ),
     "key superfluous": (
         "a.ckpt",
@@ -129,12 +129,12 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
         lambda file, state, marker: torch_file(
             file, with_value(state, "model.diffusion_model.middle_block.1.norm.bias", torch.zeros(7))
         ),
-        "middle_block.1.norm.bias has shape (7,), expected (64,)",
+        "model.diffusion_model.middle_block.1.norm.bias has shape (7,), expected (64,)",
     ),
     "NaN weight": (
         "a.ckpt",
         lambda file, state, marker: torch_file(file, with_nan(state)),
-        "out.2.weight holds NaN or infinite values",
+        "model.diffusion_model.out.2.weight holds NaN or infinite values",
     ),
     "integer weight": (
         "a.ckpt",
