@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -87,6 +88,15 @@ def clip_text_embedding(clip_model: Any, tokenizer: Any, texts: list[str]) -> Te
 def _embedding(output: Any) -> Tensor:
     """transformers 5 returns an output object whose `pooler_output` is the embedding; transformers 4 the embedding."""
     return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def check_safety(checker: Any, extractor: Any, images: Tensor) -> tuple[Tensor, list[bool]]:
+    """Stable Diffusion's safety checker on images (B, 3, H, W) in 0..1: flagged ones turn black."""
+    arrays = images.permute(0, 2, 3, 1).float().cpu().numpy()  # (B, H, W, 3)
+    pictures = [Image.fromarray((array * 255).round().astype("uint8")) for array in arrays]
+    pixels = extractor(pictures, return_tensors="pt").pixel_values.to(images.device, checker.dtype)
+    checked, flags = checker(images=arrays, clip_input=pixels)
+    return torch.from_numpy(checked).permute(0, 3, 1, 2).to(images), [bool(flag) for flag in flags]
 
 
 @contextmanager

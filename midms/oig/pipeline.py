@@ -142,8 +142,8 @@ class OIGPipeline(DiffusionPipeline):
         """
         if self.captioner is None or self.caption_processor is None:
             raise ValueError(
-                "prompt: expected a source prompt, got none, and the pipeline has no captioner; give a prompt, or "
-                "pass captioner= and caption_processor= to from_pretrained (e.g. Salesforce/blip-image-captioning-base)"
+                "prompt: expected a source prompt, got none, and the pipeline has no captioner; give a prompt, or pass "
+                "captioner= and caption_processor= (BLIP) to from_pretrained"
             )
         listed = [to_rgb(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
         inputs = self.caption_processor(images=listed, return_tensors="pt").to(
@@ -305,8 +305,8 @@ class OIGPipeline(DiffusionPipeline):
                     if on_step is not None:
                         on_step(step)
 
-                latents_out = edit(self.noise_predictor(), schedule, conditions, x_top, settings, layers, clip, tick)
-        return self.output(latents_out.edit, latents_out.reconstruction, output_type)
+                result = edit(self.noise_predictor(), schedule, conditions, x_top, settings, layers, clip, tick)
+        return self.output(result.edit, result.reconstruction, output_type)
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -315,12 +315,15 @@ class OIGPipeline(DiffusionPipeline):
 
     def sampling_schedule(self, num_steps: int) -> Schedule:
         """Times and noise levels for N steps on the pipeline's device."""
-        alphas = self.scheduler.alphas_cumprod.to(self._execution_device)
-        return make_schedule(alphas, num_steps, self.scheduler.config.steps_offset)
+        return make_schedule(self.alphas, num_steps, self.scheduler.config.steps_offset)
+
+    @property
+    def alphas(self) -> Tensor:
+        """a(0..T-1) on the pipeline's device."""
+        return self.scheduler.alphas_cumprod.to(self._execution_device)
 
     def noise_predictor(self) -> networks.NoisePredictor:
-        alphas = self.scheduler.alphas_cumprod.to(self._execution_device)
-        return networks.NoisePredictor(self.unet, alphas, self.scheduler.config.prediction_type)
+        return networks.NoisePredictor(self.unet, self.alphas, self.scheduler.config.prediction_type)
 
     def starting_latents(
         self,
@@ -386,16 +389,9 @@ class OIGPipeline(DiffusionPipeline):
         pictures = [networks.decode_latents(self.vae, z).clamp(0, 1) for z in (latents, reconstruction)]
         flags = None
         if self.safety_checker is not None and self.feature_extractor is not None:
-            pictures[0], flags = self._check_safety(pictures[0])
+            pictures[0], flags = networks.check_safety(self.safety_checker, self.feature_extractor, pictures[0])
         images, rebuilt = (
             self.image_processor.postprocess(p, output_type, do_denormalize=[False] * len(p)) for p in pictures
         )
         self.maybe_free_model_hooks()
         return OIGOutput(images, rebuilt, latents, reconstruction, flags)
-
-    def _check_safety(self, images: Tensor) -> tuple[Tensor, list[bool]]:
-        arrays = images.permute(0, 2, 3, 1).float().cpu().numpy()
-        features = self.feature_extractor(self.image_processor.numpy_to_pil(arrays), return_tensors="pt")
-        pixels = features.pixel_values.to(self._execution_device, self.safety_checker.dtype)
-        checked, flags = self.safety_checker(images=arrays, clip_input=pixels)
-        return torch.from_numpy(checked).permute(0, 3, 1, 2).to(images), list(map(bool, flags))
