@@ -61,12 +61,11 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
     pl.seed_everything(int(settings.get("seed", 0)), workers=True, verbose=False)
     if int(config.trainer.get("max_steps", -1)) < 1:
         raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
-    folder.mkdir(parents=True, exist_ok=True)
+    data, module = instantiate(config.data), instantiate(config.model)
     if resume is not None:
         report_differences(folder / "config.yaml", config)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config))
-    data = instantiate(config.data)
-    module = instantiate(config.model)
     callbacks = [
         Checkpoints(folder / "checkpoints", int(settings.get("checkpoint_every", 1000)), int(settings.get("keep", 2))),
         LossGuard(int(settings.get("max_bad_losses", 5))),

@@ -95,6 +95,7 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, tiny_weights, capsys, more, 
     assert program()(stage_three(tiny_weights, 1, "--run", str(tmp_path / "run"), *more)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path, tiny_weights, capsys):

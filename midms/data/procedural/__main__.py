@@ -10,19 +10,46 @@ from pathlib import Path
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m midms.data.procedural", description=__doc__)
-    parser.add_argument("out", type=Path, help="PNG to write")
+    parser.add_argument("out", type=Path, nargs="?", help="PNG to write")
+    parser.add_argument("--time", type=int, metavar="N", help="instead draw N scenes and conditions and say how fast")
     parser.add_argument("--task", default="faces")
     parser.add_argument("--show", type=int, default=16, help="number of pairs (default: 16)")
     parser.add_argument("--size", type=int, default=128, help="pixels per side (default: 128)")
     options = parser.parse_args(arguments)
+    if (options.out is None) == (options.time is None):
+        parser.error("give either a PNG to write or --time N")
     if options.show < 1 or options.size < 16:
         parser.error("--show: expected at least 1; --size: at least 16")
     return options
 
 
+def measure(options: argparse.Namespace) -> int:
+    """Print scenes and conditions drawn per second of one core."""
+    import time  # noqa: PLC0415
+
+    from midms.data.procedural.dataset import generator, task_module  # noqa: PLC0415
+
+    task = task_module(options.task)
+    drawn = [
+        (task.sample_layout(generator("val", index, 0)), task.sample_style(generator("val", index, 1)))
+        for index in range(options.time)
+    ]
+    start = time.process_time()
+    scenes = [task.render(layout, style, options.size) for layout, style in drawn]
+    middle = time.process_time()
+    for scene in scenes:
+        task.condition(scene)
+    end = time.process_time()
+    rates = (options.time / (middle - start), options.time / (end - middle))
+    print(f"{options.task}, {options.size} px: {rates[0]:.0f} scenes/s, {rates[1]:.0f} conditions/s a core")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Draw pairs: condition, its photo, exemplar, truth, and the exemplar pulled along the true correspondence."""
     options = parse(arguments)
+    if options.time is not None:
+        return measure(options)
     import torch  # noqa: PLC0415
     from torch.utils.data import default_collate  # noqa: PLC0415
 
