@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from midms.diffusion.interleave import Interleaved, Rewarp, interleave
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation.truth import psnr
-from midms.losses.contextual import contextual_loss
+from midms.losses.contextual import RELEASED_STYLE_POOLING, RELEASED_STYLE_WEIGHTS, style_loss
 from midms.losses.matching import (
     cycle_loss,
     diffusion_loss,
@@ -29,11 +30,13 @@ from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, Exe
 from midms.models.loading import load_encoders, load_first_stage, load_pretrained
 from midms.models.midms import Exemplar, MIDMs
 from midms.training.export import Exported
-from midms.training.optimisation import multi_step, step_generator, warmup_cosine
+from midms.training.optimisation import WeightAverage, multi_step, step_generator, warmup_cosine
 from midms.visualize import condition_image, overlay
 
 #: Table 6, and `warp`: the warped-condition loss, which is not in the paper (the release has it for churches).
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
+#: Layers of VGG-19 in L_src and their weights.
+SOURCE_LAYERS = {"relu1_2": 1 / 32, "relu2_2": 1 / 16, "relu3_2": 1 / 8, "relu4_2": 1 / 4, "relu5_2": 1.0}
 
 
 class MIDMsTraining(pl.LightningModule):
@@ -60,6 +63,8 @@ class MIDMsTraining(pl.LightningModule):
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay; without milestones the rates fall along a cosine to 0.
         gradient_clip: largest gradient norm; none clips nothing.
+        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those; none keeps none.
+        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
         seed: of the random numbers of each step.
     """
 
@@ -85,6 +90,8 @@ class MIDMsTraining(pl.LightningModule):
         milestones: list[int] | None = None,
         gamma: float = 0.3,
         gradient_clip: float | None = None,
+        ema_decay: float | None = None,
+        gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -102,15 +109,21 @@ class MIDMsTraining(pl.LightningModule):
         self.settings = InterleaveSettings(**{"refine_steps": 0, **(interleave or {})})
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
-        self.source_layers = dict(
-            source_layers or {"relu1_2": 1 / 32, "relu2_2": 1 / 16, "relu3_2": 1 / 8, "relu4_2": 1 / 4, "relu5_2": 1.0}
-        )
+        self.source_layers = dict(source_layers or SOURCE_LAYERS)
         self.perceptual_layer = perceptual_layer
-        self.style_layers = dict(style_layers or {"relu5_2": 8.0, "relu4_2": 4.0, "relu3_2": 2.0, "relu2_2": 1.0})
+        self.style_layers = dict(style_layers or RELEASED_STYLE_WEIGHTS)
         self.warmup_steps, self.warmup_space, self.warmup_rematch = warmup_steps, warmup_space, warmup_rematch
         self.learning_rate, self.denoiser_learning_rate = learning_rate, denoiser_learning_rate
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.gradient_clip, self.seed = gradient_clip, seed
+        self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
+        if gradient_checkpointing:
+            self.model.denoiser.unet.enable_gradient_checkpointing()
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """What is trained and averaged (no attribute, so that a checkpoint holds each weight once)."""
+        return nn.ModuleDict({"encoders": self.model.encoders, "denoiser": self.model.denoiser})
 
     def losses(self, batch: dict[str, Tensor], generator: torch.Generator, warming: bool) -> dict[str, Tensor]:
         """Every term of Eq. 12 to 17 that the step uses, unweighted, by its name in `WEIGHTS`."""
@@ -190,10 +203,8 @@ class MIDMsTraining(pl.LightningModule):
             "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
         }
         if style and self.loss_weights["style"] > 0:
-            terms["style"] = sum(
-                weight * contextual_loss(maps[name][:size], targets[name][:size])
-                for name, weight in self.style_layers.items()
-            )  # type: ignore[assignment]
+            generated, exemplars = ({k: m[k][:size] for k in self.style_layers} for m in (maps, targets))
+            terms["style"] = style_loss(generated, exemplars, self.style_layers, RELEASED_STYLE_POOLING)
         return terms
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -210,6 +221,8 @@ class MIDMsTraining(pl.LightningModule):
         norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip or float("inf"))
         optimizer.step()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        if self.average is not None:
+            self.average.update(self.trained)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()} | {"train/grad_norm": norm})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss.detach()
@@ -218,9 +231,25 @@ class MIDMsTraining(pl.LightningModule):
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
-        warp, result = self.translate(batch)[:2]
+        with self.averaged():
+            warp, result = self.translate(batch)[:2]
         self.log("val/psnr_warp", psnr(warp, batch["truth"]).mean(), sync_dist=True)
         self.log("val/psnr", psnr(result, batch["truth"]).mean(), prog_bar=True, sync_dist=True)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Use the averaged weights inside the block, where there are any."""
+        if self.average is None:
+            yield
+            return
+        kept = {name: parameter.detach().clone() for name, parameter in self.trained.named_parameters()}
+        self.average.copy_to(self.trained)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.trained.named_parameters():
+                    parameter.copy_(kept[name])
 
     @torch.no_grad()
     def translate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -235,7 +264,8 @@ class MIDMsTraining(pl.LightningModule):
 
     def pictures(self, batch: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, last mask, result, truth."""
-        warp, result, masks = self.translate(batch)
+        with self.averaged():
+            warp, result, masks = self.translate(batch)
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"]), ("warp", warp)]
         if masks:
             rows.append(("mask", overlay(result, masks[-1])))
@@ -256,6 +286,8 @@ class MIDMsTraining(pl.LightningModule):
     def components(self) -> Exported:
         """What an export saves: the four networks and what the pipeline needs to know."""
         model = self.model
+        if self.average is not None:
+            self.average.copy_to(self.trained)
         facts = {
             "settings": asdict(self.settings),
             "schedule": model.schedule_config,

@@ -81,6 +81,18 @@ def test_one_seed_gives_one_curve(tmp_path, tiny_weights):
     assert curve(tmp_path / "a") == curve(tmp_path / "b")
 
 
+def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
+    """The same first loss with gradient checkpointing; the export holds the averaged weights."""
+    main, plain, thrifty = program(), tmp_path / "plain", tmp_path / "thrifty"
+    warm = "model.params.warmup_steps=0"
+    assert main(stage_three(tiny_weights, 2, "--run", str(plain), warm)) == 0
+    more = ["model.params.gradient_checkpointing=true", "model.params.ema_decay=0.9"]
+    assert main(stage_three(tiny_weights, 2, "--run", str(thrifty), warm, *more)) == 0
+    assert curve(plain) == pytest.approx(curve(thrifty), rel=1e-5)
+    one, two = (load_folder(run / "weights").states["encoders"] for run in (plain, thrifty))
+    assert any(not torch.allclose(one[key], two[key], atol=1e-7) for key in one)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
