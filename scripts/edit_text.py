@@ -161,8 +161,9 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
         try:
             return reader.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UsageError(f"{option}: cannot load {name}: {reason}") from None
+            reason = " ".join(str(error).split())[:120]
+            remedy = f"give a folder in Hugging Face format, or fetch one with `hf download {name}`"
+            raise UsageError(f"{option}: cannot load {name}: {remedy} ({reason})") from None
 
     pipeline = load("--model", options.model, OIGPipeline)
     wants_clip = options.clip or (pipeline.clip_model is None and (options.clip_weight != 0 or options.task))
