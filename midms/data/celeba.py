@@ -1,0 +1,81 @@
+"""CelebA-HQ with edge conditions, from CelebAMask-HQ as it is handed out.
+
+root/CelebA-HQ-img/2994.jpg                              photo
+root/CelebAMask-HQ-mask-anno/1/02994_skin.png            one mask, 0 or 255, per facial part; folder = id // 2000
+root/train.txt, val.txt                                  ids, one a line
+root/lists/celebahq_ref.txt, celebahq_ref_test.txt       pair lists of training and test
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
+from midms.data.exemplars import read_names
+from midms.data.files import BrokenFileError, read_mask
+from midms.data.pairs import PairDataset, find_pairs, is_training
+from midms.data.transforms import grey_pixels
+
+
+def photo_file(root: Path, name: str) -> Path:
+    """``2994.jpg`` to its file."""
+    return root / "CelebA-HQ-img" / name
+
+
+def mask_file(root: Path, name: str, part: str) -> Path:
+    """``2994.jpg`` and ``skin`` to the file of that mask."""
+    number = int(Path(name).stem)
+    return root / "CelebAMask-HQ-mask-anno" / str(number // 2000) / f"{number:05d}_{part}.png"
+
+
+def image_name(entry: str) -> str:
+    """An entry of an id list or of a pair list, with or without extension, padded or not, to ``2994.jpg``.
+
+    Raises:
+        ValueError: not a number.
+    """
+    stem = entry.rpartition("/")[2].partition(".")[0]
+    if not stem.isdigit():
+        raise ValueError(f"CelebA-HQ id {entry!r}: expected a number")
+    return f"{int(stem)}.jpg"
+
+
+class CelebAEdges(PairDataset):
+    """Faces with 15 edge channels (`conditions.edges`); the items are those of `PairDataset`.
+
+    A part without a file is a part that the face does not show: its distance channel is 1 everywhere. A face without
+    a single mask file is broken, because then the folder is the wrong one. Masks other than the 13 parts (neck, cloth,
+    hat, earrings) are not read. A flip mirrors the maps and does not swap left and right parts, as released.
+
+    Args:
+        root: folder of CelebAMask-HQ.
+        split: "train" (``train.txt``, random views and exemplars) or "val" (``val.txt``, first exemplars).
+        pairs: pair list instead of the split's own.
+        options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
+    Raises:
+        ValueError: a list is missing or malformed.
+    """
+
+    kind, channels = "celeba-edges", EDGE_CHANNELS
+
+    def __init__(self, root: str | Path, split: str = "train", pairs: str | Path | None = None, **options: Any) -> None:
+        self.root, training = Path(root), is_training(split)
+        names = [image_name(entry) for entry in read_names(self.root / f"{split}.txt")]
+        default = self.root / "lists" / ("celebahq_ref.txt" if training else "celebahq_ref_test.txt")
+        found = find_pairs(pairs or default, image_name, training, options)
+        super().__init__(names, found, training=training, **options)
+
+    def photo_file(self, name: str) -> Path:
+        return photo_file(self.root, name)
+
+    def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
+        files = {part: mask_file(self.root, name, part) for part in FACE_PARTS}
+        masks = {part: read_mask(file, self.load_size) for part, file in files.items() if file.is_file()}
+        if not masks:
+            raise BrokenFileError(files["skin"], "no such file, nor any other part of this face")
+        return edge_condition(grey_pixels(photo, self.load_size), masks)

@@ -1,0 +1,107 @@
+"""LSUN-Churches, ADE20K, or other scenes with segmentation conditions.
+
+root/training/<name>.jpg, <name>.png         photo and its class map (8 bit, one channel, same size)
+root/validation/<name>.jpg, <name>.png
+root/lists/lsun_church_ref.txt, lsun_church_ref_test.txt       pair lists of training and test
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from midms.data.conditions.segmentation import class_map, one_hot
+from midms.data.files import BrokenFileError, read_labels
+from midms.data.pairs import PairDataset, find_pairs, is_training
+
+FOLDERS = {"train": "training", "val": "validation"}
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts ``a2`` before ``a10``: digit runs count as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def image_name(folder: str, entry: str) -> str:
+    """An entry of a list to ``validation/<name>.jpg``; an entry with a folder keeps its own."""
+    return entry if "/" in entry else f"{folder}/{entry}"
+
+
+class ChurchesSegmentation(PairDataset):
+    """Scenes with 151 class channels (`conditions.segmentation`); the items are those of `PairDataset`.
+
+    Every photo of the split's folder is an item; in evaluation only those that the list names as conditions. Label
+    files hold 0 for unlabelled and 1 ... 150 for ADE20K's classes; 255 becomes 150, as released.
+
+    Args:
+        root: folder with ``training`` and ``validation``.
+        split: "train" (random views and exemplars) or "val" (first exemplars).
+        pairs: pair list instead of the split's own.
+        exemplar_split: where the exemplars lie, "train" or "val"; none takes the conditions' split. ADE20K's list
+            takes conditions from validation and exemplars from training.
+        expand: give conditions as 151 channels (40 MB an image at 256). If not, they are ids, float32 (1, H, W), for
+            `conditions.segmentation.one_hot` to expand on the device.
+        options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
+    Raises:
+        ValueError: a folder or list is missing, or a list malformed.
+    """
+
+    kind, channels = "churches-segmentation", 1
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        pairs: str | Path | None = None,
+        exemplar_split: str | None = None,
+        expand: bool = True,
+        **options: Any,
+    ) -> None:
+        self.root, self.expand, training = Path(root), expand, is_training(split)
+        is_training(exemplar_split or split)  # refuses other words
+        folder, exemplar_folder = FOLDERS[split], FOLDERS[exemplar_split or split]
+        default = self.root / "lists" / ("lsun_church_ref.txt" if training else "lsun_church_ref_test.txt")
+        listed = find_pairs(pairs or default, str, training, options)
+        of_exemplar = partial(image_name, exemplar_folder)
+        found = {image_name(folder, name): [of_exemplar(row) for row in rows] for name, rows in listed.items()}
+        present = scan(self.root / folder)
+        names = [f"{folder}/{name}" for name in present] if training else list(found)
+        super().__init__(names, found, training=training, **options)
+
+    def photo_file(self, name: str) -> Path:
+        return self.root / name
+
+    def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
+        file = self.photo_file(name).with_suffix(".png")
+        labels = read_labels(file, self.load_size)
+        try:
+            return class_map(labels)[None]
+        except ValueError as error:
+            raise BrokenFileError(file, str(error)) from None
+
+    def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
+        ids = torch.from_numpy(np.ascontiguousarray(maps))
+        return one_hot(ids[0]) if self.expand else ids.float()
+
+
+def scan(folder: Path) -> list[str]:
+    """Names of the photos of a folder in natural order.
+
+    Raises:
+        ValueError: no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    names = sorted((file.name for file in folder.iterdir() if file.suffix == ".jpg"), key=natural_key)
+    if not names:
+        raise ValueError(f"{folder}: no .jpg photo in it")
+    return names

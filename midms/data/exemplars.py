@@ -1,0 +1,103 @@
+"""Which exemplar goes with a condition: pair lists in the field's format, and the draw of training.
+
+A line of a list is ``condition.jpg,exemplar1.jpg[,exemplar2.jpg...]``. Paths are relative to the root of the data set
+and may be written with ``/`` or with ``\\``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+#: How often an exemplar is hard, easy, or the photo itself: the shares of the released loader.
+EXEMPLARS = {"hard": 0.2, "easy": 0.5, "self": 0.3}
+
+
+def normal_name(name: str) -> str:
+    """A name as the data sets use it: forward slashes, no leading ``./`` or ``/``."""
+    name = name.strip().replace("\\", "/")
+    while name.startswith(("./", "/")):
+        name = name.removeprefix("./").removeprefix("/")
+    return name
+
+
+def read_names(file: Path) -> list[str]:
+    """One name a line; empty lines are left out.
+
+    Raises:
+        ValueError: no such file, or not text.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such list") from None
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise ValueError(f"{file}: not a text file ({error})") from None
+    return [name for line in text.splitlines() if (name := normal_name(line))]
+
+
+def read_pairs(
+    file: Path, name_of: Callable[[str], str] = normal_name, skip_malformed: bool = False
+) -> dict[str, list[str]]:
+    """Condition -> its exemplars, in the order of the list; of two lines for a condition the last one counts.
+
+    Args:
+        file: the list.
+        name_of: turns an entry into the name of an image.
+        skip_malformed: leave out lines that cannot be read.
+    Raises:
+        ValueError: no such list, or a line without an exemplar or with an entry that `name_of` refuses.
+    """
+    pairs: dict[str, list[str]] = {}
+    for number, line in enumerate(read_names(file), start=1):
+        try:
+            condition, exemplars = split_line(line, name_of)
+        except ValueError as error:
+            if skip_malformed:
+                continue
+            raise ValueError(f"{file}: line {number}: {error}") from None
+        pairs[condition] = exemplars
+    return pairs
+
+
+def split_line(line: str, name_of: Callable[[str], str] = normal_name) -> tuple[str, list[str]]:
+    """Condition and exemplars of one line of a list.
+
+    Raises:
+        ValueError: one of them is missing.
+    """
+    entries = [entry for entry in line.split(",") if entry.strip()]
+    if len(entries) < 2:
+        raise ValueError(f"{line!r} holds no exemplar; expected condition,exemplar[,exemplar...]")
+    condition, *exemplars = (name_of(normal_name(entry)) for entry in entries)
+    return condition, exemplars
+
+
+def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
+    """The text of a pair list."""
+    return "".join(f"{','.join((name, *exemplars))}\n" for name, exemplars in pairs.items())
+
+
+def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
+    """Shares of the three kinds; `EXEMPLARS` if none are given.
+
+    Raises:
+        ValueError: an unknown kind, a negative share, or a sum other than 1.
+    """
+    found = dict(EXEMPLARS if shares is None else shares)
+    wrong = set(found) - set(EXEMPLARS) or {k for k, share in found.items() if share < 0}
+    if wrong or abs(sum(found.values()) - 1) > 1e-6:
+        raise ValueError(f"exemplars {found}: expected shares of {', '.join(EXEMPLARS)} that add up to 1")
+    return found
+
+
+def draw_kind(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
+    """ "hard", "easy" or "self": one uniform number against the running sum of the shares, in this order."""
+    u, below = rng.random(), 0.0
+    for kind in EXEMPLARS:
+        below += shares.get(kind, 0.0)
+        if u < below:
+            return kind
+    return max(shares, key=lambda kind: shares[kind])  # u above a sum of 1 - 1e-16

@@ -1,0 +1,223 @@
+"""Conditions and exemplars from photos on disk: what the data sets have in common.
+
+A data set says where a photo lies and how its condition maps are made. Here: reading through the cache, the views of
+training, the choice of the exemplar, and what happens to broken files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from midms.data import cache, transforms
+from midms.data.exemplars import check_shares, draw_kind, read_pairs
+from midms.data.files import BrokenFileError, read_photo
+
+#: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
+LOAD_RATIO = 286 / 256
+
+
+def is_training(split: str) -> bool:
+    """Whether a split is for training.
+
+    Raises:
+        ValueError: neither "train" nor "val".
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"split {split!r}: expected 'train' or 'val' (which holds the published test images)")
+    return split == "train"
+
+
+def find_pairs(
+    file: str | Path, name_of: Callable[[str], str], training: bool, options: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """The pair list of a data set with these `options`; empty where all exemplars are the photo itself.
+
+    Raises:
+        ValueError: the list is missing or malformed; the message says how to make one.
+    """
+    if training and (options.get("exemplars") or {}).get("self", 0.0) == 1:
+        return {}
+    if not Path(file).is_file():
+        raise ValueError(
+            f"{file}: no such pair list; make one with `scripts/prepare_data.py pairs`, or train on the photos "
+            "themselves with exemplars: {self: 1.0}"
+        )
+    return read_pairs(Path(file), name_of, skip_malformed=bool(options.get("skip_broken")))
+
+
+class PairDataset(Dataset[dict[str, Any]]):
+    """Condition and exemplar of each image.
+
+    Keys of an item (H = W = size; L condition channels):
+        condition (L, H, W) float32 in [0, 1] and source (3, H, W) float32 in [-1, 1]: maps and photo of the image,
+        in one view. exemplar (3, H, W) in [-1, 1] and exemplar_condition (L, H, W): another photo and its maps, in a
+        view of their own. name and exemplar_name: the images, without extension.
+
+    In training a view is a random crop and flip, and the exemplar is hard, easy or the photo itself. What is drawn for
+    an image depends on `seed`, its index and a draw number alone: ``dataset[index, draw]`` is always the same item,
+    and ``dataset[index]`` takes the draw number from torch's generator. Evaluation draws nothing.
+
+    Args:
+        names: images, one item each.
+        pairs: image -> its exemplars.
+        training: whether views and exemplars are drawn; if not, the first exemplar of the list is taken.
+        size: pixels per side of an item.
+        load_size: pixels per side before the crop; 286 / 256 of `size` in training.
+        exemplars: share of each kind in training, {"hard": 0.2, "easy": 0.5, "self": 0.3}.
+        released: do as the released loader did where it has a fault (see the data set's own text, and `_item`).
+        cache_folder: keep prepared items here, and read them from here. Nothing notices that a raw file was changed
+            afterwards: delete the folder then.
+        skip_broken: take the next image instead of one that cannot be read; `broken` lists those met so far.
+        seed: of all draws.
+    Raises:
+        ValueError: no images, or an image without exemplar (with `skip_broken` it is left out and counted).
+    """
+
+    kind: str  #: names the folder of prepared items
+    channels: int  #: maps in a prepared item
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        pairs: Mapping[str, Sequence[str]],
+        *,
+        training: bool = False,
+        size: int = 256,
+        load_size: int | None = None,
+        exemplars: Mapping[str, float] | None = None,
+        released: bool = False,
+        cache_folder: str | Path | None = None,
+        skip_broken: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.training, self.size, self.released, self.seed = training, size, released, seed
+        self.load_size = load_size or (round(size * LOAD_RATIO) if training else size)
+        if not 0 < size <= self.load_size:
+            raise ValueError(f"size {size} and load_size {self.load_size}: expected 1 <= size <= load_size")
+        self.shares, self.skip_broken = check_shares(exemplars), skip_broken
+        self.cache_folder = None if cache_folder is None else Path(cache_folder)
+        self.names, self.pairs = list(names), pairs
+        everyone = dict.fromkeys(self.names) | dict.fromkeys(name for row in pairs.values() for name in row)
+        self._slots = {name: slot for slot, name in enumerate(everyone)}
+        self._broken = torch.zeros(len(everyone), dtype=torch.bool).share_memory_()  # loader processes write here
+        self._require_exemplars()
+
+    def photo_file(self, name: str) -> Path:
+        """Where the photo of an image lies."""
+        raise NotImplementedError
+
+    def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
+        """Condition maps of an image at the load size, (channels, load_size, load_size)."""
+        raise NotImplementedError
+
+    def read_photo(self, name: str) -> Image.Image:
+        """The photo of an image, RGB."""
+        return read_photo(self.photo_file(name))
+
+    def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
+        """Stored maps, (channels, H, W), to the condition that a network reads, (L, H, W) in [0, 1]."""
+        return transforms.unit_tensor(maps)
+
+    def choose(self, index: int, kind: str, rng: np.random.Generator) -> str:
+        """The exemplar of a kind for an item: easy is the first of its line, hard the last."""
+        name = self.names[index]
+        return name if kind == "self" else self.pairs[name][0 if kind == "easy" else -1]
+
+    @property
+    def broken(self) -> list[str]:
+        """Images that were met and could not be read, in this process or in its loader processes."""
+        return [name for name, slot in self._slots.items() if self._broken[slot]]
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        """Photo and maps of an image at the load size, (3 + channels, n, n), prepared or made now.
+
+        Raises:
+            BrokenFileError: a file of the image is missing or cannot be used.
+        """
+        if self.skip_broken and self._broken[self._slots[name]]:
+            raise BrokenFileError(self.photo_file(name), "was found to be broken before")
+        try:
+            return self._read(name)
+        except BrokenFileError as error:
+            if self.skip_broken:
+                self._broken[self._slots[name]] = True
+                warnings.warn(f"skipped {error}", stacklevel=2)
+            raise
+
+    def item(self, index: int, draw: int = 0) -> dict[str, Any]:
+        """The item of an index and a draw number."""
+        for step in range(len(self)):
+            try:
+                return self._item((index + step) % len(self), draw)
+            except BrokenFileError:
+                if not self.skip_broken:
+                    raise
+        raise ValueError(f"every image of {self.photo_file(self.names[0]).parent} is broken")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        if isinstance(key, tuple):
+            return self.item(*key)
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"item {key} of {len(self)}")
+        return self.item(key % len(self), int(torch.randint(2**62, ())) if self.training else 0)
+
+    def _item(self, index: int, draw: int) -> dict[str, Any]:
+        """One item. The released loader gives the photo of a self-exemplar the view of the condition, its maps not."""
+        rng = np.random.default_rng([self.seed, index, draw])
+        view = exemplar_view = transforms.centre_view(self.load_size, self.size)
+        kind, name = "first", self.names[index]
+        if self.training:
+            view, exemplar_view = (transforms.draw_view(rng, self.load_size, self.size) for _ in range(2))
+            kind = draw_kind(rng, self.shares)
+        exemplar_name = self.choose(index, kind, rng) if self.training else self.pairs[name][0]
+        source = self.read(name)
+        exemplar = source if exemplar_name == name else self.read(exemplar_name)
+        photo_view = view if self.released and kind == "self" else exemplar_view
+        return {
+            "condition": self.to_condition(transforms.apply_view(source[3:], view)),
+            "source": transforms.image_tensor(transforms.apply_view(source[:3], view)),
+            "exemplar": transforms.image_tensor(transforms.apply_view(exemplar[:3], photo_view)),
+            "exemplar_condition": self.to_condition(transforms.apply_view(exemplar[3:], exemplar_view)),
+            "name": name.rpartition(".")[0] or name,
+            "exemplar_name": exemplar_name.rpartition(".")[0] or exemplar_name,
+        }
+
+    def _read(self, name: str) -> NDArray[np.uint8]:
+        if self.cache_folder is None:
+            return self._make(name)
+        file = cache.cache_file(self.cache_folder, self.kind, self.load_size, name)
+        item = cache.load_item(file, 3 + self.channels, self.load_size)
+        if item is None:
+            item = self._make(name)
+            cache.save_item(file, item)
+        return item
+
+    def _make(self, name: str) -> NDArray[np.uint8]:
+        photo = self.read_photo(name)
+        maps = self.maps(name, photo)
+        return np.concatenate([transforms.photo_pixels(photo, self.load_size), maps])
+
+    def _require_exemplars(self) -> None:
+        """Leave out, or refuse, images that the list has no line for; none is needed where exemplars are all self."""
+        if not self.training or self.shares.get("self", 0.0) < 1:
+            without = [name for name in self.names if not self.pairs.get(name)]
+            if without and not self.skip_broken:
+                raise ValueError(f"{len(without)} of {len(self.names)} images have no exemplar, first {without[0]!r}")
+            for name in without:
+                self._broken[self._slots[name]] = True
+            self.names = [name for name in self.names if self.pairs.get(name)]
+        if not self.names:
+            raise ValueError("no images")
