@@ -3,12 +3,13 @@
 Rows of one size, dtype and pass are measured in one run, taking turns:
 
     sgemm_ceiling   the block's products with the N x N matrix at the rate of a large square product: the device's best
-    qk_product      these products alone, tile by tile: the floor of any exact matching
+    qk_product      these products alone, tile by tile, none kept: the floor of any exact matching
+    qk_matrix       the same as one product that is kept, as anyone would write it
     streaming       `match(..., backend="streaming")` and the mask
     dense           `match(..., backend="dense")` and the mask
     released_dense  the arithmetic of the released code; every `ratio` is its time over the row's
 
-A dense row is left out where one N x N matrix would exceed `--dense-limit` MB; ratios are then null.
+A row that holds a matrix is left out where one N x N matrix would exceed `--dense-limit` MB; ratios are then null.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from midms.benchmarks.timing import Row
 
 SUMMARY = "the matching block: streaming against dense, time and peak memory"
-DENSE_NAMES = ("dense", "released_dense")
-NAMES = ("sgemm_ceiling", "qk_product", "streaming", *DENSE_NAMES)
+MATRIX_NAMES = ("qk_matrix", "dense", "released_dense")  # they hold N x N tensors
+BLOCK_NAMES = ("streaming", "dense", "released_dense")  # they do the whole work
+NAMES = ("sgemm_ceiling", "qk_product", "qk_matrix", "streaming", "dense", "released_dense")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7, help="measurements per row; the median is reported")
-    parser.add_argument("--dense-limit", type=float, default=1100.0, help="largest N x N matrix, in MB, of a dense row")
+    parser.add_argument(
+        "--dense-limit", type=float, default=1100.0, help="largest N x N matrix, in MB, of a row that holds it"
+    )
     parser.add_argument("--memory-only", action="store_true", help="one call per row for its memory; no times")
     parser.add_argument("--no-memory", action="store_true", help="times alone")
 
@@ -58,7 +62,7 @@ def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Ro
 
     dtype, backward = getattr(torch, options.dtype), pass_name == "forward+backward"
     matrix_mb = options.batch * size**4 * dtype.itemsize / 2**20
-    names = [name for name in NAMES if name not in DENSE_NAMES or matrix_mb <= options.dense_limit]
+    names = [name for name in NAMES if name not in MATRIX_NAMES or matrix_mb <= options.dense_limit]
     arguments = (size, options.batch, options.device, dtype, backward)
     times: dict[str, list[float]] = {}
     if not options.memory_only:
@@ -68,7 +72,7 @@ def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Ro
         times["sgemm_ceiling"] = [scale * time for time in times["sgemm_ceiling"]]
     for name in names:
         peak = None
-        if not options.no_memory and name in ("streaming", *DENSE_NAMES):
+        if not options.no_memory and name in BLOCK_NAMES:
             peak = timing.peak_mb(build, name, *arguments, device=options.device)
         yield timing.row(
             name,

@@ -48,6 +48,9 @@ def build(name: str, size: int, batch: int, device: str, dtype: torch.dtype, bac
     inputs = make_inputs(size, batch, device, dtype)
     if name == "qk_product":
         return lambda: _products(inputs, 4 if backward else 1)
+    if name == "qk_matrix":
+        query, key = inputs.query.flatten(2), inputs.key.flatten(2)
+        return lambda: _matrices(query, key, 4 if backward else 1)
     block = {"released_dense": released_block, "dense": _dense_block, "streaming": _streaming_block}[name]
     return lambda: _run(block, inputs, backward)
 
@@ -124,6 +127,12 @@ def _products(inputs: Inputs, count: int) -> None:
     for _ in range(count):
         for start in range(0, query.shape[2], rows):
             torch.bmm(query[:, :, start : start + rows].mT, key, out=tile[:, : query.shape[2] - start])
+
+
+def _matrices(query: Tensor, key: Tensor, count: int) -> None:
+    """Products of queries and keys, each as a whole."""
+    for _ in range(count):
+        torch.bmm(query.mT, key)
 
 
 def _ceiling(device: str, dtype: torch.dtype) -> Callable[[], object]:
