@@ -63,6 +63,8 @@ def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Ro
     dtype, backward = getattr(torch, options.dtype), pass_name == "forward+backward"
     matrix_mb = options.batch * size**4 * dtype.itemsize / 2**20
     names = [name for name in NAMES if name not in MATRIX_NAMES or matrix_mb <= options.dense_limit]
+    if options.memory_only:
+        names = [name for name in names if name in BLOCK_NAMES]
     arguments = (size, options.batch, options.device, dtype, backward)
     times: dict[str, list[float]] = {}
     if not options.memory_only:
