@@ -104,7 +104,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     matching = {}
     for kind in ("first", "rematch", "identity"):
         found = benchmark.score_matching(pipe.model, pairs, kind)
-        matching[kind] = {"pck": _mean(found.pck), "end_point_error": _mean(found.error)}
+        matching[kind] = {
+            "pck": _mean(found.pck),
+            "end_point_error": _mean(found.error),
+            "pck_everywhere": _mean(found.pck_everywhere),
+        }
     return {
         "table": options.table,
         "benchmark": options.benchmark,
@@ -141,10 +145,12 @@ def markdown(result: dict[str, Any]) -> str:
         paper = ", ".join("-" if value is None else f"{value:.2f}" for value in row["paper"]) if row["paper"] else ""
         numbers = f"{row['psnr']:.2f} | {row['ssim']:.3f} | {row['feature_distance']:.3f} | {row['swd']:.2f}"
         lines.append(f"| {row['row']} | {numbers} | {' | '.join(gaps)} | {paper} |")
-    lines += ["", "| matching | PCK 0.1 | end-point error, pixels |", "| --- | --- | --- |"]
+    lines += ["", "| matching | PCK 0.1, subject | end-point error, subject, pixels | PCK 0.1, everywhere |"]
+    lines += ["| --- | --- | --- | --- |"]
     names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "identity (same place)"}
     for kind, numbers in result["matching"].items():
-        lines.append(f"| {names[kind]} | {numbers['pck']:.3f} | {numbers['end_point_error']:.2f} |")
+        row = (names[kind], numbers["pck"], numbers["end_point_error"], numbers["pck_everywhere"])
+        lines.append("| {} | {:.3f} | {:.2f} | {:.3f} |".format(*row))
     mask = result["mask"]
     if mask:
         numbers = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)

@@ -25,7 +25,7 @@ from midms.evaluation.truth import (
     ssim,
 )
 from midms.losses.perceptual import FirstStageFeatures
-from midms.matching.correspondence import argmax_correspondence
+from midms.matching.correspondence import argmax_correspondence, coordinate_grid
 from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
 
@@ -51,10 +51,14 @@ class Scores(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """Numbers of the matching itself, one a pair (NaN where nothing is visible)."""
+    """Numbers of the matching itself, one a pair (NaN where nothing is visible).
 
-    pck: np.ndarray  # share of tokens within 0.1 of the side
-    error: np.ndarray  # end-point error, image pixels
+    The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
+    """
+
+    pck: np.ndarray  # share of the subject's positions matched within 0.1 of the side
+    error: np.ndarray  # end-point error of the subject's positions, image pixels
+    pck_everywhere: np.ndarray  # as `pck`, background included
 
 
 Method = Callable[[MIDMs, Encoded, InterleaveSettings], Tensor]  # images (B, 3, H, W)
@@ -198,15 +202,16 @@ def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matchin
             found = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
         else:
             found = argmax_correspondence(pair.condition.features, key.features)
-        truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], (found.shape[-2], found.shape[-1]))
+        grid = (found.shape[-2], found.shape[-1])
+        truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
+        subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)
         if kind == "identity":
-            height, width = found.shape[-2:]
-            axes = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-            found = torch.stack([axes[1], axes[0]]).to(found).expand_as(found)
+            found = coordinate_grid(*grid).to(found).expand_as(found)
         found = to_image_coordinates(found, model.first_stage.factor).to(truth)
         size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
-        rows.append((pck(found, truth, valid, size=size), end_point_error(found, truth, valid, size=size)))
-    return Matching(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(2)))
+        error = end_point_error(found, truth, subject, size=size)
+        rows.append((pck(found, truth, subject, size=size), error, pck(found, truth, valid, size=size)))
+    return Matching(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(3)))
 
 
 @torch.no_grad()

@@ -123,7 +123,7 @@ class CorrespondenceEncoders(MatchingHead):
         exemplar; the iterate is encoded as F_iter(r, F_X(s)) and matched against F_Y(D_Y) itself, before the head.
     form="paper" (Eq. 5 and 8):
         S_X = theta(layer(F_X(D_X))), S_Y = phi(layer(F_Y(D_Y))), no label map of the exemplar; the iterate is encoded
-        as F_iter(r, D_X) and matched against S_Y.
+        as S_iter = phi(layer(F_iter(r, D_X))), for r is a photo's latent like D_Y, and matched against S_Y.
 
     Args:
         latent_channels: channels of the latents D_Y and r.
@@ -240,7 +240,9 @@ class CorrespondenceEncoders(MatchingHead):
 
     def encode_iterate(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
         """S_iter = F_iter(r, condition) (Eq. 8): (B, latent_channels, H, W) -> (B, out_channels, H, W)"""
-        return self.iter_enc(prediction, condition.raw if self.form == "released" else condition.grid)
+        if self.form == "released":
+            return self.iter_enc(prediction, condition.raw)
+        return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
 
     def _with_labels(self, raw: Tensor, labels: Tensor | None) -> Tensor:
         """Features with the label maps behind them in the released form, unchanged in the paper's."""

@@ -61,7 +61,7 @@ def test_paper_form_needs_no_label_map(condition_input: str, shape: tuple[int, i
     features, key = encoders.encode_exemplar(latent)
     assert condition.features.shape == features.shape == (2, 10, 6, 8)
     assert key is features
-    want = encoders.iter_enc(latent, condition.grid)
+    want = encoders.project_exemplar(encoders.iter_enc(latent, condition.grid))
     torch.testing.assert_close(encoders.encode_iterate(latent, condition), want)
 
 

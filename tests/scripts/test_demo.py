@@ -25,8 +25,8 @@ def test_shipped_weights_are_small_and_translate():
     result = benchmark.score(pipe.model, pairs, benchmark.full, pipe.settings).psnr.mean()
     copy = benchmark.score(pipe.model, pairs, benchmark.exemplar_itself, pipe.settings).psnr.mean()
     assert result > copy + 1.5
-    first, identity = (benchmark.score_matching(pipe.model, pairs, kind).error.mean() for kind in ("first", "identity"))
-    assert first < identity
+    first, identity = (benchmark.score_matching(pipe.model, pairs, kind) for kind in ("first", "identity"))
+    assert first.pck.mean() > identity.pck.mean() + 0.1 and first.error.mean() < identity.error.mean()
 
 
 def test_a_seed_gives_one_image_whatever_the_batch():
