@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""Make the page of a blind ranking study, and turn its answers into a figure (Fig. 7 of the paper).
+
+    python scripts/user_study.py make --methods ours=out/midms cocosnet=out/cocosnet \\
+        --conditions conditions --exemplars exemplars --out study
+    python scripts/user_study.py summarise study/key.json answers/*.json --out figure.png
+
+`make` writes study/study.html (send it) and study/key.json (keep it). Participants send back the file that the page
+saves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def _method(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {text!r}")
+    return name, Path(folder)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("make", help="write the page and its key")
+    make.add_argument("--methods", type=_method, nargs="+", required=True, metavar="NAME=DIR", help="results, 2 to 10")
+    make.add_argument("--conditions", type=Path, required=True, metavar="DIR", help="images of the conditions")
+    make.add_argument("--exemplars", type=Path, required=True, metavar="DIR", help="exemplars, by the results' names")
+    make.add_argument("--count", type=int, default=20, metavar="N", help="pairs to show (default: %(default)s)")
+    make.add_argument("--seed", type=int, default=0, metavar="N", help="of pairs and orders (default: %(default)s)")
+    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for study.html and key.json")
+    summarise = commands.add_parser("summarise", help="answers to numbers and a figure")
+    summarise.add_argument("key", type=Path, help="key.json of the study")
+    summarise.add_argument("answers", type=Path, nargs="+", help="files that participants sent")
+    summarise.add_argument("--out", type=Path, metavar="FILE", help="figure (.png, .pdf, .svg)")
+    summarise.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _make(args: argparse.Namespace) -> None:
+    from midms.evaluation.user_study import make_study  # noqa: PLC0415  --help must not wait for it
+
+    methods = dict(args.methods)
+    if len(methods) != len(args.methods):
+        raise ValueError("--methods: a name is given twice")
+    page, key = make_study(methods, args.conditions, args.exemplars, args.count, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "study.html").write_text(page, encoding="utf-8")
+    (args.out / "key.json").write_text(json.dumps(key, indent=2), encoding="utf-8")
+    print(f"{len(key['trials'])} pairs: send {args.out / 'study.html'}, keep {args.out / 'key.json'}")
+
+
+def _summarise(args: argparse.Namespace) -> None:
+    from midms.evaluation.user_study import draw_figure, preferences, read_answers  # noqa: PLC0415
+
+    key = _load(args.key)
+    people = [read_answers(key, _load(path), str(path)) for path in args.answers]
+    results = preferences(key, people)
+    if args.json:
+        print(json.dumps({"participants": len(people), "results": [r._asdict() for r in results]}, indent=2))
+    else:
+        print(f"{len(people)} participants, {len(key['trials'])} pairs; share ranked first (95 % interval), mean rank")
+        for r in results:
+            print(f"{r.question:10}{r.method:20}{r.share:7.1%} ({r.low:.1%} to {r.high:.1%}){r.mean_rank:8.2f}")
+    if args.out:
+        draw_figure(results, len(people), args.out)
+
+
+def _load(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return content
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run one command. 0: done; 2: a mistake, named in one line."""
+    args = build_parser().parse_args(argv)
+    try:
+        (_make if args.command == "make" else _summarise)(args)
+    except (ValueError, OSError, KeyError) as error:
+        print(f"user_study.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
