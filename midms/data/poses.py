@@ -97,7 +97,8 @@ def text_files(stem: Path) -> tuple[Path, Path]:
 
 def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
     """Write the candidate and the subset file, the subset last: with it the pair is complete."""
-    candidate, subset = [], []
+    candidate: list[tuple[float, ...]] = []
+    subset: list[Pose] = []
     for pose in poses:
         rows = np.full(len(JOINTS) + 2, -1.0)
         for joint, (x, y, score) in enumerate(pose):
@@ -106,9 +107,8 @@ def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
                 candidate.append((x, y, score, len(candidate)))
         rows[-2:] = np.nansum(pose[:, 2]), (rows[:-2] >= 0).sum()
         subset.append(rows)
-    for file, table in zip(text_files(stem), (candidate, subset), strict=True):
-        with whole_file(file) as temporary:
-            np.savetxt(temporary, np.asarray(table).reshape(len(table), -1))
+    _write_table(text_files(stem)[0], np.asarray(candidate).reshape(-1, 4))
+    _write_table(text_files(stem)[1], np.asarray(subset).reshape(-1, len(JOINTS) + 2))
 
 
 def write_json_poses(file: Path, poses: Sequence[Pose]) -> None:
@@ -116,6 +116,11 @@ def write_json_poses(file: Path, poses: Sequence[Pose]) -> None:
     people: list[dict[str, Any]] = [{"pose_keypoints_2d": np.nan_to_num(pose).flatten().tolist()} for pose in poses]
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps({"version": 1.3, "people": people}))
+
+
+def _write_table(file: Path, table: NDArray[np.float64]) -> None:
+    with whole_file(file) as temporary:
+        np.savetxt(temporary, table)
 
 
 def _table(file: Path, columns: int) -> NDArray[np.float64]:

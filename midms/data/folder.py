@@ -1,0 +1,157 @@
+"""A folder of one's own photos, with edge, pose or segmentation conditions; no lists are needed.
+
+    photos/**/name.jpg                      photos, at any depth
+    photos_parts/**/name.png                edges: face parts as ids (1 ... 13 in the order of `FACE_PARTS`); optional
+    photos_poses/**/name_candidate.txt      keypoints: with name_subset.txt, or name_keypoints.json
+    photos_labels/**/name.png               segmentation: class ids
+
+`scripts/prepare_data.py` makes these folders.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from midms.data import poses
+from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
+from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
+from midms.data.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_hot
+from midms.data.exemplars import read_pairs
+from midms.data.files import IMAGE_SUFFIXES, BrokenFileError, read_labels, read_photo
+from midms.data.pairs import PairDataset
+from midms.data.transforms import grey_pixels
+
+#: Condition -> ending of the folder with its annotations, which lies beside the photos.
+ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
+_CHANNELS = {"edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS, "segmentation": 1}
+
+
+def annotation_folder(root: Path, condition: str) -> Path:
+    """The folder beside the photos with their annotations: ``photos`` to ``photos_poses``.
+
+    Raises:
+        ValueError: no such condition.
+    """
+    if condition not in ANNOTATIONS:
+        raise ValueError(f"condition {condition!r}: expected one of {', '.join(ANNOTATIONS)}")
+    root = root.absolute()
+    return root.with_name(f"{root.name}_{ANNOTATIONS[condition]}")
+
+
+def list_photos(root: Path) -> list[str]:
+    """Names of all photos below a folder, relative to it, sorted; hidden files and folders are left out.
+
+    Raises:
+        ValueError: no such folder, no photo, or two photos that differ in their extension alone.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder")
+    names = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(folder).relative_to(root)
+        names += [
+            (here / name).as_posix()
+            for name in files
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]
+    if not names:
+        raise ValueError(f"{root}: no photo ({', '.join(IMAGE_SUFFIXES)}) in it")
+    stems: dict[str, str] = {}
+    for name in names:
+        other = stems.setdefault(name.rpartition(".")[0], name)
+        if other != name:
+            raise ValueError(f"{root}: {other} and {name} differ in their extension alone, so they share annotations")
+    return sorted(names)
+
+
+class ImageFolder(PairDataset):
+    """Photos of a folder with conditions of one kind; the items are those of `PairDataset`.
+
+    Edges are found on the fly: Canny edges and, where part maps are given, face parts. Poses and class maps are read
+    from files. Without a pair list the exemplar is the photo itself or any other photo: a random one in training, in
+    evaluation a fixed one. Photos are turned upright as their EXIF entry says.
+
+    Args:
+        root: folder of photos.
+        condition: "edges", "keypoints" or "segmentation".
+        training: random views and exemplars.
+        annotations: folder of part maps, poses or labels; the one beside `root` if not given.
+        pairs: pair list, paths relative to `root`.
+        classes: segmentation classes, and so channels.
+        options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
+    Raises:
+        ValueError: a folder is missing or empty, or the list malformed.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        condition: str,
+        training: bool = True,
+        annotations: str | Path | None = None,
+        pairs: str | Path | None = None,
+        classes: int = SEGMENTATION_CHANNELS,
+        **options: Any,
+    ) -> None:
+        self.root, self.condition, self.classes = Path(root), condition, classes
+        self.annotations = Path(annotations) if annotations else annotation_folder(self.root, condition)
+        annotation_folder(self.root, condition)  # refuses other words
+        if condition != "edges" and not self.annotations.is_dir():
+            command = {"keypoints": "keypoints", "segmentation": "segment"}[condition]
+            raise ValueError(f"{self.annotations}: no such folder; make it with `prepare_data.py {command} {root}`")
+        self.kind, self.channels = f"folder-{condition}", _CHANNELS[condition]
+        names = list_photos(self.root)
+        self.listed = pairs is not None
+        if pairs is not None:
+            found = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
+            names = [name for name in names if name in found]
+        else:
+            after = names[1:] + names[:1]
+            found = {name: [other] for name, other in zip(names, after, strict=True)}
+        super().__init__(names, found, training=training, **options)
+
+    def photo_file(self, name: str) -> Path:
+        return self.root / name
+
+    def read_photo(self, name: str) -> Image.Image:
+        return read_photo(self.photo_file(name), upright=True)
+
+    def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
+        stem = (self.annotations / name).with_suffix("")
+        if self.condition == "keypoints":
+            pose = poses.main_person(poses.read_poses(stem), poses.text_files(stem)[1])
+            return pose_condition(pose[:, :2], photo.height, photo.width, size=self.load_size)
+        file = stem.with_name(f"{stem.name}.png")
+        if self.condition == "edges":
+            parts = read_labels(file, self.load_size) if file.is_file() else None
+            return edge_condition(grey_pixels(photo, self.load_size), {} if parts is None else part_masks(parts))
+        try:
+            return class_map(read_labels(file, self.load_size), self.classes)[None]
+        except BrokenFileError:
+            raise
+        except ValueError as error:
+            raise BrokenFileError(file, str(error)) from None
+
+    def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
+        if self.condition != "segmentation":
+            return super().to_condition(maps)
+        return one_hot(torch.from_numpy(np.ascontiguousarray(maps[0])), self.classes)
+
+    def choose(self, index: int, kind: str, rng: np.random.Generator) -> str:
+        if self.listed or kind == "self":
+            return super().choose(index, kind, rng)
+        return self.names[int(rng.integers(len(self.names)))]
+
+
+def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
+    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}

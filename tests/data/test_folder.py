@@ -1,0 +1,105 @@
+"""A folder of one's own photos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from files_on_disk import photo, standing, write_lines
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from midms.data import ImageFolder
+from midms.data.folder import annotation_folder, list_photos, part_masks
+from midms.data.poses import read_json_poses, write_json_poses, write_text_poses
+
+
+@pytest.fixture()
+def root(tmp_path):
+    for k, name in enumerate(("b/two.jpg", "a.png", "b/one.jpeg", "c.jpg")):
+        photo(tmp_path / "mine" / name, k, (50, 40))
+    return tmp_path / "mine"
+
+
+def test_edges_need_nothing_but_photos(root):
+    dataset = ImageFolder(root, "edges", size=32)
+    assert dataset.names == ["a.png", "b/one.jpeg", "b/two.jpg", "c.jpg"]
+    batch = next(iter(DataLoader(dataset, 4)))
+    assert batch["condition"].shape == (4, 15, 32, 32) and batch["exemplar"].shape == (4, 3, 32, 32)
+    assert batch["condition"][:, 0].any() and (batch["condition"][:, 1:14] == 1).all()
+
+
+def test_evaluation_takes_another_photo_of_the_folder(root):
+    dataset = ImageFolder(root, "edges", training=False, size=16)
+    assert [item["exemplar_name"] for item in dataset] == ["b/one", "b/two", "c", "a"]
+    write_lines(root.parent / "pairs.txt", ["c.jpg,b\\two.jpg"])
+    listed = ImageFolder(root, "edges", training=False, pairs=root.parent / "pairs.txt", size=16)
+    assert [(item["name"], item["exemplar_name"]) for item in listed] == [("c", "b/two")]
+
+
+def test_part_maps_give_the_face_channels(root):
+    parts = np.zeros((40, 50), np.uint8)
+    parts[10:30, 10:40], parts[12:16, 14:20] = 1, 4
+    file = annotation_folder(root, "edges") / "a.png"
+    file.parent.mkdir()
+    Image.fromarray(parts).save(file)
+    condition = ImageFolder(root, "edges", training=False, size=32)[0]["condition"]
+    present = [k for k in range(1, 14) if (condition[k] < 1).any()]
+    assert present == [1, 4] and sorted(part_masks(parts)) == ["l_eye", "skin"]
+
+
+def test_poses_as_text_and_as_json_are_the_same_condition(root):
+    folder = annotation_folder(root, "keypoints")
+    for name in list_photos(root):
+        stem = (folder / name).with_suffix("")
+        write_text_poses(stem, [standing(50, 40)])
+    from_text = ImageFolder(root, "keypoints", training=False, size=40)[2]
+    stem = folder / "b" / "two"
+    write_json_poses(stem.with_name("two_keypoints.json"), [standing(50, 40)])
+    for ending in ("candidate", "subset"):
+        stem.with_name(f"two_{ending}.txt").unlink()
+    assert torch.equal(ImageFolder(root, "keypoints", training=False, size=40)[2]["condition"], from_text["condition"])
+
+
+def test_a_pose_of_25_joints_loses_the_mid_hip_and_the_feet(tmp_path):
+    table = np.stack([np.arange(25), 100 + np.arange(25), np.full(25, 0.5)], axis=1)
+    table[3, 2] = 0
+    people = [{"pose_keypoints_2d": table.flatten().tolist()}]
+    import json
+
+    (tmp_path / "x.json").write_text(json.dumps({"people": people}))
+    (pose,) = read_json_poses(tmp_path / "x.json")
+    assert np.isnan(pose[3]).all()
+    assert np.delete(pose[:, 0], 3).tolist() == [0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]
+
+
+def test_segmentation_with_own_classes(root):
+    folder = annotation_folder(root, "segmentation")
+    for name in list_photos(root):
+        file = (folder / name).with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 7, (40, 50)).astype(np.uint8)).save(file)
+    item = ImageFolder(root, "segmentation", classes=7, size=16)[0]
+    assert item["condition"].shape == (7, 16, 16) and (item["condition"].sum(0) == 1).all()
+
+
+def test_photos_are_turned_upright(tmp_path):
+    image = Image.fromarray(np.repeat(np.arange(0, 240, 6, np.uint8)[:, None], 40, 1)).convert("RGB")
+    entry = Image.Exif()
+    entry[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=entry)
+    pixels = ImageFolder(tmp_path, "edges", training=False, size=40, exemplars={"self": 1.0})[0]["source"]
+    assert pixels[0, 0, 0] > pixels[0, 0, -1] and pixels[0, 0, 0] == pixels[0, -1, 0]
+
+
+def test_mistakes_are_told_in_one_line(root, tmp_path):
+    for arguments, message in [
+        ((root, "sketch"), "condition 'sketch': expected one of edges"),
+        ((root, "keypoints"), "no such folder; make it with `prepare_data.py keypoints"),
+        ((tmp_path / "none", "edges"), "none: no such folder"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ImageFolder(*arguments)
+    photo(root / "a.jpg", 1)
+    with pytest.raises(ValueError, match="differ in their extension alone"):
+        ImageFolder(root, "edges")
