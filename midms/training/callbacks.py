@@ -147,6 +147,11 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A resumed run never begins its epoch, so the length is set here."""
+        super().on_train_start(trainer, pl_module)
+        self.train_progress_bar.reset(trainer.max_steps)
+
     def init_train_tqdm(self) -> Tqdm:
         """One bar for the whole run, not one an epoch."""
         bar = super().init_train_tqdm()
