@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.errors import CheckpointError, listing, understanding
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
     FIRST_STAGE_PREFIX,
@@ -103,17 +103,17 @@ def convert_ldm(
     _refuse_other_models(state, source)
     result = Conversion()
     unet, averaged = below(state, UNET_PREFIX), below(state, EMA_PREFIX)
-    if params is not None and "unet_config" in params:
-        config = unet_config(params["unet_config"]["params"], source)
-    else:
-        config = infer_unet_config(unet, source)
-    entries = unet_table(config)
+    with understanding(source, "the U-Net's sizes"):
+        if params is not None and "unet_config" in params:
+            config = unet_config(params["unet_config"]["params"], source)
+        else:
+            config = infer_unet_config(unet, source)
+        entries = unet_table(config)
     chosen = select_ema(averaged, entries, source) if ema else unet
     result.add("denoiser", translate(entries, chosen, source, UNET_PREFIX, check_values), config, "unet.")
     first = below(state, FIRST_STAGE_PREFIX)
     if first:
-        nested = params.get("first_stage_config", {}).get("params") if params is not None else None
-        _add_first_stage(result, first, source, nested, FIRST_STAGE_PREFIX, check_values)
+        _add_first_stage(result, first, source, params, FIRST_STAGE_PREFIX, check_values)
         if "scale_factor" in state and check_values:
             result.configs["first_stage"]["scale_factor"] = float(state["scale_factor"])
     result.info["schedule"] = schedule_settings(params, state.get("betas") if check_values else None)
@@ -154,9 +154,14 @@ def _add_first_stage(
     losses = {key for key in state if key.startswith("loss.")}
     averaged = {key for key in state if key.startswith("model_ema.")}
     needed = {key: value for key, value in state.items() if key not in losses | averaged}
-    inferred = infer_first_stage_config(needed, source)
-    config = inferred if params is None else first_stage_config(params, inferred["kind"], source)
-    converted = translate(first_stage_table(config), needed, source, prefix, check_values)
+    with understanding(source, "the first stage's sizes"):
+        config = infer_first_stage_config(needed, source)
+        if params is not None and "first_stage_config" in params:
+            params = params["first_stage_config"]["params"]
+        if params is not None and "ddconfig" in params:
+            config = first_stage_config(params, config["kind"], source)
+        entries = first_stage_table(config)
+    converted = translate(entries, needed, source, prefix, check_values)
     result.add("first_stage", converted, config, "model.")
     result.ignore([prefix + key for key in losses], "losses of first-stage training")
     result.ignore([prefix + key for key in averaged], "averaged first-stage weights")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from midms.checkpoints.conversion import Conversion
-from midms.checkpoints.errors import CheckpointError
+from midms.checkpoints.errors import CheckpointError, understanding
 from midms.checkpoints.ldm import Entry, first_stage_table, to_ours, to_theirs, unet_table
 from midms.checkpoints.reading import clean_tensors, read_json, read_tensors
 
@@ -40,6 +40,8 @@ def convert_diffusers(folder: Path) -> Conversion:
     Raises:
         CheckpointError: a part is missing or damaged, or has a setting that the published models do not have.
     """
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError(folder, "neither a weights file nor a diffusers folder (no model_index.json there)")
     index = read_json(folder / "model_index.json")
     parts = [name for name in _FIRST_STAGES if name in index]
     if "unet" not in index or len(parts) != 1:
@@ -48,11 +50,15 @@ def convert_diffusers(folder: Path) -> Conversion:
         )
     result = Conversion()
     unet = unet_config_from_diffusers(read_json(folder / "unet" / "config.json"), folder / "unet" / "config.json")
-    result.add("denoiser", _checked(unet_table(unet), folder / "unet"), unet, "unet.")
+    with understanding(folder / "unet" / "config.json", "the config"):
+        entries = unet_table(unet)
+    result.add("denoiser", _checked(entries, folder / "unet"), unet, "unet.")
     part = folder / parts[0]
     config = read_json(part / "config.json")
     first_stage = first_stage_config_from_diffusers(config, _FIRST_STAGES[parts[0]], part / "config.json")
-    result.add("first_stage", _checked(first_stage_table(first_stage), part), first_stage, "model.")
+    with understanding(part / "config.json", "the config"):
+        entries = first_stage_table(first_stage)
+    result.add("first_stage", _checked(entries, part), first_stage, "model.")
     schedule = folder / "scheduler" / "scheduler_config.json"
     if schedule.is_file():
         settings = read_json(schedule)
@@ -70,7 +76,7 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
     for key, value in _FIXED_UNET.items():
         if config.get(key, value) != value:
             raise CheckpointError(source, f"{key} is {config[key]!r}, only {value!r} is supported")
-    try:
+    with understanding(source, "the config"):
         widths, down = config["block_out_channels"], config["down_block_types"]
         attention = [2**level for level, kind in enumerate(down) if kind == "AttnDownBlock2D"]
         expected_up = ["AttnUpBlock2D" if kind == "AttnDownBlock2D" else "UpBlock2D" for kind in reversed(down)]
@@ -87,13 +93,11 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
             "num_head_channels": config["attention_head_dim"],
             "norm_groups": config.get("norm_num_groups", 32),
         }
-    except KeyError as error:
-        raise CheckpointError(source, f"entry {error.args[0]!r} missing") from error
 
 
 def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, source: object) -> dict[str, Any]:
     """Our first-stage config from the one of a `VQModel` or `AutoencoderKL`."""
-    try:
+    with understanding(source, "the config"):
         widths, latent = config["block_out_channels"], config["latent_channels"]
         result = {
             "kind": kind,
@@ -109,8 +113,6 @@ def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, sour
         if kind == "kl":
             return {**result, "scale_factor": config.get("scaling_factor", 1.0)}
         return {**result, "embed_dim": config.get("vq_embed_dim") or latent, "n_embed": config["num_vq_embeddings"]}
-    except KeyError as error:
-        raise CheckpointError(source, f"entry {error.args[0]!r} missing") from error
 
 
 def _checked(entries: list[Entry], part: Path) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CheckpointError(ValueError):
@@ -17,3 +18,15 @@ def listing(keys: Iterable[str], limit: int = 3) -> str:
     names = sorted(keys)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+@contextmanager
+def understanding(source: object, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while sizes or settings are read from foreign data into a `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"entry {error.args[0]!r} missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(source, f"{what} cannot be understood ({problem or type(error).__name__})") from error

@@ -49,15 +49,25 @@ class _Table:
 
     def qkv(self, theirs: str, ours: str, channels: int, heads: int) -> None:
         """Joint projection of the U-Net: rows run over (head, q|k|v, channel of the head)."""
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be split into {heads} heads")
         for kind, shape in (("weight", (3 * channels, channels, 1)), ("bias", (3 * channels,))):
             names = tuple(f"{ours}.to_{name}.{kind}" for name in "qkv")
             self.entries.append(Entry(f"{theirs}.{kind}", shape, names, heads))
 
 
+def _depth(full: Mapping[str, Any]) -> int:
+    """Blocks per level; a table is as long as this says, so it is bounded."""
+    depth = full["num_res_blocks"]
+    if not (isinstance(depth, int) and 1 <= depth <= 32):
+        raise ValueError(f"num_res_blocks is {depth!r}, expected a whole number from 1 to 32")
+    return depth
+
+
 def unet_table(config: Mapping[str, Any]) -> list[Entry]:
     """The U-Net of `midms.models.denoiser`, below `model.diffusion_model.` in the published files."""
     full = complete_config(config, UNET_DEFAULTS, "unet")
-    width, mults, depth = full["model_channels"], full["channel_mult"], full["num_res_blocks"]
+    width, mults, depth = full["model_channels"], full["channel_mult"], _depth(full)
     table = _Table()
     table.layer("time_embed.0", "time_embedding.linear_1", (4 * width, width))
     table.layer("time_embed.2", "time_embedding.linear_2", (4 * width, 4 * width))
@@ -131,7 +141,7 @@ def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
     full = complete_config(config, FIRST_STAGE_DEFAULTS, "first stage")
     widths = [full["ch"] * mult for mult in full["ch_mult"]]
     latent, embedded = full["z_channels"], full["embed_dim"] or full["z_channels"]
-    vq, depth, last = full["kind"] == "vq", full["num_res_blocks"], len(widths) - 1
+    vq, depth, last = full["kind"] == "vq", _depth(full), len(widths) - 1
     table = _Table()
     table.conv("encoder.conv_in", "encoder.conv_in", (widths[0], full["in_channels"]))
     channels = full["ch"]

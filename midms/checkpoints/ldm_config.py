@@ -87,7 +87,7 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
 
 def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
     """Noise schedule (linear_start, linear_end, timesteps) from the YAML, else from the stored betas, else empty."""
-    if params is not None and all(key in params for key in _SCHEDULE):
+    if params is not None and all(isinstance(params.get(key), int | float) for key in _SCHEDULE):
         return {key: params[key] for key in _SCHEDULE}
     if betas is None:
         return {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from midms.checkpoints.conversion import Conversion, below, convert_ldm, refuse_leftovers, translate
-from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.errors import CheckpointError, listing, understanding
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
     FIRST_STAGE_PREFIX,
@@ -34,9 +34,9 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
         CheckpointError: a key that tells a size is missing.
     """
     widths: list[int] = []
-    try:
-        while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
-            widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
+    while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
+        widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
+    with understanding(source, "the encoders' sizes"):
         return {
             "latent_channels": state["real_enc.layer1.0.weight_orig"].shape[1],
             "condition_channels": state["seg_enc.layer1.0.weight_orig"].shape[1],
@@ -47,8 +47,6 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
             "condition_input": "nearest",
             "padding_mode": "zeros",
         }
-    except KeyError as error:
-        raise CheckpointError(source, f"key {error.args[0]} missing") from error
 
 
 def convert_released(
@@ -99,7 +97,7 @@ def convert_released(
 
 
 def _check_encoders(state: Mapping[str, Tensor], config: Mapping[str, Any], source: object) -> None:
-    with torch.device("meta"):
+    with understanding(source, "the encoders' sizes"), torch.device("meta"):
         expected = CorrespondenceEncoders(**config).state_dict()
     missing, unexpected = set(expected) - set(state), set(state) - set(expected)
     if missing:
