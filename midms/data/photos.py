@@ -1,0 +1,43 @@
+"""Photos alone, for the first two stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from midms.data.files import read_photo
+from midms.data.folder import list_photos
+from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
+
+
+class Photos(Dataset[dict[str, Tensor]]):
+    """Every photo below a folder: {"image": (3, size, size) in [-1, 1]}.
+
+    Args:
+        root: folder of photos, searched with its folders.
+        size: pixels per side.
+        training: a random crop from 286 / 256 of `size` and a random flip, the same for an index every time; else whole.
+        every: take each so-manieth photo, from `first` on: (20, 0) and so forth split a folder without lists.
+        seed: of crops and flips.
+    Raises:
+        ValueError: no such folder, or no photo in it.
+    """
+
+    def __init__(
+        self, root: str | Path, size: int = 256, training: bool = True, first: int = 0, every: int = 1, seed: int = 0
+    ) -> None:
+        self.root, self.size, self.training, self.seed = Path(root), size, training, seed
+        self.names = list_photos(self.root)[first::every]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        load_size = round(self.size * 286 / 256) if self.training else self.size
+        pixels = photo_pixels(read_photo(self.root / self.names[index], upright=True), load_size)
+        rng = np.random.default_rng([self.seed, index])
+        view = draw_view(rng, load_size, self.size) if self.training else centre_view(load_size, self.size)
+        return {"image": image_tensor(apply_view(pixels, view))}
