@@ -19,7 +19,7 @@ class Photos(Dataset[dict[str, Tensor]]):
     Args:
         root: folder of photos, searched with its folders.
         size: pixels per side.
-        training: a random crop from 286 / 256 of `size` and a random flip, the same for an index every time; else whole.
+        training: a random crop from 286 / 256 of `size` and a random flip, fixed for an index; else whole.
         every: take each so-manieth photo, from `first` on: (20, 0) and so forth split a folder without lists.
         seed: of crops and flips.
     Raises:
