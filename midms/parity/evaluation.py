@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,15 +189,34 @@ def _low_rank_features(count: int, width: int, seed: int, rank: int) -> np.ndarr
     return rng.standard_normal((count, rank)) @ mixing
 
 
-_FID_FEATURES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
-    "well_conditioned_d64": lambda: (_features(1000, 64, 1), _features(1200, 64, 2, 1.1, 0.05)),
-    "identical_d64": lambda: (_features(1000, 64, 1),) * 2,
-    "same_dist_d64": lambda: (_features(1000, 64, 1), _features(1000, 64, 3)),
-    "fewer_samples_than_dims_d256_n100": lambda: (_features(100, 256, 4), _features(100, 256, 5)),
-    "near_singular_rank8_d64": lambda: (_low_rank_features(500, 64, 6, 8), _low_rank_features(500, 64, 7, 8)),
-    "zero_cov_one_side_d32": lambda: (np.tile(np.arange(32.0) / 32, (10, 1)), _features(500, 32, 8)),
-    "d512_n2000": lambda: (_features(2000, 512, 9), _features(2000, 512, 10, 0.9, 0.02)),
-}
+_CALL = re.compile(r"(feats_lin|feats)\(([^()]*)\)")
+_RAMP = re.compile(r"np\.tile\(np\.arange\((\d+)\.\)/\1,\((\d+),1\)\)")
+
+
+def _fid_features(recipe: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two feature sets of a recipe such as "feats(1000,64,1) vs feats(1200,64,2,scale=1.1)".
+
+    Raises:
+        ValueError: a recipe of another form.
+    """
+    sets: list[np.ndarray] = []
+    for part in recipe.split(" vs "):
+        call, ramp = _CALL.search(part), _RAMP.search(part)
+        if call:
+            given = [argument.partition("=") for argument in call[2].split(",")]
+            named = {name.strip(): float(value) for name, equals, value in given if equals}
+            count, width, seed = (int(name) for name, equals, _ in given if not equals)
+            if call[1] == "feats":
+                sets.append(_features(count, width, seed, named.get("scale", 1.0), named.get("shift", 0.0)))
+            else:
+                sets.append(_low_rank_features(count, width, seed, int(named["rank"])))
+        elif ramp:
+            sets.append(np.tile(np.arange(float(ramp[1])) / int(ramp[1]), (int(ramp[2]), 1)))
+        elif part.startswith("itself") and sets:
+            sets.append(sets[0])
+    if len(sets) != 2:
+        raise ValueError(f"no two feature sets in the recipe {recipe!r}")
+    return sets[0], sets[1]
 
 
 def _frechet_check(name: str, got: float, golden: dict[str, Any]) -> Check:
@@ -211,9 +231,7 @@ def _frechet_check(name: str, got: float, golden: dict[str, Any]) -> Check:
 def fid_checks(path: Path) -> list[Check]:
     checks = []
     for name, golden in json.loads(path.read_text())["cases"].items():
-        if name not in _FID_FEATURES:
-            raise ValueError(f"{path}: no recipe known for the case {name} ({golden['recipe']})")
-        features = _FID_FEATURES[name]()
+        features = _fid_features(golden["recipe"])
         first, second = (feature_moments(np.array_split(x, 3)) for x in features)
         checks.append(_frechet_check(name, frechet_distance(first, second), golden))
         checks.append(_frechet_check(f"{name} from features", frechet_distance_of_features(*features), golden))
@@ -228,7 +246,7 @@ def fid_statistics_checks(path: Path) -> list[Check]:
     for name in sorted({key.partition("/")[0] for key in stored.files}):
         first, second = (Moments(stored[f"{name}/mu{k}"], stored[f"{name}/sigma{k}"]) for k in (1, 2))
         checks.append(_frechet_check(f"{name} from its moments", frechet_distance(first, second), goldens[name]))
-        ours = feature_moments(np.array_split(_FID_FEATURES[name]()[0], 5))
+        ours = feature_moments(np.array_split(_fid_features(goldens[name]["recipe"])[0], 5))
         checks.append(compare(f"{name} mean", ours.mean, first.mean, 1e-10))
         checks.append(compare(f"{name} covariance", ours.covariance, first.covariance, 1e-10))
     return checks
