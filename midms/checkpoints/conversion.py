@@ -57,10 +57,9 @@ class Conversion:
     info: dict[str, Any] = field(default_factory=dict)
     ignored: dict[str, list[str]] = field(default_factory=dict)  # reason -> keys
 
-    def add(self, name: str, state: Mapping[str, Tensor], config: Mapping[str, Any], prefix: str = "") -> None:
-        """Add a component whose module holds the network of `state` under `prefix`."""
-        self.states[name] = {prefix + key: value for key, value in state.items()}
-        self.configs[name] = dict(config)
+    def add(self, name: str, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        """Add a component."""
+        self.states[name], self.configs[name] = dict(state), dict(config)
 
     def ignore(self, keys: Iterable[str], reason: str) -> None:
         """Note keys that are not needed."""
@@ -110,7 +109,7 @@ def convert_ldm(
             config = infer_unet_config(unet, source)
         entries = unet_table(config)
     chosen = select_ema(averaged, entries, source) if ema else unet
-    result.add("denoiser", translate(entries, chosen, source, UNET_PREFIX, check_values), config, "unet.")
+    result.add("denoiser", translate(entries, chosen, source, UNET_PREFIX, check_values), config)
     first = below(state, FIRST_STAGE_PREFIX)
     if first:
         _add_first_stage(result, first, source, params, FIRST_STAGE_PREFIX, check_values)
@@ -162,7 +161,7 @@ def _add_first_stage(
             config = first_stage_config(params, config["kind"], source)
         entries = first_stage_table(config)
     converted = translate(entries, needed, source, prefix, check_values)
-    result.add("first_stage", converted, config, "model.")
+    result.add("first_stage", converted, config)
     result.ignore([prefix + key for key in losses], "losses of first-stage training")
     result.ignore([prefix + key for key in averaged], "averaged first-stage weights")
 

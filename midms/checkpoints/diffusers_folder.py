@@ -52,18 +52,18 @@ def convert_diffusers(folder: Path) -> Conversion:
     unet = unet_config_from_diffusers(read_json(folder / "unet" / "config.json"), folder / "unet" / "config.json")
     with understanding(folder / "unet" / "config.json", "the config"):
         entries = unet_table(unet)
-    result.add("denoiser", _checked(entries, folder / "unet"), unet, "unet.")
+    result.add("denoiser", _checked(entries, folder / "unet"), unet)
     part = folder / parts[0]
     config = read_json(part / "config.json")
     first_stage = first_stage_config_from_diffusers(config, _FIRST_STAGES[parts[0]], part / "config.json")
     with understanding(part / "config.json", "the config"):
         entries = first_stage_table(first_stage)
-    result.add("first_stage", _checked(entries, part), first_stage, "model.")
+    result.add("first_stage", _checked(entries, part), first_stage)
     schedule = folder / "scheduler" / "scheduler_config.json"
     if schedule.is_file():
         settings = read_json(schedule)
-        names = {"beta_start": "linear_start", "beta_end": "linear_end", "num_train_timesteps": "timesteps"}
-        result.info["schedule"] = {ours: settings[theirs] for theirs, ours in names.items() if theirs in settings}
+        names = ("beta_start", "start"), ("beta_end", "end"), ("num_train_timesteps", "num_train_timesteps")
+        result.info["schedule"] = {ours: settings[theirs] for theirs, ours in names if theirs in settings}
     return result
 
 

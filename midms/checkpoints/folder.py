@@ -3,9 +3,9 @@
     my-model/
       config.json            format, version, info, and per component: config, file, bytes, sha256
       encoders.safetensors   CorrespondenceEncoders
-      denoiser.safetensors   Denoiser (fine-tuned U-Net)
-      refiner.safetensors    Denoiser (U-Net before fine-tuning), optional
-      first_stage.safetensors FirstStage
+      denoiser.safetensors   Denoiser.unet (fine-tuned U-Net)
+      refiner.safetensors    Denoiser.unet (before fine-tuning), optional
+      first_stage.safetensors FirstStage.model
       README.md              model card
 
 A folder may hold fewer components: a converted latent diffusion model has no encoders. Each file is the state dict

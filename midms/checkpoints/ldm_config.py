@@ -22,7 +22,7 @@ _UNET_FIXED = {
     "use_spatial_transformer": False,
     "num_classes": None,
 }
-_SCHEDULE = ("linear_start", "linear_end", "timesteps")
+_SCHEDULE = {"linear_start": "start", "linear_end": "end", "timesteps": "num_train_timesteps"}
 
 
 def unet_config(params: Mapping[str, Any], source: object = "unet_config") -> dict[str, Any]:
@@ -86,12 +86,12 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
 
 
 def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
-    """Noise schedule (linear_start, linear_end, timesteps) from the YAML, else from the stored betas, else empty."""
+    """Keywords of `linear_schedule` from the YAML, else from the stored betas, else none."""
     if params is not None and all(isinstance(params.get(key), int | float) for key in _SCHEDULE):
-        return {key: params[key] for key in _SCHEDULE}
+        return {ours: params[theirs] for theirs, ours in _SCHEDULE.items()}
     if betas is None:
         return {}
-    return {"linear_start": _short(betas[0]), "linear_end": _short(betas[-1]), "timesteps": betas.numel()}
+    return {"start": _short(betas[0]), "end": _short(betas[-1]), "num_train_timesteps": betas.numel()}
 
 
 def _short(value: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,11 +21,15 @@ from midms.checkpoints.ldm import (
     unet_table,
 )
 from midms.checkpoints.reading import clean_tensors
+from midms.diffusion.settings import InterleaveSettings
 from midms.models.encoders import CorrespondenceEncoders
 
 ENCODER_PREFIXES = ("seg_enc.", "real_enc.", "iter_enc.", "layer.", "theta.", "phi.")
 LDM_PREFIX = "diff_model."
 SAMPLER_PREFIX = "diffusion_sampler."
+RELEASED_FORM = {"form": "released", "condition_input": "nearest", "padding_mode": "zeros", "spectral_norm": True}
+# The released correlation divides unit vectors by their norm + 1e-5 once more, which is a slightly higher temperature.
+RELEASED_TEMPERATURE = 0.005 * (1 + 1e-5) ** 2
 
 
 def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[str, Any]:
@@ -43,9 +48,7 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
             "widths": widths,
             "out_channels": state["theta.weight"].shape[0],
             "hidden": state["seg_enc.G_middle_1.norm_0.mlp_gamma.weight"].shape[1],
-            "form": "released",
-            "condition_input": "nearest",
-            "padding_mode": "zeros",
+            **RELEASED_FORM,
         }
 
 
@@ -85,7 +88,8 @@ def convert_released(
         entries = unet_table(unet)
         averaged = select_ema(below(latent_diffusion, EMA_PREFIX), entries, source)
         refiner = translate(entries, averaged, source, f"{LDM_PREFIX}{EMA_PREFIX}", check_values)
-        result.add("refiner", refiner, unet, "unet.")
+        result.add("refiner", refiner, unet)
+    result.info |= {"temperature": RELEASED_TEMPERATURE, "settings": asdict(InterleaveSettings.released())}
     sampler = [key for key in state if key.startswith(SAMPLER_PREFIX)]
     result.ignore([key for key in sampler if key.startswith(f"{SAMPLER_PREFIX}model.")], f"duplicates of {LDM_PREFIX}*")
     result.ignore(
@@ -124,17 +128,24 @@ def to_released(
     """
     if "denoiser" not in states or "first_stage" not in states:
         raise CheckpointError(source, f"holds {', '.join(states) or 'nothing'}, expected denoiser and first_stage")
+    for name in ("denoiser", "first_stage"):
+        if configs[name].get("norm_groups", 32) != 32:
+            raise CheckpointError(
+                source, f"{name} has {configs[name]['norm_groups']} norm groups, the release knows 32"
+            )
     prefix = LDM_PREFIX if "encoders" in states else ""
-    unet = to_theirs(unet_table(configs["denoiser"]), below(states["denoiser"], "unet."), source)
+    unet = to_theirs(unet_table(configs["denoiser"]), states["denoiser"], source)
     config = dict(configs["first_stage"])
-    first = to_theirs(first_stage_table(config), below(states["first_stage"], "model."), source)
+    first = to_theirs(first_stage_table(config), states["first_stage"], source)
     result = {f"{prefix}{UNET_PREFIX}{key}": value for key, value in unet.items()}
     result |= {f"{prefix}{FIRST_STAGE_PREFIX}{key}": value for key, value in first.items()}
     if config.get("scale_factor", 1.0) != 1.0:
         result[f"{prefix}scale_factor"] = torch.tensor(config["scale_factor"])
     if "encoders" in states:
-        if configs["encoders"].get("form", "released") != "released":
-            raise CheckpointError(source, "encoders of form 'paper' have no counterpart in the released code")
+        for key, value in RELEASED_FORM.items():
+            if configs["encoders"].get(key, value) != value:
+                problem = f"encoders with {key} {configs['encoders'][key]!r}; the released code has {value!r} only"
+                raise CheckpointError(source, problem)
         _check_encoders(states["encoders"], configs["encoders"], source)
         result |= dict(states["encoders"])
     return result

@@ -45,7 +45,7 @@ def released_model(case: Case) -> ReleasedModel:
     encoders = CorrespondenceEncoders(**converted.configs["encoders"]).eval()
     denoiser = Denoiser(converted.configs["denoiser"]).eval()
     first_stage = FirstStage(converted.configs["first_stage"]).eval()
-    for name, module in (("encoders", encoders), ("denoiser", denoiser), ("first_stage", first_stage)):
+    for name, module in (("encoders", encoders), ("denoiser", denoiser.unet), ("first_stage", first_stage.model)):
         load_strictly(module, converted.states[name], case.name)
     schedule = linear_schedule(params["timesteps"], params["linear_start"], params["linear_end"])
     settings = InterleaveSettings.released().replace(

@@ -15,9 +15,12 @@ from midms.checkpoints.conversion import VGG_CONVS
 from midms.checkpoints.convert import convert, convert_to_folder, convert_to_released
 from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.folder import load_folder, save_states
+from midms.checkpoints.released import to_released
+from midms.diffusion.settings import InterleaveSettings
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
+from midms.pipelines.midms import MIDMsPipeline
 
 Write = Callable[..., Path]
 
@@ -29,11 +32,11 @@ def run_everything(folder: Path) -> dict[str, Tensor]:
     x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for name in {"denoiser", "refiner"} & set(loaded.states):
         denoiser = Denoiser(loaded.configs[name]).eval()
-        denoiser.load_state_dict(loaded.states[name])
+        denoiser.unet.load_state_dict(loaded.states[name])
         outputs[name] = denoiser(x, 10).detach()
     if "first_stage" in loaded.states:
         stage = FirstStage(loaded.configs["first_stage"]).eval()
-        stage.load_state_dict(loaded.states["first_stage"])
+        stage.model.load_state_dict(loaded.states["first_stage"])
         outputs["first_stage"] = stage.decode(stage.encode(x)).detach()
     if "encoders" in loaded.states:
         encoders = CorrespondenceEncoders(**loaded.configs["encoders"]).eval()
@@ -49,7 +52,7 @@ def test_latent_diffusion_there_and_back(
     source = write({"state_dict": ldm_state, "epoch": 3, "optimizer_states": [{"lr": 0.1}]})
     result = convert_to_folder(source, tmp_path / "ours", ldm_yaml)
     assert set(run_everything(tmp_path / "ours")) == {"denoiser", "first_stage"}
-    assert result.info["schedule"] == {"linear_start": 0.0015, "linear_end": 0.0195, "timesteps": 1000}
+    assert result.info["schedule"] == {"start": 0.0015, "end": 0.0195, "num_train_timesteps": 1000}
     assert sum(map(len, result.ignored.values())) + len(result.states["first_stage"]) + 1 > 100
     convert_to_released(tmp_path / "ours", tmp_path / "back.ckpt")
     back = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]
@@ -70,7 +73,7 @@ def test_every_key_is_either_taken_or_accounted_for(ldm_state: dict[str, Tensor]
 def test_averaged_weights_on_request(ldm_state: dict[str, Tensor], ldm_yaml: Path, write: Write) -> None:
     source = write({"state_dict": ldm_state})
     raw, averaged = convert(source, ldm_yaml), convert(source, ldm_yaml, ema=True)
-    name = "unet.conv_in.weight"
+    name = "conv_in.weight"
     assert torch.equal(raw.states["denoiser"][name], ldm_state["model.diffusion_model.input_blocks.0.0.weight"])
     want = ldm_state["model_ema.diffusion_modelinput_blocks00weight"]
     assert torch.equal(averaged.states["denoiser"][name], want)
@@ -89,6 +92,36 @@ def test_released_there_and_back(
     back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
     assert all(torch.equal(value, released_state[key]) for key, value in back.items())
     assert {key for key in released_state if key.startswith("seg_enc.")} <= set(back)
+
+
+def test_a_converted_model_is_a_pipeline_with_the_released_protocol(
+    released_state: dict[str, Tensor], ldm_yaml: Path, write: Write, tmp_path: Path
+) -> None:
+    convert_to_folder(write(released_state, "midms.pth"), tmp_path / "ours", ldm_yaml)
+    pipe = MIDMsPipeline.from_pretrained(tmp_path / "ours")
+    assert pipe.settings == InterleaveSettings.released()
+    assert pipe.model.temperature == pytest.approx(0.005, rel=1e-4)
+    pipe.save_pretrained(tmp_path / "again")
+    convert_to_released(tmp_path / "again", tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, released_state[key]) for key, value in back.items())
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("encoders", {"padding_mode": "reflect"}, "padding_mode 'reflect'; the released code has 'zeros' only"),
+        ("encoders", {"form": "paper"}, "form 'paper'; the released code has 'released' only"),
+        ("denoiser", {"norm_groups": 8}, "denoiser has 8 norm groups"),
+    ],
+)
+def test_way_back_refuses_what_would_silently_compute_something_else(
+    released_state: dict[str, Tensor], ldm_yaml: Path, write: Write, part: str, change: dict[str, Any], message: str
+) -> None:
+    result = convert(write(released_state, "midms.pth"), ldm_yaml)
+    configs = {**result.configs, part: {**result.configs[part], **change}}
+    with pytest.raises(CheckpointError, match=message):
+        to_released(result.states, configs, "folder")
 
 
 def test_released_file_saved_from_parallel_training(
@@ -134,8 +167,8 @@ def diffusers_folder(ldm_yaml: Path, source: Path, target: Path, old_names: bool
     """The same model as diffusers itself saves it."""
     result = convert(source, ldm_yaml)
     denoiser, stage = Denoiser(result.configs["denoiser"]), FirstStage(result.configs["first_stage"])
-    denoiser.load_state_dict(result.states["denoiser"])
-    stage.load_state_dict(result.states["first_stage"])
+    denoiser.unet.load_state_dict(result.states["denoiser"])
+    stage.model.load_state_dict(result.states["first_stage"])
     denoiser.unet.save_pretrained(target / "unet", safe_serialization=False)
     stage.model.save_pretrained(target / "vqvae")
     (target / "model_index.json").write_text('{"_class_name": "LDMPipeline", "unet": [], "vqvae": [], "scheduler": []}')
@@ -159,7 +192,7 @@ def test_diffusers_folder(
     source = write({"state_dict": ldm_state})
     folder = diffusers_folder(ldm_yaml, source, tmp_path / "diffusers", old_names)
     got, want = convert(folder), convert(source, ldm_yaml)
-    assert got.info["schedule"] == {"linear_start": 0.0015, "linear_end": 0.0195}
+    assert got.info["schedule"] == {"start": 0.0015, "end": 0.0195}
     for name, state in want.states.items():
         assert all(torch.equal(got.states[name][key], value) for key, value in state.items())
     with pytest.raises(CheckpointError, match="no averaged U-Net weights"):

@@ -125,9 +125,10 @@ def test_yaml_targets_are_never_run(tmp_path: Any) -> None:
 
 def test_schedule_from_stored_betas() -> None:
     betas = torch.linspace(0.0015**0.5, 0.0155**0.5, 1000, dtype=torch.float64).square().float()
-    want = {"linear_start": 0.0015, "linear_end": 0.0155, "timesteps": 1000}
+    want = {"start": 0.0015, "end": 0.0155, "num_train_timesteps": 1000}
     assert schedule_settings(None, betas) == want
-    assert schedule_settings(want | {"other": 1}, None) == want
+    params = {"linear_start": 0.0015, "linear_end": 0.0155, "timesteps": 1000, "other": 1}
+    assert schedule_settings(params, None) == want
 
 
 def test_averaged_names_have_no_dots() -> None:
