@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from midms.data.procedural import faces
+from midms.data.procedural import faces, figures
 from midms.data.procedural.scene import Scene, correspondence
 
-TASKS: dict[str, ModuleType] = {"faces": faces}
+TASKS: dict[str, ModuleType] = {"faces": faces, "figures": figures}
 SPLITS = {"train": 0, "val": 1, "test": 2}
 #: How often an exemplar is the photo itself (cropped and flipped), the same style in another layout, another style:
 #: the shares of self, easy and hard references in the released data code.

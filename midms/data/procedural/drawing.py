@@ -7,8 +7,8 @@ surface point of two scenes is found by going back through one frame and forward
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,20 @@ def blend(low: Colour, high: Colour, weight: Array) -> Array:
     return first + (second - first) * weight[..., None]
 
 
+def pattern(kind: int, u: Array, v: Array, frequency: float) -> Array:
+    """One of five textures in [0, 1] on surface coordinates: plain shade, stripes, checks, dots, clouds."""
+    a, b = np.pi * frequency * u, np.pi * frequency * v
+    if kind == 0:
+        return smooth_step(u + 0.5 * v, -1.2, 1.2)
+    if kind == 1:
+        return smooth_step(np.sin(a), -0.45, 0.45)
+    if kind == 2:
+        return smooth_step(np.sin(a) * np.sin(b), -0.25, 0.25)
+    if kind == 3:
+        return smooth_step(np.cos(a) + np.cos(b), 0.7, 1.2)
+    return 0.5 + 0.25 * (np.sin(0.7 * a + 1.3 * np.sin(0.5 * b)) + np.sin(0.8 * b + np.sin(0.6 * a)))
+
+
 class Canvas:
     """An image in [0, 1], the index of the topmost part at each pixel and named masks, painted from back to front.
 
@@ -94,8 +108,13 @@ class Canvas:
         extent = reach * np.abs(frame[:, :2]).sum(axis=1)
         low = np.floor((frame[:, 2] - extent + 1) / self.pixel).astype(int).clip(0, size - 1).tolist()
         high = np.ceil((frame[:, 2] + extent + 1) / self.pixel).astype(int).clip(1, size).tolist()
-        part = copy(self)
-        part.window = (slice(low[1], max(high[1], low[1] + 1)), slice(low[0], max(high[0], low[0] + 1)))
+        return self.cut(low[0], max(high[0], low[0] + 1), low[1], max(high[1], low[1] + 1))
+
+    def cut(self, left: int, right: int, top: int, bottom: int) -> Canvas:
+        """The window of columns left ... right - 1 and rows top ... bottom - 1."""
+        part = Canvas.__new__(Canvas)  # shares everything but the window
+        part.__dict__.update(self.__dict__)
+        part.window = (slice(top, bottom), slice(left, right))
         part.x, part.y = self.x[part.window], self.y[part.window]
         part.image, part.labels = self.image[part.window], self.labels[part.window]
         return part
@@ -108,7 +127,7 @@ class Canvas:
     def coverage(self, distance: Array, frame: Array) -> Array:
         """Share of each pixel inside a shape, from its signed distance in units of `frame`."""
         (a, b, _), (d, e, _) = frame.tolist()
-        return np.clip(0.5 - distance * (abs(a * e - b * d) ** 0.5 / self.pixel), 0, 1)
+        return np.minimum(np.maximum(0.5 - distance * (abs(a * e - b * d) ** 0.5 / self.pixel), 0), 1)
 
     def paint(self, alpha: Array, colour: Colour, part: int | None = None, mask: str | None = None) -> None:
         """Lay a colour (3,) or colours (H, W, 3) over the window.
@@ -119,7 +138,7 @@ class Canvas:
             part: takes the labels of the pixels that are covered by more than half.
             mask: the named mask that these pixels join.
         """
-        colours = np.clip(np.asarray(colour, np.float32), 0, 1)
+        colours = np.minimum(np.maximum(np.asarray(colour, np.float32), 0), 1)
         self.image += (colours - self.image) * alpha[..., None]
         if part is not None:
             self.labels[alpha > 0.5] = part
@@ -132,3 +151,30 @@ class Canvas:
         for name in masks:
             if name in self.masks:
                 self.masks[name][self.window] &= alpha <= 0.5
+
+
+class Drawing:
+    """A picture in progress: a canvas and one frame a part.
+
+    Args:
+        frames: surface to image coordinates of each part, (parts, 2, 3).
+        size: pixels per side.
+    """
+
+    def __init__(self, frames: Array, size: int) -> None:
+        self.canvas, self.frames, self.size = Canvas(size), frames, size
+        self.inverses = invert(frames).tolist()
+        self.extents = np.sqrt((frames[..., :2] ** 2).sum(axis=1)).tolist()  # image lengths of a unit of u and of v
+        self.centres = frames[..., 2].tolist()
+        self.reaches = np.abs(frames[..., :2]).sum(axis=2).tolist()
+
+    def around(self, part: int, reach: float = 1.5) -> tuple[Canvas, Array, Array]:
+        """The window that holds the square [-reach, reach]² of a part, and its surface coordinates (u, v) there."""
+        edges = []
+        for centre, extent in zip(self.centres[part], self.reaches[part], strict=True):
+            low = min(max(math.floor((centre - reach * extent + 1) * self.size / 2), 0), self.size - 1)
+            high = min(max(math.ceil((centre + reach * extent + 1) * self.size / 2), low + 1), self.size)
+            edges += [low, high]
+        window = self.canvas.cut(*edges)
+        (a, b, c), (d, e, f) = self.inverses[part]
+        return window, a * window.x + b * window.y + c, d * window.x + e * window.y + f

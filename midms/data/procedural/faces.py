@@ -13,7 +13,7 @@ from enum import IntEnum, auto
 import numpy as np
 
 from midms.data.conditions.edges import edge_condition
-from midms.data.procedural.drawing import Array, Canvas, affine, blend, box, egg, ellipse, smooth_step
+from midms.data.procedural.drawing import Array, Canvas, affine, blend, box, egg, ellipse, pattern, smooth_step
 from midms.data.procedural.scene import Scene
 
 
@@ -187,20 +187,6 @@ def frames(layout: Layout) -> Array:
         table[ring] = affine((reach + side * 0.02, 0.33), 0.085, parent=head)
     table[Part.glasses] = affine((turn, lo.eye_height), (lo.eye_gap, lo.eye_gap), parent=head)
     return table
-
-
-def pattern(kind: int, u: Array, v: Array, frequency: float) -> Array:
-    """One of five textures in [0, 1] on surface coordinates: plain shade, stripes, checks, dots, clouds."""
-    a, b = np.pi * frequency * u, np.pi * frequency * v
-    if kind == 0:
-        return smooth_step(u + 0.5 * v, -1.2, 1.2)
-    if kind == 1:
-        return smooth_step(np.sin(a), -0.45, 0.45)
-    if kind == 2:
-        return smooth_step(np.sin(a) * np.sin(b), -0.25, 0.25)
-    if kind == 3:
-        return smooth_step(np.cos(a) + np.cos(b), 0.7, 1.2)
-    return 0.5 + 0.25 * (np.sin(0.7 * a + 1.3 * np.sin(0.5 * b)) + np.sin(0.8 * b + np.sin(0.6 * a)))
 
 
 class Portrait:

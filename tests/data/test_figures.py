@@ -1,0 +1,109 @@
+"""Drawn people: joints where the limbs are, cloth that goes with the limb, parts that hide."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from midms.data.conditions.keypoints import JOINTS
+from midms.data.procedural import figures
+from midms.data.procedural.dataset import generator
+from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
+from midms.data.procedural.figures import Part
+
+
+def layout_and_style(index: int):
+    return figures.sample_layout(generator("val", index, 0)), figures.sample_style(generator("val", index, 1))
+
+
+def draw(index: int, size: int = 64):
+    layout, style = layout_and_style(index)
+    return figures.render(layout, style, size)
+
+
+def joints_of(scene):
+    return scene.frames[len(Part) :, :, 2]
+
+
+def test_the_exemplar_pulled_along_the_true_correspondence_is_the_truth():
+    dataset, errors, copies = fixed_test_pairs("figures", 128, 12), [], []
+    for index in range(12):
+        item = dataset[index]
+        pulled = F.grid_sample(item["exemplar"][None], item["coordinates"].movedim(0, -1)[None], align_corners=True)[0]
+        labels = item["labels"][None].float()
+        inner = item["visible"] & (F.max_pool2d(labels, 5, 1, 2)[0] == -F.max_pool2d(-labels, 5, 1, 2)[0])
+        person = inner & (item["labels"] > Part.shadow)
+        errors.append((pulled - item["truth"]).abs()[:, person].mean())
+        copies.append((item["exemplar"] - item["truth"]).abs()[:, person].mean())
+    assert np.nanmean(errors) < 0.06
+    assert np.nanmean(copies) > 5 * np.nanmean(errors)
+
+
+def test_condition_has_the_published_form_at_every_size():
+    layout, style = layout_and_style(2)
+    maps = figures.condition(figures.render(layout, style, 64))
+    assert maps.shape == (20, 64, 64) and maps.dtype == np.uint8
+    large = figures.condition(figures.render(layout, style, 256)).astype(float)
+    seen = (maps[3:].min(axis=(1, 2)) == 0) & (large[3:].min(axis=(1, 2)) == 0)
+    reduced = large[3:].reshape(17, 64, 4, 64, 4).mean(axis=(2, 4))
+    assert seen.sum() >= 8
+    assert np.abs(maps[3:] - reduced)[seen].mean() < 2
+
+
+def test_wrists_and_knees_lie_on_their_limbs():
+    own = {2: range(9, 14), 5: range(14, 19)}
+    found = 0
+    for index in range(20):
+        scene = draw(index)
+        for shoulder, parts in own.items():
+            wrist = ((joints_of(scene)[shoulder + 2] + 1) * 32).astype(int)
+            if (wrist >= 0).all() and (wrist < 64).all():
+                found += 1
+                assert scene.labels[wrist[1], wrist[0]] in parts
+    assert found > 15
+
+
+@pytest.mark.parametrize(
+    ("yaw", "missing"),
+    [
+        (0.0, set()),
+        (np.pi, {"nose", "r_eye", "l_eye"}),
+        (np.pi / 2, {"l_eye", "l_ear"}),
+        (-np.pi / 2, {"r_eye", "r_ear"}),
+    ],
+)
+def test_the_view_decides_which_joints_of_the_head_are_seen(yaw, missing):
+    layout, style = layout_and_style(0)
+    layout = dataclasses.replace(layout, yaw=yaw, head_turn=0.0, head=(0.0, -0.5))
+    outside = np.abs(joints_of(figures.render(layout, style, 64))).max(axis=1) > 1
+    assert {JOINTS[joint] for joint in (0, 14, 15, 16, 17) if outside[joint]} == missing
+
+
+def test_turning_round_swaps_the_sides_of_the_picture():
+    layout, style = layout_and_style(0)
+    layout = dataclasses.replace(layout, head=(0.0, -0.5), lean=0.0)
+    front, back = (joints_of(figures.render(dataclasses.replace(layout, yaw=yaw), style, 64)) for yaw in (0.0, np.pi))
+    assert front[2, 0] < front[5, 0] and back[2, 0] > back[5, 0]
+
+
+def test_some_exemplars_lack_parts():
+    present = np.zeros((40, len(Part)), bool)
+    for index in range(40):
+        present[index, np.unique(draw(index).labels)] = True
+    share = present.mean(axis=0)
+    optional = (Part.bag, Part.hat, Part.skirt, Part.hips, Part.torso_back, Part.torso_side, Part.r_forearm, Part.mane)
+    assert all(0 < share[part] < 1 for part in optional)
+    assert share[Part.background] == 1
+
+
+def test_style_moves_nothing_and_layout_recolours_nothing():
+    layout, style = layout_and_style(4)
+    other = layout_and_style(5)[1]
+    first, second = figures.render(layout, style, 64), figures.render(layout, other, 64)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    np.testing.assert_array_equal(figures.condition(first), figures.condition(second))
+    assert torch.from_numpy(first.image).float().sub(torch.from_numpy(second.image).float()).abs().mean() > 15
