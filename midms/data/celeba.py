@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
-from midms.data.exemplars import read_names
 from midms.data.files import BrokenFileError, read_mask
-from midms.data.pairs import PairDataset, find_pairs, is_training
+from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 from midms.data.transforms import grey_pixels
 
 
@@ -65,7 +64,7 @@ class CelebAEdges(PairDataset):
 
     def __init__(self, root: str | Path, split: str = "train", pairs: str | Path | None = None, **options: Any) -> None:
         self.root, training = Path(root), is_training(split)
-        names = [image_name(entry) for entry in read_names(self.root / f"{split}.txt")]
+        names = find_names(self.root / f"{split}.txt", image_name, options)
         default = self.root / "lists" / ("celebahq_ref.txt" if training else "celebahq_ref_test.txt")
         found = find_pairs(pairs or default, image_name, training, options)
         super().__init__(names, found, training=training, **options)

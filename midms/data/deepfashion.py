@@ -18,8 +18,7 @@ from PIL import Image
 
 from midms.data import poses
 from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
-from midms.data.exemplars import read_names
-from midms.data.pairs import PairDataset, find_pairs, is_training
+from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 
 
 def image_name(entry: str) -> str:
@@ -53,7 +52,7 @@ class DeepFashionKeypoints(PairDataset):
 
     def __init__(self, root: str | Path, split: str = "train", pairs: str | Path | None = None, **options: Any) -> None:
         self.root, training = Path(root), is_training(split)
-        names = [image_name(entry) for entry in read_names(self.root / f"{split}.txt")]
+        names = find_names(self.root / f"{split}.txt", image_name, options)
         default = self.root / "lists" / ("deepfashion_ref.txt" if training else "deepfashion_ref_test.txt")
         found = find_pairs(pairs or default, image_name, training, options)
         super().__init__(names, found, training=training, **options)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
-from midms.data.exemplars import check_shares, draw_kind, read_pairs
+from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
 from midms.data.files import BrokenFileError, read_photo
 
 #: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
@@ -35,6 +35,22 @@ def is_training(split: str) -> bool:
     if split not in ("train", "val"):
         raise ValueError(f"split {split!r}: expected 'train' or 'val' (which holds the published test images)")
     return split == "train"
+
+
+def find_names(file: Path, name_of: Callable[[str], str], options: Mapping[str, Any]) -> list[str]:
+    """The images that a list names; with ``skip_broken`` in `options`, without the entries that cannot be read.
+
+    Raises:
+        ValueError: the list is missing, or `name_of` refuses an entry.
+    """
+    names = []
+    for entry in read_names(file):
+        try:
+            names.append(name_of(entry))
+        except ValueError as error:
+            if not options.get("skip_broken"):
+                raise ValueError(f"{file}: {error}") from None
+    return names
 
 
 def find_pairs(

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from midms.data.exemplars import (
-    EXEMPLARS, check_shares, draw_kind, format_pairs, normal_name, read_pairs, split_line,
-)  # fmt: skip
+    EXEMPLARS,
+    check_shares,
+    draw_kind,
+    format_pairs,
+    normal_name,
+    read_pairs,
+    split_line,
+)
 
 
 def test_names_are_written_in_any_way():
