@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -142,10 +141,8 @@ def test_an_empty_folder_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_help_does_not_load_the_networks() -> None:
-    started = time.process_time()
     code = "import runpy, sys; sys.argv = ['edit_text.py', '--help']\n"
     code += f"try: runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
     code += "except SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False") and "--cycle-weight" in done.stdout
-    assert time.process_time() - started < 5
