@@ -122,6 +122,10 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.report and not args.report.resolve().parent.is_dir():
         parser.error(f"--report: no folder {args.report.resolve().parent}")
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {args.device}: not usable here ({str(error).splitlines()[0]}); use --device cpu")
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
         torch.distributed.init_process_group("gloo")

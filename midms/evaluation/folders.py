@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from collections import Counter
@@ -93,6 +94,12 @@ class ImageFolder(Dataset[Tensor]):
             if not size and file.size != first.size:
                 shapes = [f"{f.path.name} is {f.size[0]}x{f.size[1]}" for f in (first, file)]
                 raise ValueError(f"{self.root}: mixed sizes, {' and '.join(shapes)}; give one size, such as --size 256")
+
+    def uncompressed(self) -> ImageFolder:
+        """The same folder without the compression in memory."""
+        plain = copy.copy(self)
+        plain.jpeg = False
+        return plain
 
     @property
     def names(self) -> list[str]:

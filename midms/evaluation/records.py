@@ -111,7 +111,7 @@ class Evaluation:
         paths = {"generated": folders.generated, "reference": folders.reference}
         paths |= {"exemplars": folders.exemplars, "truth": folders.truth}
         self.images = {role: ImageFolder(path, options.size, jpeg) for role, path in paths.items() if path is not None}
-        self.exact = {role: ImageFolder(path, options.size) for role, path in paths.items() if path is not None}
+        self.exact = {role: folder.uncompressed() for role, folder in self.images.items()}
         self.labels = {p.stem: p for p in sorted(Path(folders.labels).iterdir())} if folders.labels else None
 
     def folder(self, role: str, exact: bool = False) -> ImageFolder:

@@ -34,6 +34,7 @@ def test_compression_happens_once(tmp_path):
         ImageFolder(tmp_path / name, jpeg=jpeg)[0] for name, jpeg in [("png", False), ("png", True), ("jpg", True)]
     )
     assert torch.equal(compressed, stored) and not torch.equal(plain, stored)
+    assert torch.equal(ImageFolder(tmp_path / "png", jpeg=True).uncompressed()[0], plain)
     assert ImageFolder(tmp_path / "png", jpeg=True).image_format == "PNG, through JPEG quality 75"
     assert ImageFolder(tmp_path / "jpg", jpeg=True).image_format == "JPEG"
 

@@ -180,6 +180,7 @@ def test_folders_that_do_not_fit_are_explained(program, capsys, sets, tmp_path):
         (["--generated", "nowhere"], "nowhere: no such folder"),
         (["--generated", "x", "--metrics", "fid,beauty"], "unknown metric 'beauty'"),
         (["--generated", "x", "--size", "0"], "at least 1, got '0'"),
+        (["--generated", "x", "--device", "cuda:99"], "--device cuda:99: "),
         (["--generated", "x", "--report", "nowhere/out.html"], "--report: no folder"),
     ],
 )
