@@ -11,7 +11,14 @@ from midms.parity import networks, pipeline
 from midms.parity.cases import CaseFunction
 
 GOLDENS = Path(os.environ.get("MIDMS_SHARED", "../shared")) / "goldens"
-FAST = {"unet_celeba_small", "unet_churches_small", "vq_small", "kl_small", "e2e_vq_l15_norefine"}
+FAST = {
+    "unet_celeba_small",
+    "unet_churches_small",
+    "vq_small",
+    "kl_small",
+    "e2e_vq_l15_norefine",
+    "state_dict_keys.json",
+}
 
 
 def cases(tables: dict[str, CaseFunction]) -> list[object]:
