@@ -1,68 +1,85 @@
-"""Scenes with class maps as a data set."""
+"""Drawn churches: labels in ADE20K's terms, stone that goes with its wall, parts that come and go."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
-import pytest
-import torch
-from files_on_disk import churches, write_lines
-from PIL import Image
+import torch.nn.functional as F
 
-from midms.data import ChurchesSegmentation
-from midms.data.churches import natural_key
-from midms.data.conditions.segmentation import class_map, one_hot
-from midms.data.files import BrokenFileError
-from midms.parity.data import churches_checks
+from midms.data.procedural import churches
+from midms.data.procedural.churches import ADE20K, CLASSES, IDS, Part
+from midms.data.procedural.dataset import generator
+from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 
 
-@pytest.mark.parametrize("name", ["lsun_ade_eval", "lsun_ade_train"])
-def test_equal_to_the_released_tensors(shared, name):
-    checks = churches_checks(shared / "goldens_data" / f"{name}.npz")
-    assert checks and all(check.passed for check in checks)
+def layout_and_style(index: int):
+    return churches.sample_layout(generator("val", index, 0)), churches.sample_style(generator("val", index, 1))
 
 
-def test_items(tmp_path):
-    root = churches(tmp_path)
-    item = ChurchesSegmentation(root, "val", size=32)[0]
-    assert item["condition"].shape == (151, 32, 32) and (item["condition"].sum(0) == 1).all()
-    assert (item["name"], item["exemplar_name"]) == ("validation/validation_0", "validation/validation_1")
-    ids = ChurchesSegmentation(root, "val", size=32, expand=False)[0]["condition"]
-    assert ids.shape == (1, 32, 32) and torch.equal(one_hot(ids[0]), item["condition"])
+def draw(index: int, size: int = 64):
+    layout, style = layout_and_style(index)
+    return churches.render(layout, style, size)
 
 
-def test_exemplars_from_the_other_split(tmp_path, shared):
-    root = churches(tmp_path)
-    write_lines(tmp_path / "ade.txt", ["validation_2.jpg,training_1.jpg"])
-    dataset = ChurchesSegmentation(root, "val", tmp_path / "ade.txt", exemplar_split="train", size=8)
-    assert len(dataset) == 1 and dataset[0]["exemplar_name"] == "training/training_1"
-    samples = shared / "samples" / "LSUN-church-layout"
-    listed = ChurchesSegmentation(samples, "val", samples / "lists" / "ade20k_ref_test.txt", "train", size=8)
-    assert [name.partition("/")[0] for row in listed.pairs.values() for name in row] == ["training"] * 4
+def test_the_exemplar_pulled_along_the_true_correspondence_is_the_truth():
+    dataset, errors, copies = fixed_test_pairs("churches", 128, 12), [], []
+    for index in range(12):
+        item = dataset[index]
+        pulled = F.grid_sample(item["exemplar"][None], item["coordinates"].movedim(0, -1)[None], align_corners=True)[0]
+        labels = item["labels"][None].float()
+        inner = item["visible"] & (F.max_pool2d(labels, 5, 1, 2)[0] == -F.max_pool2d(-labels, 5, 1, 2)[0])
+        errors.append((pulled - item["truth"]).abs()[:, inner].mean())
+        copies.append((item["exemplar"] - item["truth"]).abs()[:, inner].mean())
+    assert np.mean(errors) < 0.06
+    assert np.mean(copies) > 3 * np.mean(errors)
 
 
-def test_every_photo_of_the_folder_trains_in_natural_order(tmp_path):
-    root = churches(tmp_path, train=12)
-    names = ChurchesSegmentation(root, "train", size=8).names
-    assert [name.rpartition("_")[2] for name in names] == [f"{k}.jpg" for k in range(12)]
-    assert sorted(["a10", "a2", "b1", "a"], key=natural_key) == ["a", "a2", "a10", "b1"]
+def test_every_part_has_one_class_of_ade20k():
+    assert sorted(part for parts in CLASSES.values() for part in parts) == list(Part)
+    assert set(IDS) == set(ADE20K.values()) and set(CLASSES) == set(ADE20K)
 
 
-def test_class_ids():
-    assert class_map(np.array([[0, 150, 255]], np.uint8)).tolist() == [[0, 150, 150]]
-    with pytest.raises(ValueError, match="label 151 found"):
-        class_map(np.array([[151]], np.uint8))
-    ids = torch.randint(0, 151, (2, 5, 4))
-    assert torch.equal(one_hot(ids).argmax(1), ids) and one_hot(ids).shape == (2, 151, 5, 4)
+def test_condition_is_one_class_a_pixel():
+    scene = draw(0, 48)
+    maps = churches.condition(scene)
+    assert maps.shape == (151, 48, 48) and maps.dtype == np.uint8
+    assert set(np.unique(maps)) == {0, 255} and (maps.astype(int).sum(axis=0) == 255).all()
+    np.testing.assert_array_equal(maps.argmax(axis=0), IDS[scene.labels])
 
 
-@pytest.mark.parametrize(("array", "message"), [("RGB", "mode RGB"), ("high", "label 200 found"), ("gone", "no such")])
-def test_label_files_that_cannot_be_used_are_named(tmp_path, array, message):
-    root = churches(tmp_path)
-    file = root / "validation" / "validation_0.png"
-    file.unlink()
-    if array != "gone":
-        shape = (36, 44, 3) if array == "RGB" else (36, 44)
-        Image.fromarray(np.full(shape, 200, np.uint8)).save(file)
-    with pytest.raises(BrokenFileError, match=message) as caught:
-        ChurchesSegmentation(root, "val", size=8)[0]
-    assert caught.value.file == file
+def test_churches_stand_under_the_sky_on_the_ground():
+    for index in range(8):
+        classes = IDS[draw(index).labels]
+        rows = {name: np.nonzero(classes == ADE20K[name])[0] for name in ("sky", "building", "grass")}
+        assert rows["sky"].mean() < rows["building"].mean() < rows["grass"].mean()
+        assert len(rows["building"]) > 60
+
+
+def test_some_exemplars_lack_parts():
+    present = np.zeros((40, len(Part)), bool)
+    for index in range(40):
+        present[index, np.unique(draw(index).labels)] = True
+    share = present.mean(axis=0)
+    optional = (Part.c_tower, Part.l_tower, Part.wing, Part.mountain, Part.path, Part.clock, Part.l_oak, Part.bush)
+    assert all(0 < share[part] < 1 for part in optional)
+    assert share[Part.sky] == share[Part.nave] == 1
+
+
+def test_style_moves_nothing():
+    layout, style = layout_and_style(4)
+    first, second = churches.render(layout, style, 64), churches.render(layout, layout_and_style(5)[1], 64)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    assert np.abs(first.image.astype(int) - second.image).mean() > 15
+
+
+def test_a_taller_tower_has_as_many_courses():
+    """Surface coordinates are those of the part: the same stone lies at the same share of its height."""
+    layout, style = layout_and_style(4)
+    layout = dataclasses.replace(layout, foot=(0.0, 0.8), trees=((0.0, 0.0),) * 4, bush=2.0, lancets=False, rose=0.0)
+    low, high = (churches.render(dataclasses.replace(layout, nave=(0.4, wall, 0.3)), style, 128) for wall in (0.4, 0.8))
+    for scene in (low, high):
+        centre = scene.frames[Part.nave][:, 2]
+        column, row = ((centre + 1) * 64).astype(int)
+        assert scene.labels[row, column] in (Part.nave, Part.door)
+    assert high.frames[Part.nave][1, 1] > 1.9 * low.frames[Part.nave][1, 1]

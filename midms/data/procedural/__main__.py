@@ -12,7 +12,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m midms.data.procedural", description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", help="PNG to write")
     parser.add_argument("--time", type=int, metavar="N", help="instead draw N scenes and conditions and say how fast")
-    parser.add_argument("--task", default="faces")
+    parser.add_argument("--task", default="faces", choices=("faces", "figures", "churches"), help="(default: faces)")
     parser.add_argument("--show", type=int, default=16, help="number of pairs (default: 16)")
     parser.add_argument("--size", type=int, default=128, help="pixels per side (default: 128)")
     options = parser.parse_args(arguments)

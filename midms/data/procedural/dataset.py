@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from midms.data.procedural import faces, figures
+from midms.data.procedural import churches, faces, figures
 from midms.data.procedural.scene import Scene, correspondence
 
-TASKS: dict[str, ModuleType] = {"faces": faces, "figures": figures}
+TASKS: dict[str, ModuleType] = {"faces": faces, "figures": figures, "churches": churches}
 SPLITS = {"train": 0, "val": 1, "test": 2}
 #: How often an exemplar is the photo itself (cropped and flipped), the same style in another layout, another style:
 #: the shares of self, easy and hard references in the released data code.
@@ -62,7 +62,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
     """Photos alone: {"image": (3, size, size) in [-1, 1]}.
 
     Args:
-        task: "faces".
+        task: "faces", "figures" or "churches".
         size: pixels per side.
         split: "train", "val" or "test".
         length: number of items; item `i` is the same for every length.
