@@ -17,7 +17,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-BENCHMARKS = {"matching": "midms.benchmarks.matching"}  # subcommand -> module with SUMMARY, add_arguments and run
+#: Subcommand -> module with SUMMARY, add_arguments and run.
+BENCHMARKS = {"data": "midms.benchmarks.data", "matching": "midms.benchmarks.matching"}
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
 WIDTHS = (16, 9, 6, 8, 17, 12, 9, 8)
 

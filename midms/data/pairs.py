@@ -150,6 +150,11 @@ class PairDataset(Dataset[dict[str, Any]]):
         return name if kind == "self" else self.pairs[name][0 if kind == "easy" else -1]
 
     @property
+    def images(self) -> list[str]:
+        """All images, conditions and exemplars, each once."""
+        return list(self._slots)
+
+    @property
     def broken(self) -> list[str]:
         """Images that were met and could not be read, in this process or in its loader processes."""
         return [name for name, slot in self._slots.items() if self._broken[slot]]

@@ -1,0 +1,294 @@
+"""The commands of `scripts/prepare_data.py`: annotate photos, find exemplars, fill the cache, check a data set."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, annotators, poses
+from midms.data.conditions.edges import edge_condition
+from midms.data.exemplars import format_pairs, read_names
+from midms.data.files import BrokenFileError, read_photo, whole_file
+from midms.data.folder import annotation_folder, list_photos
+from midms.data.pairs import PairDataset
+from midms.data.retrieval import colour_and_gradient_features, group_numbers, module_features, nearest
+from midms.data.transforms import grey_pixels
+from midms.data.verify import Fault
+from midms.data.verify import verify as verify_data_set
+
+DATA_SETS: dict[str, type[PairDataset]] = {
+    "celeba": CelebAEdges,
+    "deepfashion": DeepFashionKeypoints,
+    "churches": ChurchesSegmentation,
+}
+_BLOCK = 512  # photos whose features make one file
+_FEATURE_SIDE = 128
+
+
+class Work(Dataset[tuple[str, Any]]):
+    """Calls a function for each name, in loader processes; a broken file is a result as well."""
+
+    def __init__(self, names: Sequence[str], function: Callable[[str], Any]) -> None:
+        self.names, self.function = names, function
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[str, Any]:
+        name = self.names[index]
+        try:
+            return name, self.function(name)
+        except BrokenFileError as error:
+            return name, error
+
+
+class Run:
+    """Results of `function` over names, with a progress bar; broken files are told and counted."""
+
+    def __init__(self, options: argparse.Namespace, text: str) -> None:
+        self.workers, self.quiet, self.text, self.broken = options.workers, options.quiet, text, 0
+
+    def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+        loader = DataLoader(Work(names, function), batch_size=None, num_workers=self.workers, collate_fn=_as_is)
+        for name, result in self.bar(loader, len(names)):
+            if isinstance(result, BrokenFileError):
+                self.broken += 1
+                print(f"skipped {result}", file=sys.stderr)
+            else:
+                yield name, result
+
+    def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
+        return tqdm(results, self.text, total, disable=self.quiet)
+
+    def finish(self, out: Path, made: int, present: int) -> int:
+        """Say what was done; 1 if a file was broken."""
+        print(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        return int(self.broken > 0)
+
+
+def _as_is(result: Any) -> Any:
+    return result
+
+
+def _upright(root: Path, name: str) -> Image.Image:
+    return read_photo(root / name, upright=True)
+
+
+def _batches(results: Iterable[tuple[str, Any]], size: int) -> Iterator[list[tuple[str, Any]]]:
+    batch: list[tuple[str, Any]] = []
+    for result in results:
+        batch.append(result)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _png(out: Path, name: str) -> Path:
+    return (out / name).with_suffix(".png")
+
+
+def _save_png(file: Path, pixels: NDArray[np.uint8]) -> None:
+    with whole_file(file) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def _canny(root: Path, out: Path, name: str) -> None:
+    _save_png(_png(out, name), edge_condition(grey_pixels(_upright(root, name), 256), {})[0])
+
+
+def edges(options: argparse.Namespace) -> int:
+    """Part maps by a face parser; without one the Canny edges at 256 x 256, to look at."""
+    if options.parser is not None:
+        return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
+    names = list_photos(options.photos)
+    out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_edges")
+    rest, run = [name for name in names if not _png(out, name).is_file()], Run(options, "edges")
+    made = sum(1 for _ in run(rest, partial(_canny, options.photos, out)))
+    return run.finish(out, made, len(names) - len(rest))
+
+
+def segment(options: argparse.Namespace) -> int:
+    """Class maps by UperNet."""
+    return _label(options, "segmentation", lambda: annotators.scene_segmenter(options.weights, options.device))
+
+
+def _label(options: argparse.Namespace, condition: str, make: Callable[[], annotators.LabelMaps]) -> int:
+    names = list_photos(options.photos)
+    out = options.out or annotation_folder(options.photos, condition)
+    rest, run = [name for name in names if not _png(out, name).is_file()], Run(options, condition)
+    label = make() if rest else None
+    made = 0
+    for batch in _batches(run(rest, partial(_upright, options.photos)), options.batch_size):
+        assert label is not None
+        for (name, _), ids in zip(batch, label([photo for _, photo in batch]), strict=True):
+            _save_png(_png(out, name), ids)
+            made += 1
+    return run.finish(out, made, len(names) - len(rest))
+
+
+def keypoints(options: argparse.Namespace) -> int:
+    """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last."""
+    names = list_photos(options.photos)
+    out = options.out or annotation_folder(options.photos, "keypoints")
+    stems = {name: (out / name).with_suffix("") for name in names}
+    rest = [name for name in names if not _has_both(stems[name])]
+    run, made = Run(options, "keypoints"), 0
+    if options.tool == "convert":
+        results = run(rest, partial(_poses, out))
+    else:
+        find = _pose_finder(options) if rest else None
+        photos = run(rest, partial(_upright, options.photos))
+        results = ((name, find(photo)) for name, photo in photos if find is not None)
+    for name, people in results:
+        poses.write_text_poses(stems[name], people)
+        poses.write_json_poses(_json(stems[name]), people)
+        made += 1
+    return run.finish(out, made, len(names) - len(rest))
+
+
+def _pose_finder(options: argparse.Namespace) -> annotators.Poses:
+    if options.tool == "rtmlib":
+        return annotators.rtmlib_poses(options.det, options.weights, options.device)
+    return annotators.controlnet_poses(options.weights, options.device)
+
+
+def _poses(out: Path, name: str) -> list[poses.Pose]:
+    return poses.read_poses((out / name).with_suffix(""))
+
+
+def _json(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}_keypoints.json")
+
+
+def _has_both(stem: Path) -> bool:
+    return all(file.is_file() for file in (*poses.text_files(stem), _json(stem)))
+
+
+def pairs(options: argparse.Namespace) -> int:
+    """A pair list: the most alike photos of each photo, never itself or the same person."""
+    out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
+    keys = options.keys or options.photos
+    run = Run(options, "features")
+    names, features = photo_features(options.photos, options, out.with_suffix(".features"), run)
+    key_names, key_features = names, features
+    if keys.resolve() != options.photos.resolve():
+        key_names, key_features = photo_features(keys, options, out.with_suffix(".features"), run)
+    groups = group_numbers(
+        identities(names, options.photos, options.identities), identities(key_names, keys, options.identities)
+    )
+    found, _ = nearest(features, key_features, options.count, *groups, device=options.device)
+    listed = {name: [key_names[k] for k in row] for name, row in zip(names, found.tolist(), strict=True)}
+    with whole_file(out) as temporary:
+        temporary.write_text(format_pairs(listed))
+    return run.finish(out, len(listed), 0)
+
+
+def identities(names: Sequence[str], root: Path, source: str | None) -> list[str]:
+    """Who or what each photo shows: itself, its folder, or what a file of ``photo identity`` lines says.
+
+    Raises:
+        ValueError: the file is missing or leaves out a photo.
+    """
+    if source is None:
+        return [str((root / name).resolve()) for name in names]
+    if source == "folder":
+        return [str((root / name).resolve().parent) for name in names]
+    listed: dict[str, str] = {}
+    for line in read_names(Path(source)):
+        photo, _, identity = line.replace(",", " ").partition(" ")
+        listed[photo] = identity.strip()
+    without = [name for name in names if name not in listed]
+    if without:
+        raise ValueError(f"{source}: {len(without)} of {len(names)} photos have no identity, first {without[0]!r}")
+    return [listed[name] for name in names]
+
+
+def photo_features(root: Path, options: argparse.Namespace, folder: Path, run: Run) -> tuple[list[str], Tensor]:
+    """Names and features of all photos that can be read; finished blocks are kept in `folder`."""
+    everyone = list_photos(root)
+    rows, names = [], []
+    network: Callable[[Tensor], Tensor] | None = None
+    for start in range(0, len(everyone), _BLOCK):
+        block = everyone[start : start + _BLOCK]
+        key = "\n".join((str(root.resolve()), str(options.weights), *block))
+        file = folder / f"{options.features}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if not file.is_file():
+            if options.features != "colour" and network is None:
+                network = annotators.image_features(options.features, options.weights, options.device)
+            _make_features(root, block, file, options, run, network)
+        stored = np.load(file)
+        names += [block[k] for k in stored["readable"]]
+        rows.append(torch.from_numpy(stored["features"]))
+    return names, torch.cat(rows)
+
+
+def _make_features(
+    root: Path,
+    block: Sequence[str],
+    file: Path,
+    options: argparse.Namespace,
+    run: Run,
+    network: Callable[[Tensor], Tensor] | None,
+) -> None:
+    if network is None:
+        found = list(run(block, partial(_colour_features, root)))
+        features = np.stack([row for _, row in found]) if found else np.zeros((0, 1), np.float32)
+    else:
+        found, vectors = [], []
+        for batch in _batches(run(block, partial(_upright, root)), options.batch_size):
+            photos = annotators.photo_batch([photo for _, photo in batch], 224)
+            vectors.append(module_features(network, [photos], options.device).numpy())
+            found += [(name, None) for name, _ in batch]
+        features = np.concatenate(vectors)
+    position = {name: k for k, name in enumerate(block)}
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, readable=np.array([position[name] for name, _ in found], np.int64), features=features)
+
+
+def _colour_features(root: Path, name: str) -> NDArray[np.float32]:
+    photo = _upright(root, name)
+    photo.thumbnail((_FEATURE_SIDE, _FEATURE_SIDE))
+    return colour_and_gradient_features(np.asarray(photo))
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Prepared items of a split; a training split needs no pair list for it."""
+    settings: dict[str, Any] = {"exemplars": {"self": 1.0}} if options.split == "train" else {}
+    make = DATA_SETS[options.data]
+    dataset = make(options.root, options.split, size=options.size, cache_folder=options.out, **settings)
+    run = Run(options, "prepared")
+    made = sum(1 for _ in run(dataset.images, partial(_prepare, dataset)))
+    return run.finish(options.out, made, 0)
+
+
+def _prepare(dataset: PairDataset, name: str) -> None:
+    dataset.read(name)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Print every fault and the counts; 1 if there is a fault."""
+
+    def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
+        return tqdm(results, "verify", total, disable=options.quiet)
+
+    report = verify_data_set(options.data, options.root, options.workers, bar)
+    for fault in report.faults:
+        print(f"{fault.file}: {fault.reason}")
+    print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
+    print(f"{len(report.faults)} faults")
+    return int(bool(report.faults))

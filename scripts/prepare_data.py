@@ -1,0 +1,100 @@
+#!/usr/bin/env python
+"""Make conditions, pair lists and prepared items for your own photos or a data set, and check what is there.
+
+    python scripts/prepare_data.py edges photos --parser face-parsing     # photos_parts/: face parts
+    python scripts/prepare_data.py keypoints photos                       # photos_poses/: candidate, subset, JSON
+    python scripts/prepare_data.py segment photos --weights upernet       # photos_labels/: ADE20K classes
+    python scripts/prepare_data.py pairs photos --out pairs.txt           # pair list by likeness
+    python scripts/prepare_data.py cache --data celeba --root CelebAMask-HQ --split train --out prepared
+    python scripts/prepare_data.py verify --data celeba --root CelebAMask-HQ
+
+Every command can be stopped and started again: what is finished is left alone, and no file is ever half written.
+docs/data.md says what the files hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DATA = ("celeba", "deepfashion", "churches")
+FEATURES = ("colour", "vgg19", "dinov2")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more, got 0")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: %(default)s)")
+    common.add_argument("--quiet", action="store_true", help="no progress bar")
+    photos = argparse.ArgumentParser(add_help=False, parents=[common])
+    photos.add_argument("photos", type=Path, help="folder of photos, at any depth")
+    photos.add_argument("--out", type=Path, metavar="DIR", help="default: the folder beside the photos")
+    network = argparse.ArgumentParser(add_help=False, parents=[photos])
+    network.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    network.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="default: %(default)s")
+
+    edges = commands.add_parser("edges", parents=[network], help="face parts, or a preview of the Canny edges")
+    edges.add_argument("--parser", metavar="PATH", help="SegFormer face parser, folder or hub id; none: Canny only")
+    keypoints = commands.add_parser("keypoints", parents=[network], help="body poses, as text and as JSON")
+    keypoints.add_argument("--tool", choices=("rtmlib", "controlnet-aux", "convert"), default="rtmlib",
+                           help="convert: write the form that is missing (default: %(default)s)")  # fmt: skip
+    keypoints.add_argument("--det", metavar="FILE", help="rtmlib: detector (ONNX)")
+    keypoints.add_argument(
+        "--weights", metavar="FILE", help="rtmlib: pose network (ONNX); controlnet-aux: body_pose.pth"
+    )
+    segment = commands.add_parser("segment", parents=[network], help="ADE20K class maps")
+    segment.add_argument("--weights", default="openmmlab/upernet-swin-small", metavar="PATH",
+                         help="UperNet, folder or hub id (default: %(default)s)")  # fmt: skip
+
+    pairs = commands.add_parser("pairs", parents=[network], help="pair list by likeness of the photos")
+    pairs.add_argument("--keys", type=Path, metavar="DIR", help="folder of the exemplars (default: the photos)")
+    pairs.add_argument("--features", choices=FEATURES, default="colour", help="default: %(default)s, needs no weights")
+    pairs.add_argument("--weights", type=Path, metavar="FILE", help="weights of the features' network")
+    pairs.add_argument(
+        "--count", type=_positive, default=20, metavar="K", help="exemplars a line (default: %(default)s)"
+    )
+    pairs.add_argument("--identities", metavar="FILE", help="leave out the same person: lines `photo identity`, or "
+                       "`folder` if each has a folder")  # fmt: skip
+    for name, text in (("cache", "prepared items"), ("verify", "name every faulty file")):
+        command = commands.add_parser(name, parents=[common], help=text)
+        command.add_argument("--data", choices=DATA, required=True)
+        command.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the data set")
+        if name == "cache":
+            command.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+            command.add_argument("--size", type=_positive, default=256, help="default: %(default)s")
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="cache_folder of the data set")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
+    options = build_parser().parse_args(arguments)
+    from midms.data import preparation  # noqa: PLC0415  --help must not wait for it
+
+    try:
+        return int(getattr(preparation, options.command)(options))
+    except (ValueError, OSError) as error:
+        print(f"prepare_data.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("prepare_data.py: stopped; run the same command to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

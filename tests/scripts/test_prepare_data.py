@@ -1,0 +1,177 @@
+"""The data program: what it writes, that it goes on where it stopped, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from files_on_disk import celeba, photo, standing
+from PIL import Image
+
+from midms.data import CelebAEdges, ImageFolder
+from midms.data.conditions.edges import FACE_PARTS
+from midms.data.exemplars import read_pairs
+from midms.data.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
+spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
+assert spec and spec.loader
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+
+def run(*words: object) -> int:
+    return program.main([str(word) for word in words] + ["--quiet"])
+
+
+@pytest.fixture()
+def photos(tmp_path):
+    for k in range(5):
+        photo(tmp_path / "photos" / f"person{k // 2}" / f"{k}.jpg", k // 2, (60, 50))
+    return tmp_path / "photos"
+
+
+def test_edges_without_a_parser_are_canny_pictures_and_a_second_run_makes_none(photos, capsys):
+    assert run("edges", photos) == 0
+    made = sorted(photos.with_name("photos_edges").rglob("*.png"))
+    assert len(made) == 5 and np.asarray(Image.open(made[0])).shape == (256, 256)
+    made[2].unlink()
+    times = {file: file.stat().st_mtime_ns for file in made if file.exists()}
+    capsys.readouterr()
+    assert run("edges", photos) == 0
+    assert "1 made, 4 were there, 0 skipped" in capsys.readouterr().out
+    assert all(file.stat().st_mtime_ns == time for file, time in times.items())
+
+
+def test_broken_photos_are_told_and_the_rest_is_done(photos, capsys):
+    (photos / "person0" / "0.jpg").write_bytes(b"")
+    assert run("edges", photos) == 1
+    told = capsys.readouterr()
+    assert "4 made, 0 were there, 1 skipped" in told.out and "0.jpg: 0 bytes" in told.err
+
+
+def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
+    out = tmp_path / "pairs.txt"
+    assert run("pairs", photos, "--out", out, "--count", 2) == 0
+    pairs = read_pairs(out)
+    assert len(pairs) == 5 and all(name not in row and len(row) == 2 for name, row in pairs.items())
+    assert pairs["person0/0.jpg"][0] == "person0/1.jpg"  # drawn alike
+    assert run("pairs", photos, "--out", out, "--count", 2, "--identities", "folder") == 0
+    assert all(name[:7] != other[:7] for name, row in read_pairs(out).items() for other in row)
+    assert len(ImageFolder(photos, "edges", pairs=out, size=8)) == 5
+    names = [f"{name} {k % 4}" for k, name in enumerate(sorted(pairs))]
+    (tmp_path / "who.txt").write_text("\n".join(names))
+    assert run("pairs", photos, "--out", out, "--count", 2, "--identities", tmp_path / "who.txt") == 0
+    assert "person2/4.jpg" not in read_pairs(out)["person0/0.jpg"]
+
+
+@pytest.mark.parametrize("first", ["text", "json"])
+def test_poses_are_converted_both_ways(photos, first):
+    folder = photos.with_name("photos_poses")
+    for file in photos.rglob("*.jpg"):
+        stem = (folder / file.relative_to(photos)).with_suffix("")
+        if first == "text":
+            write_text_poses(stem, [standing(60, 50)])
+        else:
+            write_json_poses(stem.with_name(f"{stem.name}_keypoints.json"), [standing(60, 50)])
+    assert run("keypoints", photos, "--tool", "convert") == 0
+    stem = folder / "person1" / "2"
+    (text,), (json,) = read_text_poses(*text_files(stem)), read_json_poses(folder / "person1" / "2_keypoints.json")
+    np.testing.assert_allclose(text, standing(60, 50))
+    np.testing.assert_allclose(json, text)
+
+
+def test_poses_by_rtmlib_have_unsure_joints_left_out(photos, monkeypatch):
+    class Body:
+        def __init__(self, **options: object) -> None:
+            assert options["to_openpose"] is True
+
+        def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            scores = np.full((1, 18), 0.9)
+            scores[0, 3] = 0.1
+            return np.full((1, 18, 2), 7.0), scores
+
+    monkeypatch.setitem(sys.modules, "rtmlib", types.SimpleNamespace(Body=Body))
+    assert run("keypoints", photos) == 0
+    (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
+    assert np.flatnonzero(np.isnan(pose[:, 0])).tolist() == [3] and (np.delete(pose, 3, 0)[:, :2] == 7).all()
+
+
+@pytest.mark.slow
+def test_face_parts_and_scene_classes_by_networks_of_the_right_form(photos, tmp_path):
+    from transformers import (
+        SegformerConfig,
+        SegformerForSemanticSegmentation,
+        SwinConfig,
+        UperNetConfig,
+        UperNetForSemanticSegmentation,
+    )
+
+    torch.manual_seed(0)
+    names = ["background", *reversed(FACE_PARTS), "neck"]
+    tiny = {"hidden_sizes": [8, 8, 8, 8], "depths": [1] * 4, "decoder_hidden_size": 8, "num_attention_heads": [1] * 4}
+    config = SegformerConfig(**tiny, id2label=dict(enumerate(names)), label2id={n: k for k, n in enumerate(names)})
+    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "parser")
+    assert run("edges", photos, "--parser", tmp_path / "parser", "--batch-size", 2) == 0
+    parts = np.asarray(Image.open(photos.with_name("photos_parts") / "person0" / "0.png"))
+    assert parts.shape == (50, 60) and parts.max() <= 13
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    swin = SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, out_features=stages)
+    upernet = UperNetConfig(backbone_config=swin, hidden_size=8, num_labels=150, auxiliary_in_channels=32)
+    UperNetForSemanticSegmentation(upernet).save_pretrained(tmp_path / "upernet")
+    assert run("segment", photos, "--weights", tmp_path / "upernet") == 0
+    labels = np.asarray(Image.open(photos.with_name("photos_labels") / "person0" / "0.png"))
+    assert labels.shape == (50, 60) and 1 <= labels.min() and labels.max() <= 150
+    assert ImageFolder(photos, "segmentation", size=16)[0]["condition"].shape == (151, 16, 16)
+
+
+def test_the_cache_command_prepares_what_the_data_set_reads(tmp_path):
+    root = celeba(tmp_path / "data", train=3, val=2)
+    for split in ("train", "val"):
+        words = ("--data", "celeba", "--root", root, "--split", split, "--size", 16, "--out", tmp_path / "cache")
+        assert run("cache", *words) == 0
+    raw = [CelebAEdges(root, split, size=16)[k, 1] for split in ("train", "val") for k in range(2)]
+    for file in root.rglob("*.jpg"):
+        file.unlink()
+    settings = {"size": 16, "cache_folder": tmp_path / "cache"}
+    prepared = [CelebAEdges(root, split, **settings)[k, 1] for split in ("train", "val") for k in range(2)]
+    assert all(torch.equal(a["condition"], b["condition"]) for a, b in zip(raw, prepared, strict=True))
+
+
+def test_verify_prints_faults_and_counts(tmp_path, capsys):
+    root = celeba(tmp_path)
+    assert run("verify", "--data", "celeba", "--root", root) == 0
+    assert "photos 9" in capsys.readouterr().out
+    (root / "CelebA-HQ-img" / "1.jpg").write_bytes(b"")
+    assert run("verify", "--data", "celeba", "--root", root) == 1
+    assert "CelebA-HQ-img/1.jpg: 0 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("edges", "nowhere"), "nowhere: no such folder"),
+        (("edges", "PHOTOS", "--parser", "PHOTOS"), "photos: no SegformerForSemanticSegmentation weights there"),
+        (("segment", "PHOTOS", "--weights", "PHOTOS"), "photos: no UperNetForSemanticSegmentation weights there"),
+        (("keypoints", "PHOTOS", "--tool", "controlnet-aux"), "controlnet"),
+        (("pairs", "PHOTOS", "--features", "vgg19", "--weights", "none.pth"), "none.pth: no VGG-19 weights"),
+        (("pairs", "PHOTOS", "--count", "9"), "9 nearest of 5 photos"),
+        (("verify", "--data", "celeba", "--root", "PHOTOS"), "no photo in the layout of celeba"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(photos, capsys, words, message):
+    assert run(*(str(photos) if word == "PHOTOS" else word for word in words)) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and message in told[0]
+
+
+def test_help_imports_nothing_heavy():
+    code = f"import runpy, sys; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    code += "except SystemExit as end: assert end.code == 0 and 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).returncode == 0
