@@ -19,6 +19,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[R
         for index in indices:
             dataset[index, 0]
 
-    variants = {name: (lambda dataset=dataset: read(dataset)) for name, dataset in datasets.items()}
+    variants: dict[str, timing.Run] = {name: partial(read, dataset) for name, dataset in datasets.items()}
     times = {
         name: [time / len(indices) for time in row]
         for name, row in timing.time_rounds(variants, options.rounds, "cpu").items()

@@ -7,6 +7,7 @@ any torch module that gives one vector an image does as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ def colour_and_gradient_features(pixels: NDArray[np.uint8]) -> NDArray[np.float3
     """
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
     bins = np.minimum(lab // (256 // _HUES), _HUES - 1).astype(np.int64) @ np.array([_HUES**2, _HUES, 1])
-    histogram = np.sqrt(np.bincount(bins.ravel(), minlength=_HUES**3).astype(np.float32))
+    histogram = np.sqrt(np.bincount(bins.ravel(), minlength=_HUES**3).astype(np.float64))
     means = cv2.resize(lab, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel() - 128
     across, down = (cv2.Sobel(lab[..., 0], cv2.CV_32F, *axes, ksize=3) for axes in ((1, 0), (0, 1)))
     angle = (np.arctan2(down, across) % np.pi) * (_ORIENTATIONS / np.pi)
@@ -99,5 +100,5 @@ def group_numbers(labels: Sequence[str], more: Sequence[str] = ()) -> tuple[Tens
     return torch.tensor([numbers[word] for word in labels]), torch.tensor([numbers[word] for word in more])
 
 
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+def _unit(vector: NDArray[Any]) -> NDArray[np.float32]:
+    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
