@@ -82,15 +82,16 @@ class MIDMsPipeline:
         if missing:
             raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
         configs, info = loaded.configs, loaded.info
-        stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
-        encoders = CorrespondenceEncoders(**configs["encoders"])
-        refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
+        with torch.device("meta"):  # no time spent on weights that are replaced
+            stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
+            encoders = CorrespondenceEncoders(**configs["encoders"])
+            refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
         parts = {"first_stage": stage.model, "denoiser": denoiser.unet, "encoders": encoders}
         if refiner is not None:
             parts["refiner"] = refiner.unet
         for name, module in parts.items():
             try:
-                module.load_state_dict(loaded.states[name])
+                module.load_state_dict(loaded.states[name], assign=True)
             except RuntimeError as error:
                 raise ConfigError(
                     f"weights {str(name_or_path)!r}, {name}: {' '.join(str(error).split())[:300]}"
