@@ -72,8 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
                        "`folder` if each has a folder")  # fmt: skip
     for name, text in (("cache", "prepared items"), ("verify", "name every faulty file")):
         command = commands.add_parser(name, parents=[common], help=text)
-        command.add_argument("--data", choices=DATA, required=True)
+        kinds = DATA if name == "cache" else (*DATA, "folder")
+        command.add_argument("--data", choices=kinds, required=True)
         command.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the data set")
+        if name == "verify":
+            command.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
+                                 help="of --data folder (default: %(default)s)")  # fmt: skip
         if name == "cache":
             command.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
             command.add_argument("--size", type=_positive, default=256, help="default: %(default)s")

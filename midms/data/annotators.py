@@ -142,6 +142,9 @@ def _labeller(model: Any, ids: Tensor, device: str) -> LabelMaps:
 
 
 def _load(class_name: str, weights: str, device: str) -> Any:
+    folder = Path(weights)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{weights}: no {class_name} weights there (no config.json)")
     transformers = _library("transformers", "pip install transformers")
     try:
         return getattr(transformers, class_name).from_pretrained(weights).to(device).eval()

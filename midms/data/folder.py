@@ -109,6 +109,8 @@ class ImageFolder(PairDataset):
             command = {"keypoints": "keypoints", "segmentation": "segment"}[condition]
             raise ValueError(f"{self.annotations}: no such folder; make it with `prepare_data.py {command} {root}`")
         self.kind, self.channels = f"folder-{condition}", _CHANNELS[condition]
+        if condition == "segmentation":
+            self.kind = f"folder-segmentation-{classes}"
         names = list_photos(self.root)
         self.listed = pairs is not None
         if pairs is not None:

@@ -91,8 +91,8 @@ class PairDataset(Dataset[dict[str, Any]]):
         load_size: pixels per side before the crop; 286 / 256 of `size` in training.
         exemplars: share of each kind in training, {"hard": 0.2, "easy": 0.5, "self": 0.3}.
         released: do as the released loader did where it has a fault (see the data set's own text, and `_item`).
-        cache_folder: keep prepared items here, and read them from here. Nothing notices that a raw file was changed
-            afterwards: delete the folder then.
+        cache_folder: keep prepared items here, and read them from here; one folder for one root. Nothing notices that
+            a raw file was changed afterwards: delete the folder then.
         skip_broken: take the next image instead of one that cannot be read; `broken` lists those met so far.
         seed: of all draws.
     Raises:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, annotators, poses
+from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder, annotators, poses
 from midms.data.conditions.edges import edge_condition
 from midms.data.exemplars import format_pairs, read_names
 from midms.data.files import BrokenFileError, read_photo, whole_file
@@ -58,15 +58,15 @@ class Work(Dataset[tuple[str, Any]]):
 class Run:
     """Results of `function` over names, with a progress bar; broken files are told and counted."""
 
-    def __init__(self, options: argparse.Namespace, text: str) -> None:
-        self.workers, self.quiet, self.text, self.broken = options.workers, options.quiet, text, 0
+    def __init__(self, options: argparse.Namespace, text: str, word: str = "skipped ") -> None:
+        self.workers, self.quiet, self.text, self.word, self.broken = options.workers, options.quiet, text, word, 0
 
     def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
         loader = DataLoader(Work(names, function), batch_size=None, num_workers=self.workers, collate_fn=_as_is)
         for name, result in self.bar(loader, len(names)):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
-                print(f"skipped {result}", file=sys.stderr)
+                print(f"{self.word}{result}", file=sys.stderr)
             else:
                 yield name, result
 
@@ -282,6 +282,8 @@ def _prepare(dataset: PairDataset, name: str) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """Print every fault and the counts; 1 if there is a fault."""
+    if options.data == "folder":
+        return _verify_photos(options)
 
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
         return tqdm(results, "verify", total, disable=options.quiet)
@@ -292,3 +294,11 @@ def verify(options: argparse.Namespace) -> int:
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
     print(f"{len(report.faults)} faults")
     return int(bool(report.faults))
+
+
+def _verify_photos(options: argparse.Namespace) -> int:
+    dataset = ImageFolder(options.root, options.condition, training=False)
+    run = Run(options, "verify", "")
+    read = sum(1 for _ in run(dataset.names, partial(_prepare, dataset)))
+    print(f"photos {read + run.broken}\n{run.broken} faults")
+    return int(run.broken > 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -153,3 +155,11 @@ def test_lists_that_cannot_be_used_are_told_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="no such pair list; make one"):
         CelebAEdges(root, "train")
     assert len(CelebAEdges(root, "train", exemplars=SELF)) == 6
+
+
+def test_importing_the_package_of_data_imports_nothing_heavy():
+    code = "import sys, midms.data; assert not {'torch', 'cv2', 'skimage'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    import midms.data
+
+    assert all(getattr(midms.data, name).__name__ == name for name in midms.data.__all__)

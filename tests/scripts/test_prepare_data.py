@@ -153,6 +153,19 @@ def test_verify_prints_faults_and_counts(tmp_path, capsys):
     assert "CelebA-HQ-img/1.jpg: 0 bytes" in capsys.readouterr().out
 
 
+def test_verify_reads_own_photos_with_their_annotations(photos, capsys):
+    folder = photos.with_name("photos_poses")
+    for file in photos.rglob("*.jpg"):
+        write_text_poses((folder / file.relative_to(photos)).with_suffix(""), [standing(60, 50)])
+    words = ("verify", "--data", "folder", "--root", photos, "--condition", "keypoints")
+    assert run(*words) == 0
+    (folder / "person1" / "2_candidate.txt").unlink()
+    capsys.readouterr()
+    assert run(*words) == 1
+    told = capsys.readouterr()
+    assert "photos 5\n1 faults" in told.out and told.err.strip().endswith("2_candidate.txt: no such file")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
