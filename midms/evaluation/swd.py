@@ -25,7 +25,7 @@ SCALE = 1e3
 
 # projections worked on at once; bounds memory: 32 columns of 1.28 M patches (10,000 images) are 164 MB
 _DIRECTION_BLOCK = 32
-_ROW_BLOCK = 2**16
+_ROW_BLOCK = 2**14
 
 
 class SWD(NamedTuple):
