@@ -102,11 +102,11 @@ def image_features(kind: str, weights: str | None, device: str = "cpu") -> Calla
     if kind == "dinov2":
         model = _load("Dinov2Model", weights or "facebook/dinov2-base", device)
         return lambda images: model(_normalised(images)).pooler_output
-    from torchvision.models import vgg19  # noqa: PLC0415
-
     file = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / "vgg19-dcbb9e9d.pth"
     if not file.is_file():
         raise ValueError(f"{file}: no VGG-19 weights; fetch them with `scripts/download_weights.py vgg19`")
+    from torchvision.models import vgg19  # noqa: PLC0415 - seconds to import
+
     network = vgg19(weights=None)
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

@@ -6,6 +6,7 @@ training, the choice of the exemplar, and what happens to broken files.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,16 @@ class PairDataset(Dataset[dict[str, Any]]):
         self._slots = {name: slot for slot, name in enumerate(everyone)}
         self._broken = torch.zeros(len(everyone), dtype=torch.bool).share_memory_()  # loader processes write here
         self._require_exemplars()
+
+    def __init_subclass__(cls) -> None:
+        """Name the options in the signature, so that a misspelt key of a config is found and told the right one."""
+        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        if len(named) < len(own):
+            taken = {parameter.name for parameter in named} | {"training"}
+            options = inspect.signature(PairDataset.__init__).parameters.values()
+            named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in taken]
+        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
 
     def photo_file(self, name: str) -> Path:
         """Where the photo of an image lies."""

@@ -157,6 +157,17 @@ def test_lists_that_cannot_be_used_are_told_in_one_line(tmp_path):
     assert len(CelebAEdges(root, "train", exemplars=SELF)) == 6
 
 
+def test_a_config_may_name_the_options_and_a_misspelt_one_is_told(root):
+    from midms.config import ConfigError, check_node, instantiate
+
+    node = {"target": "midms.data.CelebAEdges", "params": {"root": str(root), "split": "val", "size": 16}}
+    check_node(node, "data.params.train")
+    assert len(instantiate(node)) == 3
+    node["params"] |= {"cach_folder": "prepared"}
+    with pytest.raises(ConfigError, match="did you mean 'cache_folder'"):
+        check_node(node, "data.params.train")
+
+
 def test_importing_the_package_of_data_imports_nothing_heavy():
     code = "import sys, midms.data; assert not {'torch', 'cv2', 'skimage'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
