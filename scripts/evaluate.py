@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from midms.evaluation.suite import Result
 
 METRICS = ("fid", "kid", "swd", "lpips", "psnr", "lpips_truth", "style", "semantic", "truth")
+METRICS += ("clip", "structure", "background")
+FOLDERS = ("generated", "reference", "exemplars", "truth", "labels", "masks", "prompts")
 PROTOCOLS = ("paper", "torch-fidelity", "clean")
 COSINES = ("channel-mean", "channel-variance", "position", "flat", "gram")
 
@@ -51,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     folders.add_argument("--exemplars", type=Path, metavar="DIR", help="exemplars, by the outputs' names")
     folders.add_argument("--truth", type=Path, metavar="DIR", help="right answers, where they are known")
     folders.add_argument("--labels", type=Path, metavar="DIR", help="label maps of the conditions, for `semantic`")
+    folders.add_argument("--masks", type=Path, metavar="DIR", help="objects (non-zero), for `background`")
+    folders.add_argument("--prompts", type=Path, metavar="FILE", help="JSON, name -> target prompt, for `clip`")
     how = parser.add_argument_group("how to measure")
     how.add_argument("--metrics", type=_metric_list, metavar="A,B", help=f"of {','.join(METRICS)} (default: what fits)")
     how.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="of FID and KID (default: %(default)s)")
@@ -67,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     nets.add_argument("--vgg19-weights", choices=("caffe", "torchvision"), default="caffe", help="default: %(default)s")
     nets.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet or VGG-16")
     nets.add_argument("--lpips-backbone", choices=("alex", "vgg"), default="alex", help="default: %(default)s")
+    nets.add_argument("--clip", metavar="DIR", help="CLIP as a folder or hub name (default: ViT-L/14 of OpenAI)")
+    nets.add_argument("--dino", metavar="DIR", help="DINO ViT as a folder or hub name (default: ViT-B/8)")
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON instead of a table")
     out.add_argument("--per-image", action="store_true", help="with --json: the numbers of every image too")
@@ -91,11 +97,7 @@ def _table(results: list[Result]) -> str:
 
 
 def _as_json(args: argparse.Namespace, results: list[Result], versions: dict[str, str]) -> str:
-    record: dict[str, Any] = {
-        role: str(path)
-        for role in ("generated", "reference", "exemplars", "truth", "labels")
-        if (path := getattr(args, role)) is not None
-    }
+    record: dict[str, Any] = {role: str(path) for role in FOLDERS if (path := getattr(args, role)) is not None}
     record["results"] = [result.as_dict(args.per_image) for result in results]
     record["versions"] = versions
     return json.dumps(_finite(record), indent=2)
@@ -131,8 +133,9 @@ def main(argv: list[str] | None = None) -> int:
         torch.distributed.init_process_group("gloo")
     fields = ("protocol", "size", "batch_size", "seed", "seeds", "device", "inception", "vgg19", "vgg19_weights")
     fields += ("lpips", "lpips_backbone", "style_cosine", "cache")
-    options = Options(**{name: getattr(args, name) for name in fields}, progress=not args.quiet)
-    folders = Folders(args.generated, args.reference, args.exemplars, args.truth, args.labels)
+    named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
+    options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
+    folders = Folders(**{role: getattr(args, role) for role in FOLDERS})
     try:
         results = evaluate(folders, options, args.metrics)
     except (ValueError, OSError) as error:

@@ -9,7 +9,9 @@ OIG is guided by CLIP ViT-B/32: report the clip metric with another variant too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,21 @@ DINO_NAME = "facebook/dino-vitb8"
 DINO_SIZE = 224
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def read_prompts(file: Path) -> dict[str, str]:
+    """Target prompts of edits: a JSON object, name of an image up to the extension -> prompt.
+
+    Raises:
+        ValueError: no such file, or not of this form.
+    """
+    try:
+        prompts = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: expected a JSON object, image name -> prompt ({error})") from None
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise ValueError(f"{file}: expected a JSON object, image name -> prompt")
+    return prompts
 
 
 class ClipNetwork(NamedTuple):

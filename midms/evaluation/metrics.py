@@ -28,7 +28,7 @@ def _signed(images: Tensor, device: str) -> Tensor:
     return images.to(device).float() / 127.5 - 1
 
 
-def _summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any) -> Result:
+def summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any) -> Result:
     """Mean and standard error over images of each column; infinite and undefined entries make the mean so too."""
     columns = rows.astype(np.float64).T
     count = len(rows)
@@ -43,7 +43,7 @@ def _summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: An
     )
 
 
-def _record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
+def folder_record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
     """Counts and formats of the folders that a metric used."""
     return {
         "images": {role: len(folder) for role, folder in folders.items()},
@@ -106,7 +106,7 @@ def _kid(evaluation: Evaluation) -> Result:
 
 
 def _with_inception(evaluation: Evaluation, result: Result, stores: dict[str, RowStore]) -> Result:
-    record = _record({role: evaluation.folder(role) for role in stores})
+    record = folder_record({role: evaluation.folder(role) for role in stores})
     result.protocol, result.network = evaluation.options.protocol, evaluation.inception[1]
     result.images, result.image_format = record["images"], record["image_format"]
     return result
@@ -130,7 +130,9 @@ def _swd(evaluation: Evaluation) -> Result:
     table = np.array([_swd_once(evaluation, folders, levels, seed) for seed in seeds])
     table = np.column_stack([table, table.mean(axis=1)])
     names = [*(f"swd_{height}" for height, _ in levels), "swd_average"]
-    result = _summarise("swd", names, table, protocol=f"PGGAN, x 1000, mean of {len(seeds)} seeds", **_record(folders))
+    result = summarise(
+        "swd", names, table, protocol=f"PGGAN, x 1000, mean of {len(seeds)} seeds", **folder_record(folders)
+    )
     result.per_image = {}
     return result
 
@@ -197,8 +199,8 @@ def _lpips(evaluation: Evaluation) -> Result:
             "no condition has two outputs; name them CONDITION__EXEMPLAR.jpg or CONDITION/EXEMPLAR.jpg"
         )
     rows = _lpips_rows(evaluation, _OutputPairs(folder, pairs), "diversity", "LPIPS between outputs")
-    record = _record({"generated": folder}) | {"network": evaluation.lpips[1]}
-    result = _summarise("lpips", ["lpips_diversity"], rows, protocol="diversity among exemplars", **record)
+    record = folder_record({"generated": folder}) | {"network": evaluation.lpips[1]}
+    result = summarise("lpips", ["lpips_diversity"], rows, protocol="diversity among exemplars", **record)
     result.images["pairs"] = len(pairs)
     return result
 
@@ -213,7 +215,7 @@ def _psnr(evaluation: Evaluation) -> Result:
         return torch.stack([truth.psnr(*images), truth.ssim(*images)], dim=1)
 
     rows = evaluation.rows("psnr, ssim", pairs, 2, measure, "PSNR and SSIM")
-    return _summarise("psnr", ["psnr", "ssim"], rows, protocol="to the truth", **_record(folders))
+    return summarise("psnr", ["psnr", "ssim"], rows, protocol="to the truth", **folder_record(folders))
 
 
 def _lpips_to_truth(evaluation: Evaluation) -> Result:
@@ -221,8 +223,8 @@ def _lpips_to_truth(evaluation: Evaluation) -> Result:
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
     pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
     rows = _lpips_rows(evaluation, pairs, "distance", "LPIPS to the truth")
-    record = _record(folders) | {"network": evaluation.lpips[1]}
-    return _summarise("lpips_truth", ["lpips_distance"], rows, protocol="distance to the truth", **record)
+    record = folder_record(folders) | {"network": evaluation.lpips[1]}
+    return summarise("lpips_truth", ["lpips_distance"], rows, protocol="distance to the truth", **record)
 
 
 def _style(evaluation: Evaluation) -> Result:
@@ -238,7 +240,7 @@ def _style(evaluation: Evaluation) -> Result:
 
     rows = evaluation.rows(f"style|{name}|{record['sha256']}", pairs, 2, measure, "style relevance")
     protocol = f"{name} cosine to the exemplar, whole image, relu1_2 and relu2_2"
-    return _summarise("style", ["colour", "texture"], rows, protocol=protocol, network=record, **_record(folders))
+    return summarise("style", ["colour", "texture"], rows, protocol=protocol, network=record, **folder_record(folders))
 
 
 def _semantic(evaluation: Evaluation) -> Result:
@@ -263,7 +265,7 @@ def _semantic(evaluation: Evaluation) -> Result:
     stamp = [(p.stat().st_size, p.stat().st_mtime_ns) for p in labels.values()] if labels else ""
     rows = evaluation.rows(f"semantic|{regions}|{stamp}|{record['sha256']}", pairs, 1, measure, "semantic consistency")
     protocol = f"region-pooled cosine to the photograph of the condition, {regions}, mean of relu3_2, 4_2, 5_2"
-    return _summarise("semantic", ["semantic"], rows, protocol=protocol, network=record, **_record(folders))
+    return summarise("semantic", ["semantic"], rows, protocol=protocol, network=record, **folder_record(folders))
 
 
 METRICS: dict[str, Callable[[Evaluation], Result]] = {

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from midms.evaluation.diversity import LPIPS, Backbone, lpips_file
+from midms.evaluation.edits import CLIP_NAME, DINO_NAME, read_prompts
 from midms.evaluation.fidelity import InceptionFeatures, Protocol, inception_file
 from midms.evaluation.folders import ImageFolder, NotApplicableError
 from midms.evaluation.rows import RowStore, file_hash, fill
@@ -28,7 +29,8 @@ class Folders:
 
     generated: outputs of a method. reference: photographs of the conditions (or any real set, for FID, KID, SWD).
     exemplars: each output's exemplar, by the output's name (for FID and KID any set). truth: the right answers, where
-    known. labels: label maps of the conditions (one channel), regions of the semantic consistency.
+    known. labels: label maps of the conditions (one channel), regions of the semantic consistency. For
+    edits: masks, the object as non-zero pixels; prompts, a JSON file, name -> target prompt; reference, the sources.
     """
 
     generated: Path | str
@@ -36,6 +38,8 @@ class Folders:
     exemplars: Path | str | None = None
     truth: Path | str | None = None
     labels: Path | str | None = None
+    masks: Path | str | None = None
+    prompts: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Options:
     vgg19_weights: Literal["caffe", "torchvision"] = "caffe"
     lpips: Path | None = None
     lpips_backbone: Backbone = "alex"
+    clip: Path | str = CLIP_NAME
+    dino: Path | str = DINO_NAME
     style_cosine: str = "channel-mean"
     cache: Path | None = None
     progress: bool = False
@@ -113,6 +119,8 @@ class Evaluation:
         self.images = {role: ImageFolder(path, options.size, jpeg) for role, path in paths.items() if path is not None}
         self.exact = {role: folder.uncompressed() for role, folder in self.images.items()}
         self.labels = {p.stem: p for p in sorted(Path(folders.labels).iterdir())} if folders.labels else None
+        self.masks = {p.stem: p for p in sorted(Path(folders.masks).iterdir())} if folders.masks else None
+        self.prompts = read_prompts(Path(folders.prompts)) if folders.prompts else None
 
     def folder(self, role: str, exact: bool = False) -> ImageFolder:
         """A folder; `exact`: as the files are, else with the protocol's compression."""

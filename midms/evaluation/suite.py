@@ -16,13 +16,15 @@ from pathlib import Path
 
 import torch
 
+from midms.evaluation.edit_metrics import EDIT_METRICS
 from midms.evaluation.folders import NotApplicableError
-from midms.evaluation.metrics import METRICS
+from midms.evaluation.metrics import METRICS as IMAGE_METRICS
 from midms.evaluation.records import Evaluation, Folders, Options, Result, library_versions
 from midms.evaluation.rows import rank_and_world
 
 __all__ = ["GROUPS", "METRICS", "NAMES", "Folders", "Options", "Result", "evaluate", "expand", "library_versions"]
 
+METRICS = IMAGE_METRICS | EDIT_METRICS
 # a name for several metrics
 GROUPS = {"truth": ("psnr", "lpips_truth")}
 NAMES = (*METRICS, *GROUPS)
@@ -66,7 +68,7 @@ def evaluate(folders: Folders, options: Options | None = None, metrics: Sequence
     Args:
         folders: see `Folders`.
         options: see `Options`.
-        metrics: names of `METRICS` or `GROUPS`; None: all.
+        metrics: names of `METRICS` or `GROUPS`; None: all but those of edits.
     Returns:
         One result per metric, in order. A metric that lacks a network file, a library or a folder that fits is
         "skipped" with its reason.
@@ -77,7 +79,7 @@ def evaluate(folders: Folders, options: Options | None = None, metrics: Sequence
     results = []
     with _cache_folder(options.cache) as cache:
         evaluation = Evaluation(folders, options, cache)
-        for name in expand(list(metrics) if metrics is not None else list(METRICS)):
+        for name in expand(list(metrics) if metrics is not None else list(IMAGE_METRICS)):
             try:
                 results.append(METRICS[name](evaluation))
             except (FileNotFoundError, ImportError, NotApplicableError) as error:
