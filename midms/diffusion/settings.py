@@ -37,6 +37,7 @@ class InterleaveSettings:
     rewarp_interval: int = 1  # of those, every k-th, counted from n = N
     skip_last_warp: bool = True  # no re-warp after call n = 2 (paper's appendix)
     solver: Solver = "ddim"  # see `midms.diffusion.solvers`
+    clamp_cosines: bool = False  # raise negative cosines to 0 before the softmax, as released (dense matching)
     refine_steps: int = 20  # U-Net calls of the refinement; 0 turns it off
     refine_num_inference_steps: int = 200  # T of the refinement
     refine_eta: float = 1.0
@@ -73,6 +74,7 @@ class InterleaveSettings:
             mask_form="released",
             rewarp="first_two",
             skip_last_warp=False,
+            clamp_cosines=True,
             refine_model="finetuned",
         )
 

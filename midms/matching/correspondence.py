@@ -111,6 +111,7 @@ def match(
     backward: bool = False,
     cycle_channels: int | None = None,
     key_mask: Tensor | Sequence[Tensor | None] | None = None,
+    clamp: bool = False,
     backend: Backend = "auto",
 ) -> Match:
     """Match raw features and warp `values` onto the query grid (Eq. 5, 6, 13), all directions in one pass.
@@ -129,13 +130,17 @@ def match(
         cycle_channels: warp back only the first so many value channels; all by default.
         key_mask: (B, Hk, Wk) or (B, 1, Hk, Wk), true (or > 0.5) where a key may be used; or a sequence, with None for
             "all". A masked key gives nothing to the warp; its own backward map and cycle value are still computed.
+        clamp: raise negative cosines to 0, as the released code does; in the dense form only.
         backend: "streaming" needs memory linear in the number of tokens, "dense" holds the matrix, "auto" takes the
             dense form for very small grids only.
     Returns:
         `Match`, in float32 (float64 for float64 features).
     Raises:
-        ValueError: shapes that do not fit together, an unknown backend, or a sample all of whose keys are masked.
+        ValueError: shapes that do not fit together, an unknown backend, a clamp in the streaming form, or a sample all
+            of whose keys are masked.
     """
+    if clamp and backend == "streaming":
+        raise ValueError("match: clamp=True needs the dense form, got backend='streaming'; leave it at 'auto'")
     several = not isinstance(key, Tensor)
     keys, all_values, masks = _as_lists(key, values, key_mask)
     _check(query, keys, all_values, masks, temperature, backend)
@@ -150,9 +155,11 @@ def match(
             key_grid = coordinate_grid(one_key.shape[2], one_key.shape[3], query.device, dtype)
             channels = one_values.shape[1] if cycle_channels is None else cycle_channels
             arguments = (unit_query, unit_key, one_values.to(dtype), query_grid, key_grid, temperature)
-            dense = backend == "dense" or (backend == "auto" and height * width * key_grid[0].numel() <= DENSE_LIMIT)
-            correspond = _dense_correspondence if dense else stream_correspondence
-            parts.append(correspond(*arguments, channels if cycle else 0, backward, mask))
+            small = backend == "auto" and height * width * key_grid[0].numel() <= DENSE_LIMIT
+            if clamp or small or backend == "dense":
+                parts.append(_dense_correspondence(*arguments, channels if cycle else 0, backward, mask, clamp))
+            else:
+                parts.append(stream_correspondence(*arguments, channels if cycle else 0, backward, mask))
         return _join(parts, several, cycle, backward)
 
 
@@ -193,10 +200,11 @@ def _dense_correspondence(
     cycle_channels: int,
     backward: bool,
     key_mask: Tensor | None,
+    clamp: bool,
 ) -> Correspondence:
-    """The reference: one exemplar, everything from the full matrix. Same arguments and result as the streaming form."""
+    """The reference: one exemplar, everything from the full matrix, and the result of the streaming form."""
     batch, channels = values.shape[:2]
-    cosine = correlation(query, key)  # (B, Hq, Wq, Hk, Wk)
+    cosine = correlation(query, key, clamp)  # (B, Hq, Wq, Hk, Wk)
     row_logits = (cosine / temperature).flatten(3)  # (B, Hq, Wq, Hk*Wk)
     if key_mask is not None:
         row_logits = row_logits.masked_fill(~_flat_mask(key_mask)[:, None, None], masked_logit(temperature))

@@ -141,7 +141,9 @@ class MIDMs(nn.Module):
 
         def rematch(prediction: Tensor) -> Rewarp:
             query = self.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
-            found = self.match(query, exemplars, keys, cycle=cycle, backward=settings.mask_form == "paper")
+            backward = settings.mask_form == "paper"
+            clamp = settings.clamp_cosines
+            found = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
             mask = match_confidence(found, settings.threshold, settings.mask_form)  # (B, 1, h, w)
             return Rewarp(found.warp.to(prediction.dtype), mask.to(prediction.dtype), found.cycle)
 
@@ -163,7 +165,7 @@ class MIDMs(nn.Module):
             generators: one a sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
         """
-        first = self.first_match(condition, exemplars)
+        first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)
         warp = first.warp
 
         def noise() -> Tensor:

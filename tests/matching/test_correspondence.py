@@ -167,3 +167,16 @@ def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> 
     }
     with pytest.raises(ValueError, match=message):
         match(**(arguments | change))  # type: ignore[arg-type]
+
+
+def test_clamped_cosines_are_the_released_ones() -> None:
+    """At a high temperature the negative cosines weigh in, so that the clamp is seen."""
+    generator = torch.Generator().manual_seed(7)
+    query, key, values = (torch.randn(1, 3, 5, 6, generator=generator) for _ in range(3))
+    cosine = correlation(normalize_features(query), normalize_features(key), clamp=True)
+    found = match(query, key, values, 1.0, cycle=True, clamp=True)
+    torch.testing.assert_close(found.warp, soft_warp(values, cosine, 1.0))
+    torch.testing.assert_close(found.cycle, soft_warp(found.warp, cosine.permute(0, 3, 4, 1, 2), 1.0))
+    assert not torch.allclose(found.warp, match(query, key, values, 1.0).warp)
+    with pytest.raises(ValueError, match="needs the dense form"):
+        match(query, key, values, clamp=True, backend="streaming")
