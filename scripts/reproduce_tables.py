@@ -4,6 +4,7 @@
     python scripts/reproduce_tables.py --table 3 --benchmark faces                 # components, with bounds
     python scripts/reproduce_tables.py --table 4 --benchmark faces --pairs 128     # noise level
     python scripts/reproduce_tables.py --table 7 --benchmark faces --pairs 128     # sampling steps
+    python scripts/reproduce_tables.py --table rewarp --steps 64 --pairs 64        # re-warp every k-th step
     python scripts/reproduce_tables.py --table 3 --benchmark faces --weights runs/demo/weights --out tables
 
 Differences are taken pair by pair (full method minus the row) and come with their standard error. The paper's own
@@ -22,6 +23,7 @@ PAPER = {
     "3": {"full method": (15.67, 12.34), "no confidence mask": (19.21, 16.01), "one-time matching": (24.76, 23.71),
           "no diffusion": (128.70, 34.59)},
     "4": {"20 %": (23.67, None), "25 %": (15.67, None), "30 %": (16.01, None), "35 %": (19.20, None)},
+    "rewarp": {},  # not in the paper
     "7": {"T = 200, N = 50": (15.67, 12.34), "T = 100, N = 25": (16.99, 13.33), "T = 16, N = 4": (17.94, 13.99)},
 }  # fmt: skip
 
@@ -33,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--benchmark", choices=["faces"], default="faces")
     parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
     parser.add_argument("--pairs", type=int, default=256, help="of the fixed test list (default: 256)")
-    parser.add_argument("--steps", type=int, help="T of tables 3 (default: the weights' own setting)")
+    parser.add_argument("--steps", type=int, help="T of tables 3 and rewarp (default: the weights' own setting)")
     parser.add_argument("--calls", type=int, help="N (default: T / 4)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", type=Path, help="folder for table.json and table.md")
@@ -59,6 +61,10 @@ def variants(options: argparse.Namespace, settings: Any) -> dict[str, tuple[str,
             f"{share} %": ("full method", settings.replace(num_inference_steps=100, num_interleaved_steps=share))
             for share in (25, 20, 30, 35)
         }
+    if options.table == "rewarp":
+        rows = {f"every {k}": settings.replace(rewarp_interval=k) for k in (1, 2, 4, 8)}
+        rows["never"] = settings.replace(rewarp="none")
+        return {name: ("full method", chosen) for name, chosen in rows.items()}
     return {name: (name, settings) for name in METHODS}
 
 

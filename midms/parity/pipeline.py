@@ -17,7 +17,7 @@ from midms.diffusion.schedule import Schedule, add_noise, linear_schedule
 from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.diffusion.solvers import predict_x0
 from midms.matching.confidence import cycle_consistency_mask, self_composition_error
-from midms.matching.correspondence import coordinate_grid, correlation, normalize_features, soft_warp
+from midms.matching.correspondence import match, normalize_features
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
 from midms.models.first_stage import FirstStage
@@ -70,8 +70,12 @@ def condition_maps(case: Case) -> tuple[Tensor, Tensor]:
     return one_hot(case.inputs["input_labels"], classes), one_hot(case.inputs["ref_labels"], classes)
 
 
+#: tau of the release; its second normalisation adds 1e-5 to both norms, which acts as this factor.
+RELEASED_TEMPERATURE = 0.005 * (1 + 1e-5) ** 2
+
+
 class ReleasedMatch(NamedTuple):
-    """What the released code computes from one pair of feature maps."""
+    """What is compared of one match."""
 
     warp: Tensor  # (B, V, H, W)
     cycle: Tensor  # (B, V, H, W) the warp warped back
@@ -79,17 +83,10 @@ class ReleasedMatch(NamedTuple):
 
 
 def released_match(query: Tensor, key: Tensor, values: Tensor) -> ReleasedMatch:
-    """Matching in the released form: normalised twice, the second time with 1e-5 added, and cosines clamped at 0.
-
-    Args:
-        query: raw features (B, C, H, W).
-        key: raw features (B, C, H, W).
-        values: (B, V, H, W), living where the keys live.
-    """
-    cosine = correlation(normalize_features(query), normalize_features(key), clamp=True, eps=1e-5)  # (B, H, W, H, W)
-    grid = coordinate_grid(key.shape[2], key.shape[3], dtype=key.dtype).expand(len(key), -1, -1, -1)  # (B, 2, H, W)
-    warp, forward_map = soft_warp(torch.cat([values, grid], dim=1), cosine, 0.005).split((values.shape[1], 2), dim=1)
-    return ReleasedMatch(warp, soft_warp(warp, cosine.permute(0, 3, 4, 1, 2), 0.005), forward_map)
+    """The matching that the pipeline runs with released settings: raw features and values, (B, C, H, W) each."""
+    found = match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
+    assert isinstance(found.cycle, Tensor) and isinstance(found.forward_map, Tensor)  # one exemplar
+    return ReleasedMatch(found.warp, found.cycle, found.forward_map)
 
 
 class _Run:
