@@ -60,6 +60,19 @@ def load_pretrained(name_or_path: str | Path) -> Denoiser:
     return load_denoiser(name_or_path, component)
 
 
+def copy_weights(target: FirstStage | Denoiser, source: FirstStage | Denoiser, name: str | Path) -> None:
+    """Copy the weights of `source`, read from `name`, into `target`.
+
+    Raises:
+        ConfigError: their configs differ.
+    """
+    differing = sorted(key for key in target.config if target.config[key] != source.config.get(key))
+    if differing:
+        ours, theirs = ({key: c.get(key) for key in differing} for c in (target.config, source.config))
+        raise ConfigError(f"start_from {str(name)!r}: its config says {theirs}, this one {ours}; make them equal")
+    target.load_state_dict(source.state_dict())
+
+
 def load_encoders(name_or_path: str | Path) -> CorrespondenceEncoders:
     """The correspondence encoders of a folder of weights."""
     loaded = open_weights(name_or_path)

@@ -18,6 +18,7 @@ from midms.losses.adversarial import (
     hinge_generator_loss,
 )
 from midms.models.first_stage import FirstStage
+from midms.models.loading import copy_weights, load_first_stage
 from midms.training.export import Exported
 from midms.training.optimisation import step_generator, warmup_cosine
 
@@ -36,6 +37,9 @@ class FirstStageTraining(pl.LightningModule):
         discriminator_from: step at which the discriminator's gradient joins in; none trains without one.
         discriminator_weight: of the adversarial term, on top of the adaptive weight.
         gradient_clip: largest gradient norm.
+        start_from: weights (a folder, or a shipped name) to start from instead of random ones; of the same config.
+        decoder_only: train what lies behind the codebook and leave the latents as they are, so that models trained
+            on these latents stay valid (as LDM's later kl-f8 decoders do).
         seed: of the random numbers of each step.
     """
 
@@ -53,11 +57,19 @@ class FirstStageTraining(pl.LightningModule):
         discriminator_from: int | None = None,
         discriminator_weight: float = 0.5,
         gradient_clip: float = 1.0,
+        start_from: str | None = None,
+        decoder_only: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.first_stage = FirstStage(first_stage)
+        if start_from is not None:
+            copy_weights(self.first_stage, load_first_stage(start_from), start_from)
+        if decoder_only:
+            self.first_stage.requires_grad_(False)
+            self.first_stage.model.decoder.requires_grad_(True)
+            self.first_stage.model.post_quant_conv.requires_grad_(True)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.l1_weight, self.l2_weight, self.kl_weight = l1_weight, l2_weight, kl_weight
         self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
@@ -161,7 +173,8 @@ class FirstStageTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""
-        optimizer = torch.optim.Adam(self.first_stage.parameters(), self.learning_rate, betas=(0.5, 0.9))
+        trained = [weight for weight in self.first_stage.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(trained, self.learning_rate, betas=(0.5, 0.9))
         schedule = warmup_cosine(optimizer, self.warmup_steps, self.trainer.max_steps)
         if self.discriminator is None:
             return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -14,7 +14,7 @@ from midms.diffusion.solvers import ddim_step, predict_x0
 from midms.losses.matching import diffusion_loss
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
-from midms.models.loading import load_first_stage
+from midms.models.loading import copy_weights, load_first_stage, load_pretrained
 from midms.training.export import Exported
 from midms.training.optimisation import WeightAverage, step_generator, warmup_cosine
 
@@ -31,6 +31,7 @@ class LatentDiffusionTraining(pl.LightningModule):
         ema_decay: of the averaged weights, which are the ones validated and exported.
         gradient_clip: largest gradient norm.
         mirror: flip half of the images, which doubles the training set.
+        start_from: weights (a folder, or a shipped name) whose denoiser of the same config to start from.
         seed: of the random numbers of each step.
     """
 
@@ -45,12 +46,15 @@ class LatentDiffusionTraining(pl.LightningModule):
         ema_decay: float = 0.999,
         gradient_clip: float = 1.0,
         mirror: bool = True,
+        start_from: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.first_stage: FirstStage = load_first_stage(first_stage)
         self.denoiser = Denoiser(denoiser)
+        if start_from is not None:
+            copy_weights(self.denoiser, load_pretrained(start_from), start_from)
         self.average = WeightAverage(self.denoiser, ema_decay)
         self.averaged = Denoiser(denoiser).requires_grad_(False).eval()
         self.schedule_config = dict(schedule or {})
