@@ -14,17 +14,10 @@ from midms.diffusion.settings import InterleaveSettings
 from midms.matching.confidence import match_confidence
 from midms.matching.correspondence import Match, match
 from midms.models.denoiser import Denoiser
-from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
+from midms.models.encoded import Exemplar
+from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.padding import pad_to_multiple
-
-
-class Exemplar(NamedTuple):
-    """An exemplar ready to be matched; computed once for any number of conditions."""
-
-    latent: Tensor  # D_Y (B, c, h, w)
-    features: ExemplarFeatures
-    mask: Tensor | None = None  # (B, 1, h, w): where its tokens may be used; None for everywhere
 
 
 class Translation(NamedTuple):
@@ -93,7 +86,7 @@ class MIDMs(nn.Module):
             noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
         """
         with torch.no_grad():
-            latent = self.first_stage.encode(images, sample=noise is not None, noise=noise)  # (B, c, h, w)
+            latent = self.first_stage.encode(images, sample=noise is not None, noise=noise).float()  # (B, c, h, w)
         grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
@@ -115,7 +108,7 @@ class MIDMs(nn.Module):
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
-                condition = self.first_stage.encode(condition)
+                condition = self.first_stage.encode(condition).float()
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
@@ -172,12 +165,12 @@ class MIDMs(nn.Module):
             return sample_noise(warp.shape, generators, warp.dtype).to(warp.device)
 
         rematch = self.rematcher(condition, exemplars, settings)
-        loop = interleave(self.denoiser, warp, rematch, self.schedule, settings, noise(), callback)
+        loop = interleave(_casting(self.denoiser), warp, rematch, self.schedule, settings, noise(), callback)
         if settings.refine_steps == 0:
             return Translation(loop.latent, first, loop)
         network = self.denoiser if settings.refine_model == "finetuned" or self.refiner is None else self.refiner
         steps = [noise() for _ in range(settings.refine_steps - 1)] if settings.refine_eta > 0 else []
-        latent = refine(network, loop.latent, self.schedule, settings, noise(), steps)
+        latent = refine(_casting(network), loop.latent, self.schedule, settings, noise(), steps)
         return Translation(latent, first, loop)
 
     def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
@@ -199,6 +192,12 @@ class MIDMs(nn.Module):
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Images (B, 3, H, W) of latents, clipped to [-1, 1]."""
         return self.first_stage.decode(latent, size=size).clamp(-1, 1)
+
+
+def _casting(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
+    """A U-Net that takes latents of any precision; the loop's own state stays in float32."""
+    dtype = next(network.parameters()).dtype
+    return lambda latent, times: network(latent.to(dtype), times)
 
 
 def _size(latent: Tensor) -> tuple[int, int]:

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from midms.checkpoints.folder import push_folder, save_states
@@ -18,13 +17,34 @@ from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.matching.correspondence import argmax_correspondence
 from midms.models.denoiser import Denoiser
+from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.loading import open_weights
-from midms.models.midms import Exemplar, MIDMs, Translation
-from midms.visualize import to_pixels
+from midms.models.midms import MIDMs, Translation
+from midms.pipelines.pictures import (
+    Picture,
+    batch_conditions,
+    batch_pictures,
+    line_drawing,
+    open_picture,
+    pil_images,
+    read_picture,
+)
 
-Picture = Image.Image | np.ndarray | Tensor | str | Path
+__all__ = [
+    "MIDMsOutput",
+    "MIDMsPipeline",
+    "Picture",
+    "batch_conditions",
+    "batch_pictures",
+    "line_drawing",
+    "open_picture",
+    "pil_images",
+    "read_picture",
+    "repeat_exemplar",
+]
+
 COMPONENTS = ("first_stage", "encoders", "denoiser")
 
 
@@ -153,6 +173,14 @@ class MIDMsPipeline:
         with torch.no_grad():
             return self.model.encode_exemplar(self._cast(images), maps, mask)
 
+    def encode_condition(self, condition: Any) -> Condition:
+        """Read and encode conditions once, for any number of exemplars; forms as in a call."""
+        maps = batch_conditions(condition).to(self.device)
+        if self.model.encoders.condition_input == "latent":
+            maps = self._cast(maps)
+        with torch.no_grad():
+            return Condition(self.model.encode_condition(maps), (int(maps.shape[-2]), int(maps.shape[-1])))
+
     def _cast(self, images: Tensor) -> Tensor:
         return images.to(next(self.model.first_stage.parameters()).dtype)
 
@@ -175,9 +203,10 @@ class MIDMsPipeline:
 
         Args:
             condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (arrays of uint8 are divided by 255), or a
-                list of them; a picture or file is read as a line drawing (edges).
+                list of them; a picture or file is read as a line drawing (edges); or what `encode_condition` returned.
+                One condition serves all exemplars.
             exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
-                which compete for each position.
+                which compete for each position (`join_exemplars` makes several one each).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
             num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given).
             seed: of the noise, one for all (pair i takes seed + i) or one each.
@@ -185,32 +214,36 @@ class MIDMsPipeline:
             settings: instead of the two numbers, everything.
             return_intermediates: also decode warps and predictions, and keep masks and correspondence.
             output_type: "pil" or "pt".
-            callback: called after each step of the loop with its `StepRecord`.
+            callback: called after each step of the loop with its `StepRecord`; pictures of the progress are its
+                latents through `decode`, and cost nothing where nobody asks for them.
         Raises:
             ValueError: sizes or counts that do not fit together.
         """
-        maps = batch_conditions(condition).to(self.device)
-        size = (int(maps.shape[-2]), int(maps.shape[-1]))
-        features = self.model.encode_condition(maps)
-        exemplars = self._exemplars(exemplar, exemplar_condition, len(maps))
+        ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
+        exemplars = self._exemplars(exemplar, exemplar_condition)
+        count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
+        features, size = repeat_condition(ready, count)
+        exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
         chosen = self._settings(settings, num_inference_steps, num_interleaved_steps)
-        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, len(maps)), callback)
-        images = self._decode(result.latent, size)
+        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
+        images = self.decode(result.latent, size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
         if return_intermediates:
             self._add_intermediates(output, result, features.features, exemplars, size)
         return output
 
-    def _decode(self, latent: Tensor, size: tuple[int, int]) -> Tensor:
+    @torch.no_grad()
+    def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1], float32, of latents (B, c, h, w), cut to `size`."""
         return self.model.decode(self._cast(latent), size).float()
 
-    def _exemplars(self, exemplar: Any, labels: Any, count: int) -> list[Exemplar]:
+    def _exemplars(self, exemplar: Any, labels: Any) -> list[Exemplar]:
         ready = exemplar if isinstance(exemplar, list | tuple) and exemplar else [exemplar]
         if isinstance(exemplar, Exemplar):
             ready = [exemplar]
         elif not all(isinstance(item, Exemplar) for item in ready):
             ready = [self.encode_exemplar(exemplar, labels)]
-        return [repeat_exemplar(item, count) for item in ready]
+        return list(ready)
 
     def _settings(
         self, settings: InterleaveSettings | None, total: int | None, calls: int | None
@@ -225,132 +258,10 @@ class MIDMsPipeline:
     def _add_intermediates(
         self, output: MIDMsOutput, result: Translation, query: Tensor, exemplars: list[Exemplar], size: tuple[int, int]
     ) -> None:
-        output.warps = self._decode(result.first.warp, size)
-        output.predictions = [self._decode(prediction, size) for prediction in result.loop.predictions]
+        output.warps = self.decode(result.first.warp, size)
+        output.predictions = [self.decode(prediction, size) for prediction in result.loop.predictions]
         output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
         output.correspondence = argmax_correspondence(query, exemplars[0].features.features, exemplars[0].mask)
-
-
-def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
-    """One exemplar for all of `count` conditions; one each stays as it is.
-
-    Raises:
-        ValueError: neither one nor `count` exemplars.
-    """
-    given = len(exemplar.latent)
-    if given == count:
-        return exemplar
-    if given != 1:
-        raise ValueError(f"{given} exemplars for {count} conditions: expected 1 or {count}")
-    features = type(exemplar.features)(*(part.expand(count, -1, -1, -1) for part in exemplar.features))
-    mask = None if exemplar.mask is None else exemplar.mask.expand(count, -1, -1, -1)
-    return Exemplar(exemplar.latent.expand(count, -1, -1, -1), features, mask)
-
-
-def read_picture(picture: Picture) -> Tensor:
-    """Any picture as (3, H, W) in [-1, 1]; EXIF rotation applied, alpha laid over white, grey and CMYK made RGB.
-
-    Raises:
-        ConfigError: the file is missing, empty, truncated or no picture.
-        ValueError: an array or tensor of another form.
-    """
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise ValueError(f"picture tensor of shape {tuple(picture.shape)}: expected (3, H, W) in [-1, 1]")
-        return picture.float()
-    if isinstance(picture, str | Path):
-        picture = open_picture(picture)
-    if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
-    if picture.mode.startswith("I"):  # 16-bit grey
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8))
-    pixels = np.asarray(picture.convert("RGB"))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """Open and decode a picture file, or say in one line why not."""
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such picture")
-    if file.stat().st_size == 0:
-        raise ConfigError(f"{file}: the file is empty; copy it again")
-    try:
-        picture = Image.open(file)
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{file}: not a whole picture ({error}); copy or convert it again") from None
-    return picture
-
-
-def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = None) -> Tensor:
-    """One or several pictures as (B, 3, H, W) in [-1, 1], resized to a square of `size` if given."""
-    if isinstance(pictures, Tensor) and pictures.ndim == 4:
-        images = list(pictures)
-    elif isinstance(pictures, list | tuple):
-        images = list(pictures)
-    else:
-        images = [pictures]  # type: ignore[list-item]
-    tensors = [read_picture(picture) for picture in images]
-    if size is not None:
-        tensors = [_resize(tensor, size) for tensor in tensors]
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) != 1:
-        raise ValueError(f"exemplars of several sizes {sorted(shapes)}: give them one by one, or resize them")
-    return torch.stack(tensors)
-
-
-def _resize(image: Tensor, size: int) -> Tensor:
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", antialias=True)
-    return resized[0].clamp(-1, 1)
-
-
-def batch_conditions(conditions: Any) -> Tensor:
-    """Condition maps as (B, L, H, W) in [0, 1].
-
-    Raises:
-        ConfigError, ValueError: a file that cannot be read, or maps of another form.
-    """
-    if isinstance(conditions, list | tuple):
-        return torch.cat([batch_conditions(condition) for condition in conditions])
-    if isinstance(conditions, str | Path) and Path(conditions).suffix == ".npy":
-        if not Path(conditions).is_file():
-            raise ConfigError(f"{conditions}: no such file")
-        conditions = np.load(conditions, allow_pickle=False)
-    if isinstance(conditions, str | Path | Image.Image):
-        return line_drawing(conditions)[None]
-    if isinstance(conditions, np.ndarray):
-        scale = 255.0 if conditions.dtype == np.uint8 else 1.0
-        conditions = torch.from_numpy(conditions.astype(np.float32) / scale)
-    if not isinstance(conditions, Tensor) or conditions.ndim not in (3, 4):
-        shape = getattr(conditions, "shape", type(conditions).__name__)
-        raise ValueError(f"condition {shape}: expected maps (L, H, W) or (B, L, H, W) in [0, 1]")
-    return (conditions if conditions.ndim == 4 else conditions[None]).float()
-
-
-def line_drawing(drawing: Image.Image | str | Path) -> Tensor:
-    """A drawing, dark ink on light paper (or the reverse), as the 15 edge channels with no face part known.
-
-    Channel 0 holds the ink; every distance map says "absent" (1), the part outlines are empty.
-    """
-    from midms.data.conditions.edges import EDGE_CHANNELS  # noqa: PLC0415 - pulls in scikit-image
-
-    grey = (read_picture(drawing).mean(dim=0) + 1) / 2  # (H, W)
-    ink = grey < 0.5 if float(grey.mean()) > 0.5 else grey > 0.5
-    maps = torch.ones(EDGE_CHANNELS, *grey.shape)
-    maps[0], maps[14] = ink.float(), 0
-    return maps
-
-
-def pil_images(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] as PIL images."""
-    return [Image.fromarray(pixels) for pixels in to_pixels(images)]
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:

@@ -1,0 +1,84 @@
+"""Encoded conditions and exemplars: made once, used with any number of partners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from midms.models.encoders import ConditionFeatures, ExemplarFeatures
+
+
+class Exemplar(NamedTuple):
+    """Exemplars ready to be matched; computed once for any number of conditions."""
+
+    latent: Tensor  # D_Y (B, c, h, w)
+    features: ExemplarFeatures
+    mask: Tensor | None = None  # (B, 1, h, w): where its tokens may be used; None for everywhere
+
+
+class Condition(NamedTuple):
+    """Conditions ready to be matched; computed once for any number of exemplars."""
+
+    features: ConditionFeatures
+    size: tuple[int, int]  # (H, W) of the condition maps, which the result is cut to
+
+
+def join_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
+    """Several exemplars as one batch, the i-th for the i-th condition (a list in a call means: competing ones).
+
+    Raises:
+        ValueError: none given, or latents of different sizes.
+    """
+    _check_sizes("exemplars", [_size(e.latent) for e in exemplars])
+    features = ExemplarFeatures(*(torch.cat(parts) for parts in zip(*(e.features for e in exemplars), strict=True)))
+    mask = None
+    if any(e.mask is not None for e in exemplars):
+        mask = torch.cat([torch.ones_like(e.latent[:, :1]) if e.mask is None else e.mask for e in exemplars])
+    return Exemplar(torch.cat([e.latent for e in exemplars]), features, mask)
+
+
+def join_conditions(conditions: Sequence[Condition]) -> Condition:
+    """Several conditions as one batch.
+
+    Raises:
+        ValueError: none given, or conditions of different sizes.
+    """
+    _check_sizes("conditions", [c.size for c in conditions])
+    parts = zip(*(c.features for c in conditions), strict=True)
+    return Condition(ConditionFeatures(*(torch.cat(part) for part in parts)), conditions[0].size)
+
+
+def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
+    """One exemplar for all of `count` conditions; one each stays as it is.
+
+    Raises:
+        ValueError: neither one nor `count` exemplars.
+    """
+    given = len(exemplar.latent)
+    if given == count:
+        return exemplar
+    if given != 1:
+        raise ValueError(f"{given} exemplars for {count} conditions: expected 1 or {count}")
+    features = ExemplarFeatures(*(part.expand(count, -1, -1, -1) for part in exemplar.features))
+    mask = None if exemplar.mask is None else exemplar.mask.expand(count, -1, -1, -1)
+    return Exemplar(exemplar.latent.expand(count, -1, -1, -1), features, mask)
+
+
+def repeat_condition(condition: Condition, count: int) -> Condition:
+    """One condition for all of `count` exemplars; any other number stays as it is."""
+    if len(condition.features.features) != 1:
+        return condition
+    parts = (part.expand(count, -1, -1, -1) for part in condition.features)
+    return condition._replace(features=ConditionFeatures(*parts))
+
+
+def _size(latent: Tensor) -> tuple[int, int]:
+    return int(latent.shape[-2]), int(latent.shape[-1])
+
+
+def _check_sizes(name: str, sizes: list[tuple[int, int]]) -> None:
+    if len(set(sizes)) != 1:
+        raise ValueError(f"{name} to be joined: expected at least one, all of one size, got sizes {sizes}")
