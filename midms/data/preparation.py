@@ -24,7 +24,13 @@ from midms.data.exemplars import format_pairs, read_names
 from midms.data.files import BrokenFileError, read_photo, whole_file
 from midms.data.folder import annotation_folder, list_photos
 from midms.data.pairs import PairDataset
-from midms.data.retrieval import colour_and_gradient_features, group_numbers, module_features, nearest
+from midms.data.retrieval import (
+    colour_and_gradient_features,
+    fewest_others,
+    group_numbers,
+    module_features,
+    nearest,
+)
 from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
@@ -36,6 +42,7 @@ DATA_SETS: dict[str, type[PairDataset]] = {
 }
 _BLOCK = 512  # photos whose features make one file
 _FEATURE_SIDE = 128
+_PAIRS = 20  # exemplars a line, as in the lists of the field
 
 
 class Work(Dataset[tuple[str, Any]]):
@@ -191,7 +198,8 @@ def pairs(options: argparse.Namespace) -> int:
     groups = group_numbers(
         identities(names, options.photos, options.identities), identities(key_names, keys, options.identities)
     )
-    found, _ = nearest(features, key_features, options.count, *groups, device=options.device)
+    count = options.count or max(1, min(_PAIRS, fewest_others(*groups)))
+    found, _ = nearest(features, key_features, count, *groups, device=options.device)
     listed = {name: [key_names[k] for k in row] for name, row in zip(names, found.tolist(), strict=True)}
     with whole_file(out) as temporary:
         temporary.write_text(format_pairs(listed))

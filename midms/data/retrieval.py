@@ -100,5 +100,11 @@ def group_numbers(labels: Sequence[str], more: Sequence[str] = ()) -> tuple[Tens
     return torch.tensor([numbers[word] for word in labels]), torch.tensor([numbers[word] for word in more])
 
 
+def fewest_others(query_groups: Tensor, key_groups: Tensor) -> int:
+    """How many keys of another group every query has, at least; groups (Q,) and (K,) as for `nearest`."""
+    own = (query_groups.unique()[:, None] == key_groups).sum(1)  # (groups of the queries,)
+    return len(key_groups) - int(own.max())
+
+
 def _unit(vector: NDArray[Any]) -> NDArray[np.float32]:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)

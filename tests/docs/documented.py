@@ -114,7 +114,7 @@ def _simple(words: list[str]) -> tuple[str, ...]:
     kept: list[str] = []
     for index, word in enumerate(words):
         before = words[index - 1] if index else ""
-        if word[0:1] in "<>" and word or before[0:1] in "<>" and before:
+        if word.startswith(("<", ">")) or before.startswith(("<", ">")):
             continue
         kept.append(word)
     while kept and re.match(r"[A-Z_]+=", kept[0]):

@@ -152,15 +152,14 @@ HANDLERS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
 
 def words_of(command: Command) -> list[str]:
     """Without the brackets of optional arguments."""
-    return [word.strip("[]") if word.startswith("[") or word.endswith("]") and "[" not in word else word
-            for word in command.words]  # fmt: skip
+    return [word if "[" in word[1:] else word.strip("[]") for word in command.words]
 
 
 def help_commands() -> list[Command]:
     """Commands shown by the programs' own `--help`."""
     found = []
     for program in PROGRAMS:
-        docstring = (program.read_text().split('"""') + [""])[1].replace("\\\\\n", "\\\n")
+        docstring = program.read_text().split('"""')[1].replace("\\\\\n", "\\\n")
         lines = [line.strip() for line in docstring.replace("\\\n", " ").split("\n")]
         place = program.relative_to(ROOT).as_posix()
         shown = [line for line in lines if line.startswith(("python ", "torchrun ", "midms "))]

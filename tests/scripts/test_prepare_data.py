@@ -61,6 +61,8 @@ def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
     assert run("pairs", photos, "--out", out, "--count", 2) == 0
     pairs = read_pairs(out)
     assert len(pairs) == 5 and all(name not in row and len(row) == 2 for name, row in pairs.items())
+    assert run("pairs", photos, "--out", tmp_path / "all.txt") == 0  # 20 a line, or as many as there are
+    assert {len(row) for row in read_pairs(tmp_path / "all.txt").values()} == {4}
     assert pairs["person0/0.jpg"][0] == "person0/1.jpg"  # drawn alike
     assert run("pairs", photos, "--out", out, "--count", 2, "--identities", "folder") == 0
     assert all(name[:7] != other[:7] for name, row in read_pairs(out).items() for other in row)
