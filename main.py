@@ -35,17 +35,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 with one line on a user's mistake."""
+    """Run the command line.
+
+    Returns:
+        0 when it ran to the end; 2, with one line, on what the user can mend; 130 or 143 after SIGINT or SIGTERM.
+    """
     options = parse(arguments)
-    from midms.training.run import UserError, run  # noqa: PLC0415 - heavy; `--help` answers at once
+    from midms.training.errors import Interrupted  # noqa: PLC0415 - heavy; `--help` answers at once
+    from midms.training.run import UserError, run  # noqa: PLC0415
 
     try:
         run(options)
     except UserError as error:
         print(f"main.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"main.py: {stop}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
-        print("main.py: stopped; run the same command with --resume to go on", file=sys.stderr)
+        print("main.py: stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 

@@ -25,6 +25,15 @@ RUN_KEYS = (
 )  # fmt: skip
 
 
+#: Keys of Lightning's trainer that its manual optimisation refuses, and what to set instead.
+REPLACED = {
+    "accumulate_grad_batches": "model.params.accumulation",
+    "gradient_clip_val": "model.params.gradient_clip",
+    "gradient_clip_algorithm": "model.params.gradient_clip",
+    "max_epochs": "trainer.max_steps",
+}
+
+
 class ConfigError(ValueError):
     """A config that cannot be run, told in one line."""
 
@@ -70,6 +79,9 @@ def check(config: DictConfig) -> None:
     from pytorch_lightning import Trainer  # noqa: PLC0415 - seconds to import
 
     _only_known(config.trainer, list(inspect.signature(Trainer).parameters), "trainer")
+    for key in config.trainer:
+        if key in REPLACED:
+            raise ConfigError(f"trainer.{key}: has no effect on these stages; set {REPLACED[key]}")
     check_node(config.model, "model")
     check_node(config.data, "data")
 

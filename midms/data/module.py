@@ -10,30 +10,56 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
-class StepSampler(Sampler[int]):
+class StepSampler(Sampler[Any]):
     """Shuffled indices for a fixed number of samples, epoch after epoch, that can start anywhere.
 
     The order is a function of `seed` alone; `start` skips what an earlier run has used, so that a resumed run sees
     just the batches that the uninterrupted one would have seen. Ranks take every `ranks`-th index.
+
+    Args:
+        draws: yield (index, epoch) instead of the index, for data sets that draw an item's views anew each time; then
+            what is drawn, too, is a function of the place in the order.
     """
 
-    def __init__(self, length: int, samples: int, seed: int = 0, start: int = 0, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        samples: int,
+        seed: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        draws: bool = False,
+    ) -> None:
         if length < 1:
             raise ValueError("the training set is empty")
         self.length, self.samples, self.seed, self.start = length, samples, seed, start
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.draws = rank, ranks, draws
 
     def __len__(self) -> int:
         return self.samples
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Any]:
         first, last = self.start * self.ranks, self.samples * self.ranks
         for epoch in range(first // self.length, -(-last // self.length)):
             order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()
             base = epoch * self.length
             for position in range(max(first, base), min(last, base + self.length)):
                 if position % self.ranks == self.rank:
-                    yield order[position - base]
+                    yield (order[position - base], epoch) if self.draws else order[position - base]
+
+
+class ShardSampler(Sampler[int]):
+    """Every `ranks`-th index from `rank` on, in order: what one rank validates. A rank is never left without any."""
+
+    def __init__(self, length: int, rank: int = 0, ranks: int = 1) -> None:
+        self.indices = range(length)[rank::ranks] or range(length)[-1:]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
 
 
 class DataModule(pl.LightningDataModule):
@@ -58,25 +84,47 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         self.train, self.validation = train, validation
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.batches_seen = 0  # by each rank; `training.callbacks` keeps it in step with the trainer
+        self.batches_seen = 0  # by each rank; `training.checkpoints` keeps it in step with the trainer
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from where an earlier run stopped to the trainer's `max_steps`."""
+        return self._loader(self.train, sampler=self._sampler(self.batches_seen))
+
+    def _sampler(self, start: int, batches: int | None = None) -> StepSampler:
+        """This rank's order from batch `start` on, for so many batches, by default to the trainer's last step."""
         assert self.trainer is not None
-        steps = self.trainer.max_steps * self.trainer.accumulate_grad_batches
-        sampler = StepSampler(
+        stop = self.trainer.max_steps if batches is None else start + batches
+        return StepSampler(
             len(self.train),  # type: ignore[arg-type]
-            steps * self.batch_size,
+            stop * self.batch_size,
             self.seed,
-            self.batches_seen * self.batch_size,
+            start * self.batch_size,
             self.trainer.global_rank,
             self.trainer.world_size,
+            draws=getattr(self.train, "draws_views", False),
         )
-        return self._loader(self.train, sampler=sampler)
+
+    def advance(self) -> None:
+        """A batch is used up."""
+        self.batches_seen += 1
+
+    def items_of(self, number: int, batch: dict[str, Any]) -> list[str]:
+        """What this rank's batch of that number holds: the names in the batch, or else indices."""
+        if "name" in batch:
+            return [str(name) for name in batch["name"]]
+        found = [item[0] if isinstance(item, tuple) else item for item in self._sampler(number, 1)]
+        names = getattr(self.train, "names", None)
+        return [f"item {index}" if names is None else str(names[index]) for index in found]
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The validation set in order."""
-        return [] if self.validation is None else self._loader(self.validation, shuffle=False)
+        """This rank's share of the validation set, in order."""
+        if self.validation is None:
+            return []
+        assert self.trainer is not None
+        length = len(self.validation)  # type: ignore[arg-type]
+        return self._loader(
+            self.validation, sampler=ShardSampler(length, self.trainer.global_rank, self.trainer.world_size)
+        )
 
     def _loader(self, dataset: Dataset[Any], **order: Any) -> DataLoader[Any]:
         return DataLoader(

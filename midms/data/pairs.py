@@ -103,6 +103,11 @@ class PairDataset(Dataset[dict[str, Any]]):
     kind: str  #: names the folder of prepared items
     channels: int  #: maps in a prepared item
 
+    @property
+    def draws_views(self) -> bool:
+        """Whether an item differs from draw to draw, so that a loader should give the draw's number with the index."""
+        return self.training
+
     def __init__(
         self,
         names: Sequence[str],

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from midms.losses.matching import full
+from midms.matching.streaming import full_precision
+
 # released layer weights and average-pooling factors of the style term
 RELEASED_STYLE_WEIGHTS = {"relu5_2": 8.0, "relu4_2": 4.0, "relu3_2": 2.0, "relu2_2": 1.0}
 RELEASED_STYLE_POOLING = {"relu3_2": 2, "relu2_2": 4}
@@ -41,13 +44,18 @@ def _best_similarity(generated: Tensor, exemplar: Tensor, bandwidth: float) -> T
 
 
 def contextual_loss(
-    generated: Tensor, exemplar: Tensor, bandwidth: float = 0.1, centre: bool = True, threshold: float = 0.3
+    generated: Tensor,
+    exemplar: Tensor,
+    bandwidth: float = 0.1,
+    centre: bool = True,
+    threshold: float = 0.3,
+    per_sample: bool = False,
 ) -> Tensor:
     """Style distance between two feature maps whose contents need not be aligned (Eq. 16).
 
     Both maps lose the exemplar's channel mean at the same position and are L2-normalised over channels;
     d = 1 - cos; d~ = d / (min_j d + 1e-3); CX = softmax_j((1 - d~) / h); m_i = max_j CX_ij;
-    loss = -log(mean of the m_i >= threshold), over the whole batch. It is 0, without gradient, when none is kept.
+    loss = -log(mean of the m_i >= threshold). It is 0, with no gradient, when none is kept.
 
     Rows are worked on in blocks that are computed again in the backward pass, so memory does not grow with the
     square of the number of positions.
@@ -59,13 +67,26 @@ def contextual_loss(
         bandwidth: h.
         centre: subtract the exemplar's channel mean.
         threshold: similarities m_i below it are left out; 0 keeps all.
+        per_sample: the mean over a sample's positions, and then over the samples' losses, which does not depend on how
+            samples are put into batches. If not, the mean over the positions of the whole batch, as released.
     """
     if centre and generated.shape != exemplar.shape:
         raise ValueError(
             "contextual_loss: with centre=True both maps need one shape, "
             f"got {tuple(generated.shape)} and {tuple(exemplar.shape)}"
         )
-    exemplar = exemplar.detach()
+    with full_precision(generated.device):
+        similarity = _similarity(full(generated), full(exemplar).detach(), bandwidth, centre)  # (B, N)
+    kept = similarity >= threshold
+    if not per_sample:
+        similarity, kept = similarity.reshape(1, -1), kept.reshape(1, -1)
+    count = kept.sum(dim=1)  # (B,)
+    mean = torch.where(kept, similarity, 0.0).sum(dim=1) / count.clamp_min(1)  # (B,)
+    return -torch.log(torch.where(count > 0, mean, 1.0)).mean()
+
+
+def _similarity(generated: Tensor, exemplar: Tensor, bandwidth: float, centre: bool) -> Tensor:
+    """m_i of every position of `generated`, (B, N)."""
     if centre:
         mean = exemplar.mean(dim=1, keepdim=True)  # (B, 1, H, W)
         generated, exemplar = generated - mean, exemplar - mean
@@ -73,17 +94,11 @@ def contextual_loss(
     columns = _unit(exemplar).flatten(2)  # (B, C, M)
     block = max(1, _BLOCK_ENTRIES // (columns.shape[0] * columns.shape[2]))
     if block >= rows.shape[2]:
-        similarity = _best_similarity(rows, columns, bandwidth).exp()  # (B, N)
-    else:
-        parts = [
-            checkpoint(_best_similarity, part, columns, bandwidth, use_reentrant=False)
-            for part in rows.split(block, dim=2)
-        ]
-        similarity = torch.cat(parts, dim=1).exp()  # (B, N)
-    kept = similarity[similarity >= threshold]
-    if kept.numel() == 0:
-        return generated.new_zeros(())
-    return -torch.log(kept.mean())
+        return _best_similarity(rows, columns, bandwidth).exp()  # (B, N)
+    parts = [
+        checkpoint(_best_similarity, part, columns, bandwidth, use_reentrant=False) for part in rows.split(block, dim=2)
+    ]
+    return torch.cat(parts, dim=1).exp()  # (B, N)
 
 
 def style_loss(
@@ -91,6 +106,7 @@ def style_loss(
     exemplar_maps: Mapping[str, Tensor],
     weights: Mapping[str, float],
     pooling: Mapping[str, int] | None = None,
+    per_sample: bool = False,
 ) -> Tensor:
     """L_style: weighted sum of contextual losses over layers, `RELEASED_STYLE_WEIGHTS` for VGG-19.
 
@@ -98,6 +114,7 @@ def style_loss(
         generated_maps, exemplar_maps: feature maps by layer name, (B, C_l, H_l, W_l).
         weights: the layers to use and their weights.
         pooling: average-pooling factor of a layer before the comparison (1 where absent).
+        per_sample: see `contextual_loss`.
     """
     missing = [name for name in weights if name not in generated_maps or name not in exemplar_maps]
     if missing or not weights:
@@ -107,5 +124,5 @@ def style_loss(
     for name, weight in weights.items():
         pair = (generated_maps[name], exemplar_maps[name])
         small = [F.avg_pool2d(maps, factors[name]) if factors.get(name, 1) > 1 else maps for maps in pair]
-        total = total + weight * contextual_loss(small[0], small[1])
+        total = total + weight * contextual_loss(small[0], small[1], per_sample=per_sample)
     return total

@@ -21,6 +21,11 @@ def _same_shape(got: Tensor, want: Tensor, name: str) -> None:
         raise ValueError(f"{name}: shapes must agree, got {tuple(got.shape)} and {tuple(want.shape)}")
 
 
+def full(features: Tensor) -> Tensor:
+    """At least float32: what comes out of a network that runs in 16 bits is compared and summed in 32."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
 def unit_channels(features: Tensor) -> Tensor:
     """Divide each position's vector of `features` (B, C, H, W) by its L2 norm over the channels."""
     return features / (features.norm(dim=1, keepdim=True) + torch.finfo(torch.float64).eps)
@@ -38,12 +43,12 @@ def domain_loss(condition_features: Tensor, source_features: Tensor, exemplar_fe
             mean |sg(n(S_Y)) * (n(S_X) - n(S'_X))|. The paper has no such term.
     """
     _same_shape(source_features, condition_features, "domain_loss")
-    difference = unit_channels(condition_features) - unit_channels(source_features)  # (B, C, H, W)
+    difference = unit_channels(full(condition_features)) - unit_channels(full(source_features))  # (B, C, H, W)
     loss = difference.abs().mean()
     if exemplar_features is None:
         return loss
     _same_shape(exemplar_features, condition_features, "domain_loss, exemplar_features")
-    return loss + (unit_channels(exemplar_features).detach() * difference).abs().mean()
+    return loss + (unit_channels(full(exemplar_features)).detach() * difference).abs().mean()
 
 
 def cycle_loss(cycle: Tensor, latent: Tensor) -> Tensor:
@@ -85,7 +90,8 @@ def perceptual_loss(generated_map: Tensor, source_map: Tensor) -> Tensor:
         source_map: phi_l of the condition's pseudo ground truth, (B, C, H, W); detached.
     """
     _same_shape(generated_map, source_map, "perceptual_loss")
-    return (generated_map - source_map.detach()).abs().mean()
+    difference = (generated_map - source_map.detach()).abs()  # (B, C, H, W)
+    return difference.mean(dtype=torch.promote_types(difference.dtype, torch.float32))
 
 
 def diffusion_loss(eps_pred: Tensor, eps: Tensor) -> Tensor:
@@ -96,7 +102,7 @@ def diffusion_loss(eps_pred: Tensor, eps: Tensor) -> Tensor:
         eps: the noise of the forward process, (B, c, H, W); detached.
     """
     _same_shape(eps_pred, eps, "diffusion_loss")
-    return F.mse_loss(eps_pred, eps.detach())
+    return F.mse_loss(full(eps_pred), full(eps).detach())
 
 
 def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
@@ -109,7 +115,7 @@ def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
         latent: the source latent z_src, (B, c, H, W); detached.
     """
     _same_shape(x0_pred, latent, "released_diffusion_loss")
-    return F.mse_loss(x0_pred, latent.detach())
+    return F.mse_loss(full(x0_pred), full(latent).detach())
 
 
 def warped_condition_loss(warped_condition: Tensor, condition: Tensor, weights: Tensor | None = None) -> Tensor:

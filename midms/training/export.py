@@ -1,9 +1,12 @@
-"""What a stage hands over when its training ends."""
+"""What a stage hands over when its training ends, and the callback that writes it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 
@@ -13,3 +16,21 @@ class Exported(NamedTuple):
     modules: dict[str, nn.Module]
     configs: dict[str, dict[str, Any]]
     facts: dict[str, Any]
+
+
+class Export(Callback):
+    """At the end, the weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads."""
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder, self.info = folder, info
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what the module names as its components."""
+        from midms.checkpoints.folder import save_folder  # noqa: PLC0415 - only at the end
+
+        if trainer.is_global_zero:
+            modules, configs, facts = pl_module.components()  # type: ignore[operator]
+            data = trainer.datamodule.train  # type: ignore[attr-defined]
+            seen = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
+            info = self.info | seen | facts | {"steps": trainer.global_step}
+            save_folder(self.folder, modules, configs, info)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.diffusion.schedule import sample_noise
 from midms.evaluation.truth import psnr
 from midms.losses.adversarial import (
     PatchDiscriminator,
@@ -20,10 +20,11 @@ from midms.losses.adversarial import (
 from midms.models.first_stage import FirstStage
 from midms.models.loading import copy_weights, load_first_stage
 from midms.training.export import Exported
-from midms.training.optimisation import step_generator, warmup_cosine
+from midms.training.optimisation import warmup_cosine
+from midms.training.stage import Batch, Stage
 
 
-class FirstStageTraining(pl.LightningModule):
+class FirstStageTraining(Stage):
     """Reconstruction, codebook or KL term, and optionally features and a patch discriminator (Esser et al. 2021).
 
     Args:
@@ -36,11 +37,10 @@ class FirstStageTraining(pl.LightningModule):
             the codebook is set to k-means centres of them, so that no code starts out unused.
         discriminator_from: step at which the discriminator's gradient joins in; none trains without one.
         discriminator_weight: of the adversarial term, on top of the adaptive weight.
-        gradient_clip: largest gradient norm.
+        gradient_clip, accumulation, channels_last, seed: see `Stage`.
         start_from: weights (a folder, or a shipped name) to start from instead of random ones; of the same config.
         decoder_only: train what lies behind the codebook and leave the latents as they are, so that models trained
             on these latents stay valid (as LDM's later kl-f8 decoders do).
-        seed: of the random numbers of each step.
     """
 
     def __init__(
@@ -56,13 +56,14 @@ class FirstStageTraining(pl.LightningModule):
         quantise_from: int = 0,
         discriminator_from: int | None = None,
         discriminator_weight: float = 0.5,
-        gradient_clip: float = 1.0,
+        gradient_clip: float | None = 1.0,
+        accumulation: int = 1,
+        channels_last: bool = False,
         start_from: str | None = None,
         decoder_only: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
+        super().__init__(seed, gradient_clip, accumulation, channels_last)
         self.first_stage = FirstStage(first_stage)
         if start_from is not None:
             copy_weights(self.first_stage, load_first_stage(start_from), start_from)
@@ -76,14 +77,12 @@ class FirstStageTraining(pl.LightningModule):
         self.quantise_from, self.discriminator_from = quantise_from, discriminator_from
         self.discriminator_weight = discriminator_weight
         self.discriminator = None if discriminator_from is None else PatchDiscriminator()
-        self.gradient_clip, self.seed = gradient_clip, seed
 
-    def forward(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Reconstruction of images (B, 3, H, W), and the codebook or KL term."""
+    def forward(self, images: Tensor, step: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Reconstruction of images (B, 3, H, W), and the codebook or KL term; one generator a sample for KL's noise."""
         if self.first_stage.kind == "kl":
             mean, std = self.first_stage.moments(images)  # (B, C, h, w) each
-            generator = step_generator(self.seed, step, self.global_rank, self.device)
-            latents = mean + std * torch.randn(mean.shape, generator=generator, device=self.device)
+            latents = mean + std * sample_noise(mean.shape, generators).to(mean)
             kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(dim=(1, 2, 3)).mean()
             return self.first_stage.decode(latents), self.kl_weight * kl  # (B, 3, H, W)
         latents = self.first_stage.encode(images)  # (B, C, h, w)
@@ -100,48 +99,48 @@ class FirstStageTraining(pl.LightningModule):
             loss = loss + self.perceptual_weight * sum(F.l1_loss(got[k], want[k].detach()) for k in want) / len(want)
         return loss
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the autoencoder and, from its start on, of the discriminator."""
-        images, step = batch["image"], self.global_step
+        step = self.global_step
         if step == self.quantise_from and step > 0 and self.first_stage.kind == "vq":
             self.set_codebook()
         optimizers = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        reconstruction, regularisation = self(images, step)
-        reconstruction_loss = self.reconstruction_loss(reconstruction, images)
-        loss = reconstruction_loss + regularisation
         adversarial = self.discriminator is not None and step >= (self.discriminator_from or 0)
-        if adversarial:
-            generator_loss = hinge_generator_loss(self.discriminator(reconstruction))  # type: ignore[misc]
-            weight = adaptive_weight(
-                reconstruction_loss, generator_loss, self.first_stage.model.decoder.conv_out.weight
-            )
-            loss = loss + self.discriminator_weight * weight * generator_loss
-        optimizer.zero_grad()  # type: ignore[union-attr]
-        self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.first_stage.parameters(), self.gradient_clip)
-        optimizer.step()  # type: ignore[union-attr]
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
-        if adversarial:
-            self.discriminator_step(images, reconstruction.detach())
-        terms = {
-            "loss": loss,
-            "reconstruction": reconstruction_loss,
-            "regularisation": regularisation,
-            "grad_norm": norm,
-        }
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        self.log("train/psnr", psnr(reconstruction.detach(), images).mean(), prog_bar=True)
-        return loss.detach()
+        decoded: list[Tensor] = []
 
-    def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> None:
-        """One step of the discriminator on real and decoded images."""
+        def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
+            reconstruction, regularisation = self(part["image"], step, generators)
+            decoded.append(reconstruction.detach())
+            return self.terms(part["image"], reconstruction, regularisation, adversarial)
+
+        total = self.optimise(optimizer, self.first_stage.parameters(), batch, terms)
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        if adversarial and total is not None:
+            total["discriminator"] = self.discriminator_step(batch["image"], torch.cat(decoded))
+        self.log_terms(total)
+
+    def terms(
+        self, images: Tensor, reconstruction: Tensor, regularisation: Tensor, adversarial: bool
+    ) -> dict[str, Tensor]:
+        """Terms of the autoencoder's loss, their sum, and the PSNR of what it decoded."""
+        found = self.reconstruction_loss(reconstruction, images)
+        loss = found + regularisation
+        if adversarial and bool(torch.isfinite(found)):  # else the step is left out, and the critic must not see it
+            generator_loss = hinge_generator_loss(self.discriminator(reconstruction))  # type: ignore[misc]
+            weight = adaptive_weight(found, generator_loss, self.first_stage.model.decoder.conv_out.weight)
+            loss = loss + self.discriminator_weight * weight * generator_loss
+        accuracy = psnr(reconstruction.detach().float(), images).mean()
+        return {"loss": loss, "reconstruction": found, "regularisation": regularisation, "psnr": accuracy}
+
+    def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+        """One step of the discriminator on real and decoded images; its loss."""
         loss = hinge_discriminator_loss(self.discriminator(images), self.discriminator(reconstruction))  # type: ignore[misc]
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        self.log("train/discriminator", loss.detach())
+        return loss.detach()
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:
@@ -168,8 +167,9 @@ class FirstStageTraining(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """PSNR of the reconstruction."""
-        reconstruction, _ = self(batch["image"], self.global_step)
-        self.log("val/psnr", psnr(reconstruction.clamp(-1, 1), batch["image"]).mean(), prog_bar=True, sync_dist=True)
+        images = batch["image"]
+        reconstruction, _ = self(images, self.global_step, self.validation_generators(batch_idx, len(images)))
+        self.log_validation({"psnr": psnr(reconstruction.clamp(-1, 1).float(), images).mean()}, len(images))
 
     def configure_optimizers(self) -> Any:
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""
@@ -183,7 +183,9 @@ class FirstStageTraining(pl.LightningModule):
 
     def pictures(self, batch: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
         """Rows of a picture: input and reconstruction, (B, 3, H, W) in [-1, 1]."""
-        return [("input", batch["image"]), ("reconstruction", self(batch["image"], self.global_step)[0])]
+        images = batch["image"]
+        generators = self.validation_generators(0, len(images))
+        return [("input", images), ("reconstruction", self(images, self.global_step, generators)[0])]
 
     def components(self) -> Exported:
         """What an export saves: modules and their configs by name."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule
+from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule, sample_noise
 from midms.diffusion.solvers import ddim_step, predict_x0
 from midms.losses.matching import diffusion_loss
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
 from midms.models.loading import copy_weights, load_first_stage, load_pretrained
 from midms.training.export import Exported
-from midms.training.optimisation import WeightAverage, step_generator, warmup_cosine
+from midms.training.optimisation import WeightAverage, adamw, thrifty, warmup_cosine
+from midms.training.stage import Batch, Stage
 
 
-class LatentDiffusionTraining(pl.LightningModule):
+class LatentDiffusionTraining(Stage):
     """Predict the noise in latents at uniformly drawn times (Ho et al. 2020, the simple loss).
 
     Args:
@@ -29,10 +29,14 @@ class LatentDiffusionTraining(pl.LightningModule):
         learning_rate: of AdamW after `warmup_steps`, then along a cosine to 0.
         weight_decay: of AdamW.
         ema_decay: of the averaged weights, which are the ones validated and exported.
-        gradient_clip: largest gradient norm.
+        gradient_clip, accumulation, channels_last, seed: see `Stage`.
+        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
+        fused: AdamW in one kernel; none does so on CUDA.
         mirror: flip half of the images, which doubles the training set.
+        max_time: draw times below this only: MIDMs calls the model at the lower noise levels alone (t <= N/T of all),
+            so a last stretch of training there serves it most. None draws all times.
         start_from: weights (a folder, or a shipped name) whose denoiser of the same config to start from.
-        seed: of the random numbers of each step.
     """
 
     def __init__(
@@ -44,13 +48,18 @@ class LatentDiffusionTraining(pl.LightningModule):
         warmup_steps: int = 100,
         weight_decay: float = 0.0,
         ema_decay: float = 0.999,
-        gradient_clip: float = 1.0,
+        gradient_clip: float | None = 1.0,
+        accumulation: int = 1,
+        channels_last: bool = False,
+        gradient_checkpointing: bool = False,
+        compile: str | None = None,
+        fused: bool | None = None,
         mirror: bool = True,
+        max_time: int | None = None,
         start_from: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
+        super().__init__(seed, gradient_clip, accumulation, channels_last)
         self.first_stage: FirstStage = load_first_stage(first_stage)
         self.denoiser = Denoiser(denoiser)
         if start_from is not None:
@@ -60,36 +69,35 @@ class LatentDiffusionTraining(pl.LightningModule):
         self.schedule_config = dict(schedule or {})
         self.schedule: Schedule = linear_schedule(**self.schedule_config)
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
-        self.gradient_clip, self.mirror, self.seed = gradient_clip, mirror, seed
+        self.max_time = self.schedule.num_train_timesteps if max_time is None else max_time
+        self.mirror, self.fused = mirror, fused
+        thrifty(self.denoiser.unet, gradient_checkpointing, compile)
 
-    def loss(self, denoiser: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the noise predicted at random times."""
+    def loss(self, denoiser: nn.Module, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Mean squared error of the noise predicted at random times; one generator a sample."""
         with torch.no_grad():
             if self.mirror:
-                flip = torch.rand(len(images), generator=generator, device=generator.device) < 0.5
-                images = torch.where(flip.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
-            latents = self.first_stage.encode(images, scaled=True)  # (B, c, h, w)
-        times = torch.randint(
-            self.schedule.num_train_timesteps, (len(latents),), generator=generator, device=generator.device
-        )
-        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
-        times = times.to(latents.device)
+                flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
+                images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)  # (B, 3, H, W)
+            latents = self.first_stage.encode(images, scaled=True).float()  # (B, c, h, w)
+        times = torch.cat([torch.randint(self.max_time, (1,), generator=one) for one in generators]).to(
+            latents.device
+        )  # (B,)
+        noise = sample_noise(latents.shape, generators).to(latents)  # (B, c, h, w)
         alpha_bar = self.schedule.alphas_cumprod.to(latents.device)[times].view(-1, 1, 1, 1)
-        return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times), noise)
+        return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times).float(), noise)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of AdamW and of the average."""
-        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
-        optimizer = self.optimizers()
-        loss = self.loss(self.denoiser, batch["image"], generator)
-        optimizer.zero_grad()  # type: ignore[union-attr]
-        self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.gradient_clip)
-        optimizer.step()  # type: ignore[union-attr]
+
+        def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
+            return {"loss": self.loss(self.denoiser, part["image"], generators)}
+
+        total = self.optimise(self.optimizers(), self.denoiser.parameters(), batch, terms)
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
-        self.average.update(self.denoiser)
-        self.log_dict({"train/grad_norm": norm, "train/loss": loss.detach()}, prog_bar=True)
-        return loss.detach()
+        if total is not None:
+            self.average.update(self.denoiser)
+        self.log_terms(total)
 
     def on_validation_start(self) -> None:
         """Validate the averaged weights."""
@@ -97,12 +105,13 @@ class LatentDiffusionTraining(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss of the averaged weights on fixed noise."""
-        loss = self.loss(self.averaged, batch["image"], step_generator(self.seed, -1 - batch_idx, 0, self.device))
-        self.log("val/loss", loss, prog_bar=True, sync_dist=True)
+        images = batch["image"]
+        loss = self.loss(self.averaged, images, self.validation_generators(batch_idx, len(images)))
+        self.log_validation({"loss": loss}, len(images))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a warm-up and a cosine to the last step."""
-        optimizer = torch.optim.AdamW(self.denoiser.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = adamw(self.denoiser.parameters(), self.learning_rate, self.weight_decay, self.fused, self.device)
         return {
             "optimizer": optimizer,
             "lr_scheduler": warmup_cosine(optimizer, self.warmup_steps, self.trainer.max_steps),
@@ -125,7 +134,7 @@ class LatentDiffusionTraining(pl.LightningModule):
         self.average.copy_to(self.averaged)
         images = batch["image"]
         latents = self.first_stage.encode(images)
-        noise = torch.randn(latents.shape, generator=step_generator(self.seed, -1, 0, self.device), device=self.device)
+        noise = sample_noise(latents.shape, self.validation_generators(0, len(images))).to(latents)
         return [
             ("photo", images),
             ("reconstruction", self.first_stage.decode(latents)),

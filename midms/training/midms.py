@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from midms.diffusion.interleave import Interleaved, Rewarp, interleave
+from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation.truth import psnr
-from midms.losses.contextual import RELEASED_STYLE_POOLING, RELEASED_STYLE_WEIGHTS, style_loss
-from midms.losses.matching import (
-    cycle_loss,
-    diffusion_loss,
-    domain_loss,
-    perceptual_loss,
-    source_loss,
-    warped_condition_loss,
-)
+from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
+from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedObjective
 from midms.losses.perceptual import FirstStageFeatures
-from midms.matching.correspondence import match
-from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
+from midms.models.encoders import CorrespondenceEncoders
 from midms.models.loading import load_encoders, load_first_stage, load_pretrained
-from midms.models.midms import Exemplar, MIDMs
+from midms.models.midms import MIDMs, Translation
 from midms.training.export import Exported
-from midms.training.optimisation import WeightAverage, multi_step, step_generator, warmup_cosine
+from midms.training.optimisation import (
+    WeightAverage,
+    adamw,
+    multi_step,
+    step_generator,
+    thrifty,
+    warmup_cosine,
+)
+from midms.training.passes import PaperPass, ReleasedPass
+from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image, overlay
 
 #: Table 6, and `warp`: the warped-condition loss, which is not in the paper (the release has it for churches).
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
-#: Layers of VGG-19 in L_src and their weights.
-SOURCE_LAYERS = {"relu1_2": 1 / 32, "relu2_2": 1 / 16, "relu3_2": 1 / 8, "relu4_2": 1 / 4, "relu5_2": 1.0}
+#: A place that no sample has: random numbers that all samples of a step share.
+SHARED = 65_536
 
 
-class MIDMsTraining(pl.LightningModule):
+class MIDMsTraining(Stage):
     """The paper's training: `warmup_steps` of the correspondence alone, then everything end to end.
 
     Args:
@@ -50,22 +49,25 @@ class MIDMsTraining(pl.LightningModule):
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
         interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
+        loss: "paper" for Eq. 12 to 17, "released" for what the released code minimises (`midms.losses.objective`);
+            the loop's own differences are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
         features: feature network phi of Eq. 14 to 16; none takes the frozen first stage's encoder.
-        source_layers: layer -> weight for L_src.
+        source_layers: layer -> weight for L_src; the released loss has its own.
         perceptual_layer: layer of L_perc.
-        style_layers: layer -> weight for L_style.
+        style_layers: layer -> weight for L_style; the released loss has its own.
         warmup_steps: steps with the denoiser frozen and no diffusion (paper: two epochs).
         warmup_space: "image" decodes the warps and compares phi, as in the paper; "latent" compares the latents
             themselves, which is what the first stage's encoder would say of the decoded warp, at a tenth of the cost.
         warmup_rematch: let F_iter learn in the warm-up too, by matching the first warp again.
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
-        milestones, gamma: multi-step decay; without milestones the rates fall along a cosine to 0.
-        gradient_clip: largest gradient norm; none clips nothing.
+        milestones, gamma: multi-step decay, [] for none at all; without milestones the rates fall along a cosine to 0.
         ema_decay: keep averaged weights of encoders and denoiser, and validate and export those; none keeps none.
         gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
-        seed: of the random numbers of each step.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
+        fused: AdamW in one kernel; none does so on CUDA.
+        gradient_clip, accumulation, channels_last, seed: see `Stage`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class MIDMsTraining(pl.LightningModule):
         schedule: Mapping[str, Any] | None = None,
         temperature: float = 0.005,
         interleave: Mapping[str, Any] | None = None,
+        loss: str = "paper",
         loss_weights: Mapping[str, float] | None = None,
         features: nn.Module | None = None,
         source_layers: Mapping[str, float] | None = None,
@@ -92,15 +95,18 @@ class MIDMsTraining(pl.LightningModule):
         gradient_clip: float | None = None,
         ema_decay: float | None = None,
         gradient_checkpointing: bool = False,
+        compile: str | None = None,
+        fused: bool | None = None,
+        accumulation: int = 1,
+        channels_last: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(seed, gradient_clip, accumulation, channels_last)
         unknown = set(loss_weights or {}) - set(WEIGHTS)
         if unknown:
             raise ValueError(f"loss_weights: unknown {sorted(unknown)}, expected some of {', '.join(WEIGHTS)}")
         if warmup_space not in ("image", "latent"):
             raise ValueError(f"warmup_space: got {warmup_space!r}, expected 'image' or 'latent'")
-        self.automatic_optimization = False
         network = CorrespondenceEncoders(**encoders)
         if encoders_from is not None:
             network.load_state_dict(load_encoders(encoders_from).state_dict())
@@ -109,132 +115,66 @@ class MIDMsTraining(pl.LightningModule):
         self.settings = InterleaveSettings(**{"refine_steps": 0, **(interleave or {})})
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
-        self.source_layers = dict(source_layers or SOURCE_LAYERS)
-        self.perceptual_layer = perceptual_layer
-        self.style_layers = dict(style_layers or RELEASED_STYLE_WEIGHTS)
-        self.warmup_steps, self.warmup_space, self.warmup_rematch = warmup_steps, warmup_space, warmup_rematch
+        if loss == "paper":
+            self.objective: PaperPass | ReleasedPass = PaperPass(
+                self.model,
+                self.settings,
+                self.features,
+                self.loss_weights,
+                dict(source_layers or RELEASED_SOURCE_WEIGHTS),
+                dict(style_layers or RELEASED_STYLE_WEIGHTS),
+                perceptual_layer,
+                warmup_space,
+                warmup_rematch,
+            )
+        elif loss == "released":
+            _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
+            weights_and_layer = ReleasedObjective(**self.loss_weights, perceptual_layer=perceptual_layer)
+            self.objective = ReleasedPass(self.model, self.settings, self.features, weights_and_layer)
+        else:
+            raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
+        self.warmup_steps = warmup_steps
         self.learning_rate, self.denoiser_learning_rate = learning_rate, denoiser_learning_rate
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
-        self.gradient_clip, self.seed = gradient_clip, seed
+        self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
-        if gradient_checkpointing:
-            self.model.denoiser.unet.enable_gradient_checkpointing()
+        thrifty(self.model.denoiser.unet, gradient_checkpointing, compile)
 
     @property
     def trained(self) -> nn.ModuleDict:
         """What is trained and averaged (no attribute, so that a checkpoint holds each weight once)."""
         return nn.ModuleDict({"encoders": self.model.encoders, "denoiser": self.model.denoiser})
 
-    def losses(self, batch: dict[str, Tensor], generator: torch.Generator, warming: bool) -> dict[str, Tensor]:
-        """Every term of Eq. 12 to 17 that the step uses, unweighted, by its name in `WEIGHTS`."""
-        model, size = self.model, len(batch["source"])
-        condition = model.encode_condition(batch["condition"])
-        both = model.encode_exemplar(
-            torch.cat([batch["exemplar"], batch["source"]]),
-            torch.cat([batch["exemplar_condition"], batch["condition"]]) if model.encoders.form == "released" else None,
-        )
-        exemplar, source = _half(both, slice(0, size)), _half(both, slice(size, None))
-        maps = F.adaptive_avg_pool2d(
-            torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
-        )
-        found = match(
-            condition.features,
-            exemplar.features.features,
-            torch.cat([exemplar.latent, maps[:size]], dim=1),
-            model.temperature,
-            cycle=True,
-            cycle_channels=exemplar.latent.shape[1],
-        )
-        warp, warped_maps = found.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
-        source_warp = match(condition.features, source.features.features, source.latent, model.temperature).warp
-        terms = {
-            "dom": domain_loss(condition.features, source.features.features),
-            "cycle": cycle_loss(found.cycle, exemplar.latent),  # type: ignore[arg-type]
-            "warp": warped_condition_loss(warped_maps, maps[size:]),
-        }
-        if warming:
-            generated = [warp, source_warp]
-            if self.warmup_rematch:
-                again = model.rematcher(condition, [exemplar], self.settings, cycle=True)(warp.detach())
-                terms["cycle"] = terms["cycle"] + cycle_loss(again.cycle, exemplar.latent)  # type: ignore[arg-type]
-                generated.append(again.warp)
-        else:
-            loop, noise = self.run_loop(condition, both, torch.cat([warp, source_warp]), generator)
-            generated = list(loop.latent.split(size))
-            for cycle in loop.cycles:
-                terms["cycle"] = terms["cycle"] + cycle_loss(cycle, both.latent)  # type: ignore[arg-type]
-            terms["diff"] = torch.stack([diffusion_loss(eps[size:], noise[size:]) for eps in loop.epsilons]).mean()
-        if warming and self.warmup_space == "latent":
-            return terms | self.latent_losses(generated, source.latent)
-        return terms | self.image_losses(torch.cat(generated[:2]), batch, style=not warming)
-
-    def run_loop(
-        self, condition: ConditionFeatures, both: Exemplar, warps: Tensor, generator: torch.Generator
-    ) -> tuple[Interleaved, Tensor]:
-        """The loop on exemplar and source branch as one batch; the source branch keeps its predictions."""
-        double = ConditionFeatures(*(torch.cat([part, part]) for part in condition))
-        rematch = self.model.rematcher(double, [both], self.settings, cycle=True)
-        size = len(warps) // 2
-
-        def keep_source(prediction: Tensor) -> Rewarp:
-            rewarp = rematch(prediction)
-            return rewarp._replace(mask=torch.cat([rewarp.mask[:size], torch.zeros_like(rewarp.mask[size:])]))
-
-        noise = torch.randn(warps.shape, generator=generator, device=generator.device).to(warps)
-        return interleave(self.model.denoiser, warps, keep_source, self.model.schedule, self.settings, noise), noise
-
-    def latent_losses(self, generated: list[Tensor], latent: Tensor) -> dict[str, Tensor]:
-        """L_src and L_perc on the latents: source warp, and exemplar warps, against the source's latent."""
-        warps = [generated[0], *generated[2:]]
-        return {
-            "src": F.l1_loss(generated[1], latent),
-            "perc": torch.stack([F.l1_loss(warp, latent) for warp in warps]).sum(),
-        }
-
-    def image_losses(self, latents: Tensor, batch: dict[str, Tensor], style: bool) -> dict[str, Tensor]:
-        """L_src, L_perc and L_style of the decoded exemplar and source branches, latents (2B, c, h, w)."""
-        size = len(batch["source"])
-        maps = self.features(self.model.first_stage.decode(latents))
-        with torch.no_grad():
-            targets = self.features(torch.cat([batch["exemplar"], batch["source"]]))
-        layers, weights = list(self.source_layers), list(self.source_layers.values())
-        terms = {
-            "src": source_loss([maps[k][size:] for k in layers], [targets[k][size:] for k in layers], weights),
-            "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
-        }
-        if style and self.loss_weights["style"] > 0:
-            generated, exemplars = ({k: m[k][:size] for k in self.style_layers} for m in (maps, targets))
-            terms["style"] = style_loss(generated, exemplars, self.style_layers, RELEASED_STYLE_POOLING)
-        return terms
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of AdamW on the weighted sum."""
-        warming = self.global_step < self.warmup_steps
-        self.model.denoiser.requires_grad_(not warming)
-        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
-        terms = self.losses(batch, generator, warming)
-        loss = torch.stack([self.loss_weights[name] * value for name, value in terms.items()]).sum()
-        optimizer = self.optimizers()
-        optimizer.zero_grad()  # type: ignore[union-attr]
-        self.manual_backward(loss)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
-        norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip or float("inf"))
-        optimizer.step()  # type: ignore[union-attr]
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
-        if self.average is not None:
-            self.average.update(self.trained)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()} | {"train/grad_norm": norm})
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss.detach()
+        step = self.global_step
+        self.model.denoiser.requires_grad_(step >= self.warmup_steps)
+        shared = step_generator(self.seed, step, SHARED)
+        index = int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
+            def noise(name: str, shape: Sequence[int]) -> Tensor:
+                return sample_noise(shape, generators)
+
+            return self.objective(part, noise, step, self.warmup_steps, index)
+
+        optimizer = self.optimizers()
+        weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
+        total = self.optimise(optimizer, weights, batch, terms)
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        if self.average is not None and total is not None:
+            self.average.update(self.trained)
+        self.log_terms(total)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
         with self.averaged():
-            warp, result = self.translate(batch)[:2]
-        self.log("val/psnr_warp", psnr(warp, batch["truth"]).mean(), sync_dist=True)
-        self.log("val/psnr", psnr(result, batch["truth"]).mean(), prog_bar=True, sync_dist=True)
+            found = self.translate(batch, batch_idx)
+        images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
+        values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
+        self.log_validation(values, len(batch["truth"]))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -252,23 +192,27 @@ class MIDMsTraining(pl.LightningModule):
                     parameter.copy_(kept[name])
 
     @torch.no_grad()
-    def translate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Images of the first warp and the result, (B, 3, H, W), and the masks of the loop."""
-        model = self.model
+    def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:
+        """Latents of the first warp, the loop and the result."""
+        model, count = self.model, len(batch["condition"])
         labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
         exemplar = model.encode_exemplar(batch["exemplar"], labels)
         condition = model.encode_condition(batch["condition"])
-        generators = [step_generator(self.seed, -1 - i) for i in range(len(batch["condition"]))]
-        out = model.translate(condition, [exemplar], self.settings, generators)
-        return model.decode(out.first.warp), model.decode(out.latent), [r.mask for r in out.loop.rewarps]
+        return model.translate(condition, [exemplar], self.settings, self.validation_generators(batch_idx, count))
 
-    def pictures(self, batch: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-        """Rows of a picture: condition, exemplar, warp, last mask, result, truth."""
+    def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
+        """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
         with self.averaged():
-            warp, result, masks = self.translate(batch)
-        rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"]), ("warp", warp)]
-        if masks:
-            rows.append(("mask", overlay(result, masks[-1])))
+            found = self.translate(batch)
+        decode, loop = self.model.decode, found.loop
+        rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
+        rows.append(("warp", decode(found.first.warp)))
+        total = len(loop.predictions)
+        for position in range(0, total - 1, max(1, -(-(total - 1) // 4))):  # the last one is the result
+            rows.append((f"n = {total - position}", decode(loop.predictions[position])))
+        result = decode(found.latent)
+        if loop.rewarps:
+            rows.append(("mask", overlay(result, loop.rewarps[-1].mask)))
         rows.append(("result", result))
         return [*rows, ("truth", batch["truth"])] if "truth" in batch else rows
 
@@ -278,8 +222,8 @@ class MIDMsTraining(pl.LightningModule):
             {"params": list(self.model.encoders.parameters()), "lr": self.learning_rate},
             {"params": list(self.model.denoiser.parameters()), "lr": self.denoiser_learning_rate},
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        if self.milestones:
+        optimizer = adamw(groups, self.learning_rate, self.weight_decay, self.fused, self.device)
+        if self.milestones is not None:
             return {"optimizer": optimizer, "lr_scheduler": multi_step(optimizer, self.milestones, self.gamma)}
         return {"optimizer": optimizer, "lr_scheduler": warmup_cosine(optimizer, 50, self.trainer.max_steps)}
 
@@ -296,5 +240,18 @@ class MIDMsTraining(pl.LightningModule):
         return Exported(*model.components(), facts)
 
 
-def _half(both: Exemplar, part: slice) -> Exemplar:
-    return Exemplar(both.latent[part], ExemplarFeatures(*(tensor[part] for tensor in both.features)))
+def _check_released(
+    network: CorrespondenceEncoders,
+    source_layers: Mapping[str, float] | None,
+    style_layers: Mapping[str, float] | None,
+    warmup_space: str,
+    warmup_rematch: bool,
+) -> None:
+    """The released loss leaves no choice in some keys; say so instead of not reading them."""
+    if network.form != "released":
+        raise ValueError(f"loss 'released' needs encoders.form 'released', got {network.form!r}")
+    if source_layers or style_layers or warmup_space != "image" or warmup_rematch:
+        raise ValueError(
+            "loss 'released' has its own source_layers and style_layers and warms up on images: leave out "
+            "source_layers, style_layers, warmup_space and warmup_rematch, or take loss 'paper'"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,52 @@ def multi_step(optimizer: Optimizer, milestones: Sequence[int], gamma: float) ->
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in ordered))
 
 
-def step_generator(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers of one training step: a function of (seed, step, rank), so that a resumed run draws the same."""
-    mixed = (seed * 1_000_003 + step) * 65_537 + rank
-    return torch.Generator(device).manual_seed(mixed % (2**63 - 1))
+def step_generator(seed: int, step: int, place: int = 0) -> torch.Generator:
+    """Random numbers of one sample of a step: a function of (seed, step, place), so that a resumed run draws the same.
+
+    They are drawn on the CPU, so that they do not depend on the device either.
+    """
+    mixed = (seed * 1_000_003 + step) * 65_537 + place
+    return torch.Generator().manual_seed(mixed % (2**63 - 1))
+
+
+def sample_generators(
+    seed: int, step: int, places: Sequence[int], rank: int = 0, ranks: int = 1
+) -> list[torch.Generator]:
+    """A generator for each sample at `places` of a rank's batch.
+
+    Ranks take turns in the order of the data, so a sample's place among those of all ranks is place * ranks + rank, and
+    its random numbers do not depend on how many ranks share a step.
+    """
+    return [step_generator(seed, step, place * ranks + rank) for place in places]
+
+
+def adamw(
+    weights: Any, learning_rate: float, weight_decay: float, fused: bool | None, device: torch.device
+) -> torch.optim.AdamW:
+    """AdamW with the default betas; `fused` none takes the one-kernel form on CUDA."""
+    return torch.optim.AdamW(
+        weights, learning_rate, weight_decay=weight_decay, fused=device.type == "cuda" if fused is None else fused
+    )
+
+
+def thrifty(unet: Any, gradient_checkpointing: bool, backend: str | None) -> None:
+    """Set diffusers' U-Net up to save memory or time, in place; names of its weights stay.
+
+    Args:
+        gradient_checkpointing: compute the inside of each block again on the way back.
+        backend: of `torch.compile`, none compiles nothing.
+    Raises:
+        ValueError: no such backend.
+    """
+    if gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if backend is None:
+        return
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        raise ValueError(f"compile: got {backend!r}, expected one of {', '.join(known)}, or null for none")
+    unet.compile(backend=backend)
 
 
 class WeightAverage(nn.Module):

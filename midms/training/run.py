@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
-from midms.training.callbacks import (
-    Checkpoints,
-    Export,
-    LossGuard,
-    Pictures,
-    Progress,
-    TrainingError,
-    last_checkpoint,
-)
+from midms.data.files import BrokenFileError
+from midms.data.module import DataModule
+from midms.training.checkpoints import Checkpoints, StopOnSignal, WholeFiles, last_checkpoint
+from midms.training.errors import TrainingError
+from midms.training.export import Export
+from midms.training.stage import Stage
+from midms.training.watching import CSVLog, Health, Pictures, Progress
 
 #: What a user can mend; every program prints it as one line.
-UserError = (ConfigError, TrainingError, FileNotFoundError)
+UserError = (ConfigError, TrainingError, FileNotFoundError, BrokenFileError)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
@@ -54,7 +56,9 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
         resume: checkpoint to go on from.
         fit: False runs the validation set once.
     Raises:
-        TrainingError: the checkpoint belongs to another config or does not fit.
+        TrainingError: the checkpoint belongs to another config or does not fit, the disk is full, a data file is
+            broken, or the loss stayed no finite number.
+        Interrupted: a signal came; the state is saved.
     """
     _quiet()
     settings = resolve(config).get("run") or {}
@@ -62,28 +66,42 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
     if int(config.trainer.get("max_steps", -1)) < 1:
         raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
     data, module = instantiate(config.data), instantiate(config.model)
-    if resume is not None:
-        report_differences(folder / "config.yaml", config)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config))
-    callbacks = [
-        Checkpoints(folder / "checkpoints", int(settings.get("checkpoint_every", 1000)), int(settings.get("keep", 2))),
-        LossGuard(int(settings.get("max_bad_losses", 5))),
-        Pictures(folder / "pictures", int(settings.get("picture_every", 500))),
-        Progress(),
-    ]
-    if settings.get("export", True):
-        callbacks.append(
-            Export(folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__})
-        )
-    options = resolve(config)["trainer"]
+    module.patience = int(settings.get("max_bad_losses", 5))
+    if rank_zero_only.rank == 0:
+        if resume is not None:
+            report_differences(_config_of(resume, folder), config)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(config))
+    trainer = _trainer(resolve(config)["trainer"], settings, folder, _callbacks(folder, settings, module))
+    try:
+        action = trainer.fit if fit else trainer.validate
+        action(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
+    except SystemExit:  # Lightning's answer to Ctrl-C outside the training itself
+        raise KeyboardInterrupt from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise TrainingError(f"{error.filename or folder}: could not be written ({error.strerror})") from error
+    except RuntimeError as error:
+        raise _in_one_line(error, resume) from None
+    _report_broken(data)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+#: No space, over the quota, larger than a file may be.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's trainer with the `trainer` block of a config."""
     interval = options.get("val_check_interval")
     if isinstance(interval, int):  # Lightning refuses an interval beyond the last step
         options["val_check_interval"] = min(interval, int(options["max_steps"]))
-    trainer = pl.Trainer(
+    return pl.Trainer(
         **options,
         default_root_dir=folder,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=_loggers(folder, settings),
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -91,15 +109,43 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
         log_every_n_steps=int(settings.get("log_every", 20)),
         use_distributed_sampler=False,
     )
-    try:
-        action = trainer.fit if fit else trainer.validate
-        action(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
-    except RuntimeError as error:
-        if "state_dict" not in str(error):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise TrainingError(f"{resume}: the checkpoint does not fit this config: {reason}") from None
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _callbacks(folder: Path, settings: dict[str, Any], module: Stage) -> list[Callback]:
+    """What happens around a step; a checkpoint is written before anything else looks at the step."""
+    checkpoints = Checkpoints(
+        folder / "checkpoints", int(settings.get("checkpoint_every", 1000)), int(settings.get("keep", 2))
+    )
+    callbacks: list[Callback] = [checkpoints, Health(), Progress()]
+    callbacks.append(Pictures(folder / "pictures", int(settings.get("picture_every", 500))))
+    if settings.get("export", True):
+        callbacks.append(
+            Export(folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__})
+        )
+    return [*callbacks, StopOnSignal(checkpoints)]
+
+
+def _in_one_line(error: RuntimeError, resume: Path | None) -> RuntimeError:
+    """An error that a user can mend as a `TrainingError`; any other as it is."""
+    reason = str(error)
+    if "state_dict" in reason:
+        return TrainingError(f"{resume}: the checkpoint does not fit this config: {' '.join(reason.split())[:300]}")
+    if BrokenFileError.__name__ in reason:  # a loader process sends its whole traceback
+        return TrainingError(reason.strip().rpartition(f"{BrokenFileError.__name__}: ")[2])
+    return error
+
+
+def _report_broken(data: DataModule) -> None:
+    """Say which images were left out."""
+    broken = getattr(data.train, "broken", [])
+    if broken:
+        print(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
+
+
+def _config_of(checkpoint: Path, folder: Path) -> Path:
+    """The config a checkpoint was made with: beside its run, or in the folder that goes on."""
+    beside = checkpoint.resolve().parent.parent / "config.yaml"
+    return beside if beside.is_file() else folder / "config.yaml"
 
 
 def report_differences(saved: Path, config: DictConfig) -> None:
@@ -119,13 +165,19 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def _loggers(folder: Path, settings: dict[str, Any]) -> list[Any]:
-    """CSV always, TensorBoard too, Weights & Biases on request (its own offline mode works)."""
+    """CSV always, TensorBoard too, Weights & Biases on request: offline unless it is told who logs in."""
     loggers: list[Any] = [
-        pl.loggers.CSVLogger(folder, name="", version="", flush_logs_every_n_steps=20),
+        CSVLog(folder / "metrics.csv"),
         pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
     if settings.get("wandb"):
-        loggers.append(pl.loggers.WandbLogger(project=str(settings["wandb"]), save_dir=str(folder)))
+        offline = "WANDB_API_KEY" not in os.environ
+        try:
+            loggers.append(
+                pl.loggers.WandbLogger(project=str(settings["wandb"]), save_dir=str(folder), offline=offline)
+            )
+        except ModuleNotFoundError:
+            raise ConfigError("run.wandb: wandb is not installed; pip install 'midms[wandb]'") from None
     return loggers
 
 
@@ -141,5 +193,6 @@ def _quiet() -> None:
         ".*smaller than the logging interval.*",
         ".*treespec, LeafSpec.*",
         ".*IterableDataset.*",
+        ".*find_unused_parameters=True was specified.*",
     ):
         warnings.filterwarnings("ignore", advice)

@@ -31,10 +31,19 @@ def test_maps_of_other_sizes_compare_when_nothing_is_centred():
         contextual_loss(maps(0, 1, 8, 4, 5), maps(1, 1, 8, 3, 9))
 
 
-def test_no_similar_position_gives_zero_without_gradient():
+def test_no_similar_position_gives_zero_and_no_gradient():
     x = maps(0, 1, 256, 12, 12).requires_grad_()
     loss = contextual_loss(x, maps(1, 1, 256, 12, 12))
-    assert loss == 0 and not loss.requires_grad
+    loss.backward()
+    assert loss == 0 and not x.grad.any()
+
+
+def test_a_sample_counts_the_same_in_any_batch():
+    """Per sample the loss is a mean over the samples; over the whole batch it is not."""
+    x, y = maps(0, 3, 8, 5, 6), maps(1, 3, 8, 5, 6)
+    alone = torch.stack([contextual_loss(x[k : k + 1], y[k : k + 1], threshold=0.05) for k in range(3)]).mean()
+    torch.testing.assert_close(contextual_loss(x, y, threshold=0.05, per_sample=True), alone)
+    assert not torch.isclose(contextual_loss(x, y, threshold=0.05), alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from midms.training.optimisation import WeightAverage, multi_step, step_generator, warmup_cosine
+from midms.training.optimisation import WeightAverage, multi_step, sample_generators, step_generator, warmup_cosine
 
 
 def rates(make, steps: int) -> list[float]:
@@ -36,6 +36,17 @@ def test_a_step_has_numbers_of_its_own():
 
     assert draw(1, 5) == draw(1, 5)
     assert len({draw(1, 5), draw(1, 6), draw(2, 5), draw(1, 5, 1), draw(1, -5)}) == 5
+
+
+def test_samples_keep_their_numbers_when_ranks_share_a_step():
+    """One rank with four samples draws what two ranks with two each draw, taking turns."""
+
+    def draw(places, rank=0, ranks=1):
+        return [float(torch.rand((), generator=one)) for one in sample_generators(3, 7, places, rank, ranks)]
+
+    alone = draw(range(4))
+    assert alone[0::2] == draw(range(2), 0, 2) and alone[1::2] == draw(range(2), 1, 2)
+    assert draw(range(2, 4)) == alone[2:], "a part of a batch draws its share"
 
 
 def test_the_average_follows_the_weights():

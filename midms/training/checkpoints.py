@@ -1,0 +1,141 @@
+"""Whole checkpoints only, the last few of them, and one more when a signal asks the run to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback
+
+from midms.training.errors import Interrupted, TrainingError
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` as `path`.
+
+        Raises:
+            TrainingError: the disk is full or refuses; what was there before stands.
+        """
+        path = Path(path)
+        aside = path.with_suffix(".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            last = newest(path.parent)
+            stands = f"the last whole one is {last}" if last else "there is none before it"
+            raise TrainingError(
+                f"{path}: the checkpoint could not be written ({error.strerror or error}); {stands}; "
+                "make room and go on with --resume"
+            ) from error
+
+
+class Checkpoints(Callback):
+    """A checkpoint every so many steps and at the end; the last `keep` stay.
+
+    Args:
+        folder: where `step_00001000.ckpt` go.
+        every: steps between two checkpoints.
+        keep: how many stay.
+    """
+
+    def __init__(self, folder: Path, every: int, keep: int = 2) -> None:
+        self.folder, self.every, self.keep = folder, every, keep
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Clear away what a killed run left half written."""
+        if trainer.is_global_zero:
+            for torn in self.folder.glob("*.part"):
+                torn.unlink()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Count the batch for the data order, then save when it is time."""
+        trainer.datamodule.advance()  # type: ignore[attr-defined]
+        if trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last state."""
+        self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint of this step, unless it is there, and drop the oldest ones."""
+        path = self.folder / f"step_{trainer.global_step:08d}.ckpt"
+        if trainer.strategy.broadcast(path.is_file()):
+            return
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            for old in sorted(self.folder.glob("step_*.ckpt"))[: -self.keep]:
+                old.unlink()
+
+
+class StopOnSignal(Callback):
+    """SIGINT and SIGTERM let the step in work end, save, and stop; a second SIGINT stops at once and saves nothing.
+
+    A signal that reaches one rank stops all of them after the same step.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.received: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self.note)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Remember a signal; it may come at any moment, so the state is not touched here."""
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or number
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Between two steps everything is whole."""
+        told = self.received or 0
+        if trainer.world_size > 1:
+            anywhere = trainer.strategy.reduce(torch.tensor(told, device=pl_module.device), reduce_op="max")
+            told = int(anywhere)
+        if told:
+            self.checkpoints.save(trainer)
+            raise Interrupted(told, trainer.global_step)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder."""
+    return max(folder.glob("step_*.ckpt"), default=None)
+
+
+def last_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run folder, or the file itself.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if run.is_file():
+        return run
+    found = newest(run / "checkpoints")
+    if found is None:
+        raise TrainingError(f"--resume: no checkpoint in {run / 'checkpoints'} (expected step_*.ckpt)")
+    return found

@@ -1,0 +1,286 @@
+"""One forward pass of stage 3 and its objective: as the paper says, or as the released code computes it.
+
+Exemplar and source branch run through the loop as one batch, so a training step calls the U-Net N times; the released
+code, which calls it for each branch and once more for its diffusion term, needs 2 N + 1 calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from midms.diffusion.interleave import Interleaved, Rewarp, interleave
+from midms.diffusion.schedule import add_noise
+from midms.diffusion.settings import InterleaveSettings, loop_times
+from midms.diffusion.solvers import predict_x0
+from midms.losses.contextual import RELEASED_STYLE_POOLING, style_loss
+from midms.losses.matching import (
+    cycle_loss,
+    diffusion_loss,
+    domain_loss,
+    perceptual_loss,
+    source_loss,
+    warped_condition_loss,
+)
+from midms.losses.objective import Iteration, ReleasedObjective, Segmentation, released_objective
+from midms.matching.correspondence import match
+from midms.models.encoders import ConditionFeatures, ExemplarFeatures
+from midms.models.midms import Exemplar, MIDMs
+
+#: A name and a shape (B, ...) -> standard normal numbers, each sample's its own.
+Noise = Callable[[str, Sequence[int]], Tensor]
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PaperPass:
+    """Eq. 12 to 17. The terms are named as in `midms.training.midms.WEIGHTS`.
+
+    Attributes:
+        weights: lambda by term.
+        features: phi of Eq. 14 to 16.
+        source_layers, style_layers: layer -> weight in L_src and L_style.
+        perceptual_layer: layer of L_perc.
+        warmup_space, warmup_rematch: see `midms.training.midms.MIDMsTraining`.
+    """
+
+    model: MIDMs
+    settings: InterleaveSettings
+    features: nn.Module
+    weights: Mapping[str, float]
+    source_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    perceptual_layer: str
+    warmup_space: str = "image"
+    warmup_rematch: bool = False
+
+    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
+        """The terms of step `number`, unweighted, and "loss", their weighted sum; `index` plays no part."""
+        terms = self.terms(batch, noise, warming=number < warmup)
+        loss = torch.stack([self.weights[name] * value.float() for name, value in terms.items()]).sum()
+        return terms | {"loss": loss}
+
+    def terms(self, batch: Batch, noise: Noise, warming: bool) -> dict[str, Tensor]:
+        """Every term of Eq. 12 to 17 that the step uses."""
+        model, size = self.model, len(batch["source"])
+        condition, both = encode(model, batch)
+        exemplar, source = half(both, slice(0, size)), half(both, slice(size, None))
+        maps = F.adaptive_avg_pool2d(
+            torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
+        )  # (2B, L, h, w)
+        found = match(
+            condition.features,
+            exemplar.features.features,
+            torch.cat([exemplar.latent, maps[:size]], dim=1),
+            model.temperature,
+            cycle=True,
+            cycle_channels=exemplar.latent.shape[1],
+            clamp=self.settings.clamp_cosines,
+        )
+        warp, warped_maps = found.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
+        source_warp = model.match(
+            condition.features, [source], [source.features.features], clamp=self.settings.clamp_cosines
+        ).warp
+        terms = {
+            "dom": domain_loss(condition.features, source.features.features),
+            "cycle": cycle_loss(found.cycle, exemplar.latent),  # type: ignore[arg-type]
+            "warp": warped_condition_loss(warped_maps, maps[size:]),
+        }
+        if warming:
+            generated = [warp, source_warp]
+            if self.warmup_rematch:
+                again = model.rematcher(condition, [exemplar], self.settings, cycle=True)(warp.detach())
+                terms["cycle"] = terms["cycle"] + cycle_loss(again.cycle, exemplar.latent)  # type: ignore[arg-type]
+                generated.append(again.warp)
+        else:
+            start = draw_start(noise, warp.shape).to(warp)
+            loop = run_loop(
+                model, self.settings, model.denoiser, condition, both, torch.cat([warp, source_warp]), start
+            )
+            generated = list(loop.latent.split(size))
+            for cycle in loop.cycles:
+                terms["cycle"] = terms["cycle"] + cycle_loss(cycle, both.latent)  # type: ignore[arg-type]
+            terms["diff"] = torch.stack([diffusion_loss(eps[size:], start[size:]) for eps in loop.epsilons]).mean()
+        if warming and self.warmup_space == "latent":
+            return terms | latent_losses(generated, source.latent)
+        return terms | self.image_losses(torch.cat(generated[:2]), batch, style=not warming)
+
+    def image_losses(self, latents: Tensor, batch: Batch, style: bool) -> dict[str, Tensor]:
+        """L_src, L_perc and L_style of the decoded exemplar and source branches, latents (2B, c, h, w)."""
+        size = len(batch["source"])
+        maps = self.features(self.model.first_stage.decode(latents))
+        with torch.no_grad():
+            targets = self.features(torch.cat([batch["exemplar"], batch["source"]]))
+        layers, weights = list(self.source_layers), list(self.source_layers.values())
+        terms = {
+            "src": source_loss([maps[k][size:] for k in layers], [targets[k][size:] for k in layers], weights),
+            "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
+        }
+        if style and self.weights["style"] > 0:
+            generated, exemplars = ({k: m[k][:size] for k in self.style_layers} for m in (maps, targets))
+            terms["style"] = style_loss(
+                generated, exemplars, self.style_layers, RELEASED_STYLE_POOLING, per_sample=True
+            )
+        return terms
+
+
+@dataclass(frozen=True)
+class ReleasedPass:
+    """The released iteration and its objective (`midms.losses.objective`), equal to its golden values."""
+
+    model: MIDMs
+    settings: InterleaveSettings
+    features: nn.Module
+    weights: ReleasedObjective
+
+    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
+        """The terms of iteration `number`, unweighted, and "loss", their weighted sum.
+
+        Args:
+            index: the call of the loop, from 0, whose time the diffusion term takes.
+        """
+        iteration = self.iteration(batch, noise, number < warmup, index)
+        found = released_objective(
+            iteration, batch["source"], batch["exemplar"], self.features, number, warmup, self.weights
+        )
+        terms = {name: value for name, value in found._asdict().items() if value is not None}
+        return terms | {"loss": terms.pop("total")}
+
+    def iteration(self, batch: Batch, noise: Noise, warming: bool, index: int) -> Iteration:
+        """What one forward pass gives."""
+        model, settings, size = self.model, self.settings, len(batch["source"])
+        condition, both = encode(model, batch, noise if model.first_stage.kind == "kl" else None)
+        exemplar, source = half(both, slice(0, size)), half(both, slice(size, None))
+        channels, values = exemplar.latent.shape[1], exemplar.latent
+        labelled = self.weights.warp > 0
+        if labelled:
+            height, width = exemplar.latent.shape[-2:]
+            grid = model.encoders.condition_grid(batch["exemplar_condition"], (height, width))
+            values = torch.cat([exemplar.latent, grid], dim=1)  # (B, c + L, h, w)
+        found = match(
+            condition.features,
+            exemplar.features.features,
+            values,
+            model.temperature,
+            cycle=True,
+            cycle_channels=channels,
+            clamp=settings.clamp_cosines,
+        )
+        warp = found.warp[:, :channels]
+        source_warp = model.match(
+            condition.features, [source], [source.features.features], clamp=settings.clamp_cosines
+        ).warp
+        result, source_result, diffused, cycles = warp, source_warp, source_warp, []
+        if not warming:
+            start = draw_start(noise, warp.shape).to(warp)
+            extra = _ExtraCall(model, settings, source.latent, noise("fresh", warp.shape).to(warp), index)
+            loop = run_loop(model, settings, extra, condition, both, torch.cat([warp, source_warp]), start)
+            (result, source_result), diffused = loop.latent.split(size), extra.prediction()
+            for cycle in loop.cycles:
+                cycles.append((cycle[:size], exemplar.latent))
+                cycles.append((cycle[size:], source.latent))
+        segmentation = None
+        if labelled:
+            labels = [batch[name].argmax(dim=1, keepdim=True) for name in ("condition", "exemplar_condition")]
+            segmentation = Segmentation(found.warp[:, channels:], *labels)
+        return Iteration(
+            condition_features=condition.raw,
+            source_features=source.features.key,
+            exemplar_features=exemplar.features.key,
+            source_latent=source.latent,
+            exemplar_latent=exemplar.latent,
+            exemplar_cycle=found.cycle,  # type: ignore[arg-type]
+            rewarp_cycles=cycles,  # type: ignore[arg-type]
+            diffused=diffused,
+            source_result=model.first_stage.decode(source_result),
+            exemplar_result=model.first_stage.decode(result),
+            segmentation=segmentation,
+        )
+
+
+class _ExtraCall:
+    """The denoiser of the loop, which takes the diffusion term's freshly noised source latent along in one call."""
+
+    def __init__(self, model: MIDMs, settings: InterleaveSettings, source: Tensor, noise: Tensor, index: int) -> None:
+        tau = loop_times(model.schedule, settings)
+        level = tau.start if index == 0 else tau.alpha_bars[index - 1]
+        self.noised, self.alpha_bar = add_noise(source, noise, level), tau.alpha_bars[index]  # (B, c, h, w), ()
+        self.denoiser, self.index, self.calls = model.denoiser, index, 0
+        self.epsilon: Tensor | None = None
+
+    def __call__(self, latent: Tensor, times: Tensor) -> Tensor:
+        """eps of (2B, c, h, w); in call `index` that of the extra latent is kept."""
+        self.calls += 1
+        if self.calls - 1 != self.index:
+            return self.denoiser(latent, times)
+        eps = self.denoiser(torch.cat([latent, self.noised]), times[:1])  # (3B, c, h, w)
+        self.epsilon = eps[len(latent) :].to(self.noised)
+        return eps[: len(latent)]
+
+    def prediction(self) -> Tensor:
+        """x0 of the source latent."""
+        assert self.epsilon is not None  # the loop has more calls than `index`
+        return predict_x0(self.noised, self.epsilon, self.alpha_bar)
+
+
+def encode(model: MIDMs, batch: Batch, noise: Noise | None = None) -> tuple[ConditionFeatures, Exemplar]:
+    """The condition, and exemplar and source as one batch (2B).
+
+    Args:
+        noise: of a KL first stage's posterior; none takes its mode.
+    """
+    labels = None
+    if model.encoders.form == "released":
+        labels = torch.cat([batch["exemplar_condition"], batch["condition"]])
+    images, posterior = torch.cat([batch["exemplar"], batch["source"]]), None
+    if noise is not None:
+        height, width = (-(-side // model.first_stage.factor) for side in images.shape[-2:])
+        shape = (len(batch["source"]), model.first_stage.latent_channels, height, width)
+        posterior = torch.cat([noise(f"{name}_posterior", shape) for name in ("exemplar", "source")]).to(images)
+    condition = model.encode_condition(batch["condition"])
+    return condition, model.encode_exemplar(images, labels, noise=posterior)
+
+
+def draw_start(noise: Noise, shape: Sequence[int]) -> Tensor:
+    """Noise of the loop's start for both branches, (2B, c, h, w)."""
+    return torch.cat([noise("exemplar_start", shape), noise("source_start", shape)])
+
+
+def run_loop(
+    model: MIDMs,
+    settings: InterleaveSettings,
+    denoiser: Callable[[Tensor, Tensor], Tensor],
+    condition: ConditionFeatures,
+    both: Exemplar,
+    warps: Tensor,
+    noise: Tensor,
+) -> Interleaved:
+    """The loop on exemplar and source branch as one batch; the source branch keeps its predictions."""
+    double = ConditionFeatures(*(torch.cat([part, part]) for part in condition))
+    rematch = model.rematcher(double, [both], settings, cycle=True)
+    size = len(warps) // 2
+
+    def keep_source(prediction: Tensor) -> Rewarp:
+        rewarp = rematch(prediction)
+        return rewarp._replace(mask=torch.cat([rewarp.mask[:size], torch.zeros_like(rewarp.mask[size:])]))
+
+    return interleave(denoiser, warps, keep_source, model.schedule, settings, noise)
+
+
+def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tensor]:
+    """L_src and L_perc on the latents: source warp, and exemplar warps, against the source's latent."""
+    warps = [generated[0], *generated[2:]]
+    return {
+        "src": F.l1_loss(generated[1], latent),
+        "perc": torch.stack([F.l1_loss(warp, latent) for warp in warps]).sum(),
+    }
+
+
+def half(both: Exemplar, part: slice) -> Exemplar:
+    """Some samples of an encoded batch."""
+    return Exemplar(both.latent[part], ExemplarFeatures(*(tensor[part] for tensor in both.features)))

@@ -1,0 +1,163 @@
+"""What the three stages share: one optimiser step on accumulated, checked and clipped gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from midms.training.errors import TrainingError
+from midms.training.optimisation import sample_generators
+
+Batch = dict[str, Any]
+#: Part of a batch and one generator a sample -> scalars to log, among them "loss", a mean over the part's samples.
+Terms = Callable[[Batch, list[torch.Generator]], dict[str, Tensor]]
+
+
+class Stage(pl.LightningModule):
+    """A stage of the training, optimised by hand so that a broken step can be left out.
+
+    Random numbers belong to a sample: they are a function of (seed, step, its place among the samples of that step on
+    all ranks). Two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
+
+    Args:
+        seed: of the random numbers.
+        gradient_clip: largest gradient norm; none clips nothing.
+        accumulation: parts that a batch is worked on in, one after another: the memory of a part, the gradient of the
+            whole batch.
+        channels_last: keep weights and maps with the channels innermost, which tensor cores like.
+
+    Attributes:
+        patience: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
+        skipped: steps left out so far, for a loss or gradient that is no finite number.
+    """
+
+    def __init__(
+        self, seed: int, gradient_clip: float | None = None, accumulation: int = 1, channels_last: bool = False
+    ) -> None:
+        super().__init__()
+        if accumulation < 1:
+            raise ValueError(f"accumulation: got {accumulation}, expected 1 (the whole batch at once) or more")
+        self.automatic_optimization = False
+        self.seed, self.gradient_clip, self.accumulation = seed, gradient_clip, accumulation
+        self.channels_last = channels_last
+        self.patience, self.skipped, self.bad_in_a_row = 5, 0, 0
+
+    def setup(self, stage: str) -> None:
+        """Averages are equal on all ranks without being sent; the memory format is set before the optimiser is."""
+        averages = [name for name, _ in self.named_buffers() if name.startswith("average.")]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, averages)
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def generators(self, first: int, count: int, step: int | None = None) -> list[torch.Generator]:
+        """One generator each for `count` samples of this rank's batch, from its sample `first` on."""
+        step = self.global_step if step is None else step
+        places = range(first, first + count)
+        return sample_generators(self.seed, step, places, self.global_rank, self.trainer.world_size)
+
+    def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
+        """One generator a sample of a validation batch: the same at every validation, on any number of ranks."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.generators(batch_idx * data.batch_size, count, step=-1)
+
+    def log_validation(self, values: dict[str, Tensor], count: int) -> None:
+        """Log means over the validation set; `count` samples have these."""
+        named = {f"val/{name}": value for name, value in values.items()}
+        self.log_dict(named, prog_bar=True, sync_dist=True, batch_size=count)
+
+    def optimise(
+        self, optimizer: Any, weights: Iterable[nn.Parameter], batch: Batch, terms_of: Terms
+    ) -> dict[str, Tensor] | None:
+        """One step of `optimizer` on the mean gradient over the batch and all ranks; none where it was left out.
+
+        The step is left out, before it touches a weight, when the loss or the gradient norm of any rank is not finite.
+        It still counts as a step: its batch is used up.
+
+        Returns:
+            Means of the terms over the batch and all ranks, and "grad_norm" before clipping.
+        Raises:
+            TrainingError: the last `patience` steps were all left out; names the step and the batch's items.
+        """
+        optimizer.zero_grad()
+        total: dict[str, Tensor] = {}
+        for first, part, share, last in split(batch, self.accumulation):
+            with nullcontext() if last else self._without_sync():
+                terms = terms_of(part, self.generators(first, batch_size(part)))
+                self.manual_backward(share * terms["loss"])
+            for name, value in terms.items():
+                total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
+        total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
+        total = self._over_ranks(total)
+        if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
+            self.bad_in_a_row = 0
+            optimizer.step()
+            return total
+        optimizer.zero_grad()
+        self._leave_out(batch, total)
+        return None
+
+    def _leave_out(self, batch: Batch, total: dict[str, Tensor]) -> None:
+        """Count a broken step, and stop after too many."""
+        self.skipped += 1
+        self.bad_in_a_row += 1
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
+        found = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
+        if self.bad_in_a_row >= self.patience:
+            raise TrainingError(
+                f"step {self.global_step}: {found} for {self.bad_in_a_row} steps in a row, last on {items}; "
+                "lower the learning rate, or look at these items"
+            )
+        if self.trainer.is_global_zero:
+            print(f"step {self.global_step}: left out, {found}, on {items}", flush=True)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Gradients of all parts but the last stay on their rank."""
+        block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        return block()
+
+    def _over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the ranks, in one message."""
+        if self.trainer.world_size == 1:
+            return values
+        joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+        mean = self.trainer.strategy.reduce(joined, reduce_op="mean")
+        return dict(zip(values, mean.unbind(), strict=True))  # type: ignore[union-attr]
+
+    def log_terms(self, terms: dict[str, Tensor] | None) -> None:
+        """Log the terms of a step under "train/", and how many steps were left out so far."""
+        self.log_dict({f"train/{name}": value for name, value in (terms or {}).items() if name != "loss"})
+        if terms is not None:
+            self.log("train/loss", terms["loss"], prog_bar=True)
+        self.log("train/skipped", float(self.skipped))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count of broken steps."""
+        checkpoint["skipped_steps"] = (self.skipped, self.bad_in_a_row)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped, self.bad_in_a_row = checkpoint.get("skipped_steps", (0, 0))
+
+
+def batch_size(batch: Batch) -> int:
+    """Samples in a batch, whose entries are all tensors or lists of that length."""
+    return len(next(iter(batch.values())))
+
+
+def split(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
+    """(first sample, the part, its share of the batch, whether it is the last) of at most `parts` parts in order."""
+    size = batch_size(batch)
+    step = -(-size // parts)
+    for first in range(0, size, step):
+        part = {key: value[first : first + step] for key, value in batch.items()}
+        yield first, part, batch_size(part) / size, first + step >= size

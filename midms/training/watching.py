@@ -1,0 +1,159 @@
+"""What people watch a training by: the bar, a table that survives a resume, speed and memory, pictures."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from midms.visualize import grid, save_png
+
+
+class CSVLog(Logger):
+    """metrics.csv: a row each time something is logged; a resumed run goes on in the same table.
+
+    (Lightning's own CSV logger deletes the table of an earlier run.)
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        self.columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The config is saved beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a row; new names become new columns."""
+        row = {"step": str(step), **{name: str(value) for name, value in metrics.items()}}
+        new = [name for name in row if name not in self.columns]
+        if new:
+            rows = self.rows()
+            self.columns += new
+            self._write(rows)
+        with self.file.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    @rank_zero_only
+    def go_on_from(self, step: int) -> None:
+        """Drop the rows that a run resumed at `step` writes again, and a last line that was cut off."""
+        rows = [row for row in self.rows() if (row.get("step") or "").isdigit() and None not in row]
+        self.columns = [name for name in (rows[0] if rows else {}) if name is not None]
+        self._write([row for row in rows if int(row["step"]) < step])
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table as it stands."""
+        if not self.file.is_file():
+            return []
+        with self.file.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        aside = self.file.with_suffix(".part")
+        with aside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        aside.replace(self.file)
+
+
+class Health(Callback):
+    """Learning rates, samples per second over all ranks, peak memory and hours left, with every logged step."""
+
+    def __init__(self) -> None:
+        self.begun, self.first_step = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue the table, and start the clock."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLog):
+                logger.go_on_from(trainer.global_step)
+        self.begun, self.first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Log what a step costs."""
+        seconds = (time.monotonic() - self.begun) / max(trainer.global_step - self.first_step, 1)
+        samples = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        values = {
+            "images_per_second": samples / seconds,
+            "hours_left": (trainer.max_steps - trainer.global_step) * seconds / 3600,
+            "memory_gb": peak_memory(pl_module.device),
+        }
+        for number, optimizer in enumerate(trainer.optimizers):
+            for group, settings in enumerate(optimizer.param_groups):
+                values[f"learning_rate_{number}_{group}"] = settings["lr"]
+        pl_module.log_dict({f"run/{name}": float(value) for name, value in values.items()})
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory so far in units of 1e9 bytes: of the GPU's tensors, or of the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, kibibytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class Pictures(Callback):
+    """Every `every` steps a picture of the first validation samples, from the module's own `pictures`."""
+
+    def __init__(self, folder: Path, every: int, samples: int = 6) -> None:
+        self.folder, self.every, self.samples = folder, every, samples
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Draw when it is time."""
+        dataset = trainer.datamodule.validation  # type: ignore[attr-defined]
+        if trainer.global_step % self.every or dataset is None or not trainer.is_global_zero:
+            return
+        items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
+        batch = torch.utils.data.default_collate(items)
+        batch = {key: value.to(pl_module.device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        training = pl_module.training
+        pl_module.eval()
+        with torch.no_grad():
+            rows = pl_module.pictures(batch)  # type: ignore[operator]
+        pl_module.train(training)
+        picture = grid(rows)
+        save_png(self.folder / f"step_{trainer.global_step:08d}.png", picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.experiment.add_image("pictures", picture, trainer.global_step, dataformats="HWC")
+            if isinstance(logger, pl.loggers.WandbLogger):
+                logger.log_image("pictures", [picture], step=trainer.global_step)
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar over all steps of the run, with the time left."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A resumed run never begins its epoch, so the length is set here."""
+        super().on_train_start(trainer, pl_module)
+        self.train_progress_bar.reset(trainer.max_steps)
+
+    def init_train_tqdm(self) -> Tqdm:
+        """One bar for the whole run, not one an epoch."""
+        bar = super().init_train_tqdm()
+        bar.set_description("training")
+        return bar
