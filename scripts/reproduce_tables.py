@@ -1,185 +1,243 @@
 #!/usr/bin/env python
-"""Make the paper's ablation tables on the built-in benchmark, where the right answer is known.
+"""Make the paper's tables: sample what is missing, measure it, and set the paper's own numbers beside it.
 
-    python scripts/reproduce_tables.py --table 3 --benchmark faces                 # components, with bounds
-    python scripts/reproduce_tables.py --table 4 --benchmark faces --pairs 128     # noise level
-    python scripts/reproduce_tables.py --table 7 --benchmark faces --pairs 128     # sampling steps
-    python scripts/reproduce_tables.py --table rewarp --steps 64 --pairs 64        # re-warp every k-th step
-    python scripts/reproduce_tables.py --table 3 --benchmark faces --weights runs/demo/weights --out tables
+    python scripts/reproduce_tables.py --table 3 --benchmark faces                  # components, with bounds
+    python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
+    python scripts/reproduce_tables.py --table 5 --benchmark faces --train 120      # losses: trains six models
+    python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
+    torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
 
-Differences are taken pair by pair (full method minus the row) and come with their standard error. The paper's own
-numbers stand beside ours where the paper has the row; they are of CelebA-HQ and not comparable in size.
+On the built-in benchmark the true translation is known: rows are also compared with it pair by pair. With --config the
+pairs are those of data.params.validation. OUT gets tableN.md, .tex and .json, and samples and features, from which a
+second run goes on. docs/protocols.md says what each number means.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PAPER = {
-    "3": {"full method": (15.67, 12.34), "no confidence mask": (19.21, 16.01), "one-time matching": (24.76, 23.71),
-          "no diffusion": (128.70, 34.59)},
-    "4": {"20 %": (23.67, None), "25 %": (15.67, None), "30 %": (16.01, None), "35 %": (19.20, None)},
-    "rewarp": {},  # not in the paper
-    "7": {"T = 200, N = 50": (15.67, 12.34), "T = 100, N = 25": (16.99, 13.33), "T = 16, N = 4": (17.94, 13.99)},
-}  # fmt: skip
+if TYPE_CHECKING:
+    from midms.evaluation.reproduce import Job
+    from midms.evaluation.table_rows import PlannedRow
+    from midms.evaluation.tables import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLES = ("1", "2", "3", "4", "5", "7", "rewarp")
+BENCHMARKS = {
+    "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
+    "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
+    "churches": ("demo-churches", ROOT / "configs/demo_churches.yaml", ""),  # the paper prints no numbers
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp is our own")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--benchmark", choices=sorted(BENCHMARKS), help="drawn pairs with known answers (default: faces)")
+    data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
+    parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own)")
+    parser.add_argument("--pairs", type=int, metavar="N", help="default: 256 of the benchmark, all of a data set")
+    settings = "settings of the sampler (default: the weights' own with --benchmark, the paper's with --config)"
+    parser.add_argument("--protocol", choices=["weights", "paper", "released"], help=settings)
+    parser.add_argument("--steps", type=int, metavar="T", help="T of tables 1 to 5 and rewarp")
+    parser.add_argument("--calls", type=int, metavar="N", help="N of those tables (default: T / 4)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="sample with K seeds (default: 1)")
+    parser.add_argument("--train", type=int, nargs="?", const=0, metavar="STEPS", help="tables 3 and 5: train a model "
+                        "for each row first, for so many steps or as long as the config says")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
+    parser.add_argument("--device", help="default: cuda where there is one")
+    nets = parser.add_argument_group("network files (default: torch's cache; what is absent is left out and named)")
+    nets.add_argument("--inception", type=Path, metavar="FILE", help="weights-inception-2015-12-05-6726825d.pth")
+    nets.add_argument("--vgg19", type=Path, metavar="FILE", help="vgg19_conv.pth")
+    nets.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet")
+    out = parser.add_argument_group("output")
+    out.add_argument("--out", type=Path, default=Path("outputs/tables"), metavar="DIR", help="default: %(default)s")
+    out.add_argument("--report", type=Path, metavar="FILE", help="also one self-contained HTML page: tables, plots, "
+                     "pictures")  # fmt: skip
+    out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", choices=sorted(PAPER), required=True)
-    parser.add_argument("--benchmark", choices=["faces"], default="faces")
-    parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
-    parser.add_argument("--pairs", type=int, default=256, help="of the fixed test list (default: 256)")
-    parser.add_argument("--steps", type=int, help="T of tables 3 and rewarp (default: the weights' own setting)")
-    parser.add_argument("--calls", type=int, help="N (default: T / 4)")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--out", type=Path, help="folder for table.json and table.md")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.pairs < 2:
-        parser.error("--pairs: expected at least 2")
+    for name, least in (("pairs", 2), ("seeds", 1), ("batch_size", 1), ("steps", 2), ("calls", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+    trained = set(options.table) <= {"3", "5"}
+    if options.train is not None and (not trained or options.train < 0):
+        parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
+    if options.train is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        parser.error("--train: train without torchrun (trainer.devices of the config), then measure with it")
+    if options.set and not options.config:
+        parser.error("--set: changes a --config, and none is given")
+    if options.config and not options.weights and not (options.train is not None and trained):
+        parser.error("--config: give the --weights to measure")
+    if options.report and not options.report.resolve().parent.is_dir():
+        parser.error(f"--report: no folder {options.report.resolve().parent}")
+    if not options.config:
+        options.benchmark = options.benchmark or "faces"
+        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
     return options
 
 
-def variants(options: argparse.Namespace, settings: Any) -> dict[str, tuple[str, Any]]:
-    """Row name -> (method of `benchmark.METHODS`, settings)."""
-    from midms.evaluation.benchmark import METHODS  # noqa: PLC0415
+def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
+    """Settings of the full method."""
+    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
 
-    if options.table == "7":
-        steps = [(200, 50), (100, 25), (16, 4)]
-        return {
-            f"T = {t}, N = {n}": ("full method", settings.replace(num_inference_steps=t, num_interleaved_steps=n))
-            for t, n in steps
-        }
-    if options.table == "4":
-        return {
-            f"{share} %": ("full method", settings.replace(num_inference_steps=100, num_interleaved_steps=share))
-            for share in (25, 20, 30, 35)
-        }
-    if options.table == "rewarp":
-        rows = {f"every {k}": settings.replace(rewarp_interval=k) for k in (1, 2, 4, 8)}
-        rows["never"] = settings.replace(rewarp="none")
-        return {name: ("full method", chosen) for name, chosen in rows.items()}
-    return {name: (name, settings) for name in METHODS}
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every row of the table, the matching's own numbers and the mask's."""
-    import torch  # noqa: PLC0415
-    from tqdm import tqdm  # noqa: PLC0415
-
-    from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
-    from midms.evaluation import benchmark  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
-
-    pipe = MIDMsPipeline.from_pretrained(options.weights, "cuda" if torch.cuda.is_available() else "cpu")
-    settings = pipe.settings
+    own = InterleaveSettings(**info.get("settings", {}))
+    protocol = options.protocol or ("paper" if options.config else "weights")
+    if protocol == "weights":
+        settings = own
+    elif protocol == "paper":
+        settings = InterleaveSettings.paper().replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
+    else:
+        settings = InterleaveSettings.released()
     if options.steps or options.calls:
         total = options.steps or settings.num_inference_steps
-        settings = settings.replace(
-            num_inference_steps=total, num_interleaved_steps=options.calls or max(1, total // 4)
-        )
-    dataset = test_pairs(options.benchmark, int(pipe.info.get("size", 64)), options.pairs)
-    pairs = list(tqdm(benchmark.encoded_pairs(pipe.model, dataset, options.batch_size), "encoding", disable=None))
-    truth = torch.cat([pair.batch["truth"].cpu() for pair in pairs])
-    chosen = variants(options, settings)
-    scores = {
-        row: benchmark.score(pipe.model, pairs, benchmark.METHODS[method], s)
-        for row, (method, s) in tqdm(chosen.items(), "methods", disable=None)
-    }
-    first = next(iter(scores))
+        calls = options.calls or max(1, total // 4)
+        settings = settings.replace(num_inference_steps=total, num_interleaved_steps=calls)
+    return settings
+
+
+def base_config(options: argparse.Namespace) -> Path:
+    """The config of the full method's training."""
+    return options.config or BENCHMARKS[options.benchmark][1]
+
+
+def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, str, int, str]:
+    """Pairs, what they are in words, how many, and the data set of the paper to set beside."""
+    if options.benchmark:
+        from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
+        from midms.evaluation.reproduce import check_task  # noqa: PLC0415
+
+        check_task(info, options.benchmark, options.weights)
+        size, count = int(info.get("size", 64)), options.pairs or 256
+        name = f"the built-in benchmark ({options.benchmark}, {size} pixels)"
+        return test_pairs(options.benchmark, size, count), name, count, BENCHMARKS[options.benchmark][2]
+    from midms.config import ConfigError, check_node, instantiate, load_config, to_yaml  # noqa: PLC0415
+
+    node = load_config([options.config], options.set).get("data", {}).get("params", {}).get("validation")
+    if node is None:
+        raise ConfigError(f"--config: {options.config} names no data.params.validation, whose pairs the tables are of")
+    check_node(node, "data.params.validation")
+    dataset = instantiate(node)
+    count = min(options.pairs or len(dataset), len(dataset))
+    if count < 2:
+        raise ConfigError(f"--config: {options.config}: a table needs at least 2 pairs, got {count}")
+    kinds = {"deepfashion": "DeepFashion", "celeba": "CelebA-HQ"}  # the data sets of the paper's tables
+    published = next((name for kind, name in kinds.items() if kind in str(node.target).lower()), "")
+    return dataset, " ".join(to_yaml(node).split()), count, published
+
+
+def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
+    """The rows of a table, each with its weights, trained where the table asks for it."""
+    from midms.evaluation.ablations import ablation_config, trained_weights  # noqa: PLC0415
+    from midms.evaluation.table_rows import ABLATIONS, plans  # noqa: PLC0415
+
+    planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
+    if table != "5" and (table != "3" or options.train is None):
+        return [(row, str(options.weights)) for row in planned]
+    start = [f"model.params.weights={options.weights}"] if options.benchmark else options.set
     rows = []
-    for name, result in scores.items():
-        difference, _, theirs = benchmark.compare(scores[first], result, truth)
-        rows.append(
-            {
-                "row": name,
-                "psnr": float(result.psnr.mean()),
-                "ssim": float(result.ssim.mean()),
-                "feature_distance": float(result.distance.mean()),
-                "swd": theirs,
-                "paper": PAPER[options.table].get(name),
-                "difference": None if name == first else difference._asdict(),
-            }
-        )
-    matching = {}
-    for kind in ("first", "rematch", "identity"):
-        found = benchmark.score_matching(pipe.model, pairs, kind)
-        matching[kind] = {
-            "pck": _mean(found.pck),
-            "end_point_error": _mean(found.error),
-            "pck_everywhere": _mean(found.pck_everywhere),
-        }
-    return {
-        "table": options.table,
-        "benchmark": options.benchmark,
-        "weights": str(options.weights),
-        "pairs": options.pairs,
-        "settings": {"T": settings.num_inference_steps, "N": settings.num_interleaved_steps},
-        "rows": rows,
-        "matching": matching,
-        "mask": benchmark.score_masks(pipe.model, pairs, settings),
-    }
+    for row in planned:
+        name = ABLATIONS[table].get(row.plan.name)
+        if name is not None:
+            ablation = ROOT / "configs/ablations" / f"{name}.yaml"
+            config = ablation_config(base_config(options), ablation, options.train or None, start)
+            rows.append((row, str(trained_weights(options.out / "runs", name, config, options.train is not None))))
+    return rows
 
 
-def _mean(values: Any) -> float:
-    import numpy as np  # noqa: PLC0415
+def weights_info(options: argparse.Namespace) -> dict[str, Any]:
+    """What the weights say about themselves; with --config and --train alone, what the training will say."""
+    from midms.config import load_config, resolve  # noqa: PLC0415
+    from midms.models.loading import open_weights  # noqa: PLC0415
 
-    return float(np.nanmean(values))
+    if options.weights:
+        return open_weights(options.weights).info
+    params = resolve(load_config([options.config], options.set)).get("model", {}).get("params", {})
+    return {"settings": params.get("interleave", {})}
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table as Markdown."""
-    first = result["rows"][0]["row"]
-    lines = [
-        f"Table {result['table']}, {result['benchmark']}, {result['pairs']} pairs, weights {result['weights']}, "
-        f"T = {result['settings']['T']}, N = {result['settings']['N']}. Differences: {first} minus the row, "
-        "mean ± standard error over pairs.",
-        "",
-        "| row | PSNR dB | SSIM | feature distance | SWD x1e3 | Δ PSNR | Δ distance | Δ SWD | paper FID, SWD |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in result["rows"]:
-        gaps = ["", "", ""]
-        if row["difference"]:
-            gaps = ["{:+.3f} ± {:.3f}".format(*row["difference"][key]) for key in ("psnr", "distance", "swd")]
-        paper = ", ".join("-" if value is None else f"{value:.2f}" for value in row["paper"]) if row["paper"] else ""
-        numbers = f"{row['psnr']:.2f} | {row['ssim']:.3f} | {row['feature_distance']:.3f} | {row['swd']:.2f}"
-        lines.append(f"| {row['row']} | {numbers} | {' | '.join(gaps)} | {paper} |")
-    lines += ["", "| matching | PCK 0.1, subject | end-point error, subject, pixels | PCK 0.1, everywhere |"]
-    lines += ["| --- | --- | --- | --- |"]
-    names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "identity (same place)"}
-    for kind, numbers in result["matching"].items():
-        row = (names[kind], numbers["pck"], numbers["end_point_error"], numbers["pck_everywhere"])
-        lines.append("| {} | {:.3f} | {:.2f} | {:.3f} |".format(*row))
-    mask = result["mask"]
-    if mask:
-        numbers = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
-        lines += ["", f"Confidence mask of the first re-warp against visibility in the exemplar: {numbers}."]
-    return "\n".join(lines) + "\n"
+def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
+    """What all tables of this command share."""
+    import torch  # noqa: PLC0415
+
+    from midms.evaluation.records import Options  # noqa: PLC0415
+    from midms.evaluation.reproduce import Job  # noqa: PLC0415
+
+    dataset, data, count, published = open_data(options, info)
+    own_card = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = options.device or (own_card if torch.cuda.is_available() else "cpu")
+    files = {name: getattr(options, name) for name in ("inception", "vgg19", "lpips")}
+    measure = Options(**files, batch_size=options.batch_size, device=device, progress=not options.quiet)
+    truth = bool(options.benchmark)
+    return Job(dataset, data, count, truth, published, options.out, options.seeds, options.batch_size, measure)
+
+
+def make_tables(options: argparse.Namespace) -> list[Table]:
+    """Measure every table that was asked for."""
+    from midms.evaluation.reproduce import measure_table  # noqa: PLC0415
+
+    info = weights_info(options)
+    settings = sampler_settings(options, info)
+    job = make_job(options, info)
+    return [measure_table(table, job, rows_of(options, table, settings)) for table in dict.fromkeys(options.table)]
+
+
+def write(options: argparse.Namespace, tables: list[Table]) -> None:
+    """Files and printed text."""
+    from midms.evaluation.tables import latex, markdown  # noqa: PLC0415
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        stem = options.out / f"table{table.number}"
+        stem.with_suffix(".json").write_text(json.dumps(table.as_dict(), indent=2) + "\n")
+        stem.with_suffix(".md").write_text(markdown(table))
+        stem.with_suffix(".tex").write_text(latex(table))
+    if options.report:
+        from midms.evaluation.tables_report import write_tables_report  # noqa: PLC0415
+
+        write_tables_report(options.report, tables)
+    if options.json:
+        print(json.dumps([table.as_dict() for table in tables]))
+    else:
+        print("\n".join(markdown(table) for table in tables))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    from midms.config import ConfigError  # noqa: PLC0415
+    import torch  # noqa: PLC0415  --help must not wait for it
 
+    from midms.training.run import UserError  # noqa: PLC0415
+
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if distributed:
+        torch.distributed.init_process_group("gloo")
     try:
-        result = measure(options)
-    except (ConfigError, ValueError) as error:
+        tables = make_tables(options)
+    except (*UserError, ValueError, OSError) as error:
         print(f"reproduce_tables.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    text = markdown(result)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / f"table{options.table}.json").write_text(json.dumps(result, indent=2) + "\n")
-        (options.out / f"table{options.table}.md").write_text(text)
-    print(json.dumps(result) if options.json else text)
+    first = not distributed or torch.distributed.get_rank() == 0
+    if distributed:
+        torch.distributed.destroy_process_group()
+    if first:
+        write(options, tables)
     return 0
 
 

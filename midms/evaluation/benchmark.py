@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 
 from midms.data.procedural.dataset import ProceduralPairs
 from midms.diffusion.interleave import Rewarp
@@ -38,7 +38,8 @@ class Encoded(NamedTuple):
     batch: Batch
     condition: ConditionFeatures
     exemplar: Exemplar
-    indices: Sequence[int]
+    indices: Sequence[int]  # of the pairs, for their noise
+    seed: int = 0  # of the noise
 
 
 class Scores(NamedTuple):
@@ -69,9 +70,9 @@ def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
-def full(model: MIDMs, pair: Encoded, settings: InterleaveSettings, seed: int = 0) -> Tensor:
+def full(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
     """The method, with whatever the settings switch off."""
-    generators = noise_generators(pair.indices, seed)
+    generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
 
 
@@ -103,6 +104,11 @@ def first_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Ten
 def autoencoded_truth(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
     """The truth through the first stage: the ceiling of everything that is decoded."""
     return model.decode(model.first_stage.encode(pair.batch["truth"]))
+
+
+def autoencoded_source(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+    """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
+    return model.decode(model.first_stage.encode(pair.batch["source"]))
 
 
 def exemplar_itself(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
@@ -141,16 +147,21 @@ METHODS: dict[str, Method] = {
 
 
 @torch.no_grad()
+def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) -> Encoded:
+    """Some pairs of a dataset, encoded; a pair's noise is that of its item's "pair", or of its position."""
+    device = model.alphas_cumprod.device
+    raw = default_collate([dataset[position] for position in positions])
+    batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in raw.items()}
+    labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
+    exemplar = model.encode_exemplar(batch["exemplar"], labels)
+    indices = batch["pair"].tolist() if "pair" in batch else list(positions)
+    return Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
+
+
 def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
     """The pairs of a dataset in order, encoded batch by batch."""
-    device = model.alphas_cumprod.device
     for start in range(0, len(dataset), batch_size):
-        indices = list(range(start, min(start + batch_size, len(dataset))))
-        raw = default_collate([dataset[index] for index in indices])
-        batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in raw.items()}
-        labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
-        exemplar = model.encode_exemplar(batch["exemplar"], labels)
-        yield Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
+        yield encode_batch(model, dataset, range(start, min(start + batch_size, len(dataset))))
 
 
 @torch.no_grad()

@@ -168,7 +168,7 @@ def _lpips_rows(evaluation: Evaluation, dataset: Any, key: str, label: str) -> n
     return evaluation.rows(f"{key}|{record['name']}|{record['sha256']}", dataset, 1, distance, label)
 
 
-class _OutputPairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+class OutputPairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """Pairs of outputs of one condition."""
 
     def __init__(self, folder: ImageFolder, pairs: list[tuple[int, int]]) -> None:
@@ -198,7 +198,7 @@ def _lpips(evaluation: Evaluation) -> Result:
         raise NotApplicableError(
             "no condition has two outputs; name them CONDITION__EXEMPLAR.jpg or CONDITION/EXEMPLAR.jpg"
         )
-    rows = _lpips_rows(evaluation, _OutputPairs(folder, pairs), "diversity", "LPIPS between outputs")
+    rows = _lpips_rows(evaluation, OutputPairs(folder, pairs), "diversity", "LPIPS between outputs")
     record = folder_record({"generated": folder}) | {"network": evaluation.lpips[1]}
     result = summarise("lpips", ["lpips_diversity"], rows, protocol="diversity among exemplars", **record)
     result.images["pairs"] = len(pairs)

@@ -13,15 +13,17 @@ from PIL import Image
 
 from midms.evaluation.folders import ImageFile, list_images
 from midms.evaluation.records import Folders, Result
+from midms.evaluation.tables import Cell
 
 _ROLES = ("generated", "truth", "reference", "exemplars")
 _THUMBNAIL = 128
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
 td.number { text-align: right; font-variant-numeric: tabular-nums } .note { color: #666; font-size: .9em }
 figure { display: inline-block; margin: 0 1.5rem 1rem 0 } figcaption { font-size: .9em; color: #444 }
-td img { display: block; width: 128px; image-rendering: auto }
+td img { display: block; width: 128px; image-rendering: auto } .wide { overflow-x: auto }
+.wide th, .wide td { padding: .25rem .5rem; white-space: nowrap } p.note { overflow-wrap: anywhere }
 """
 
 
@@ -71,6 +73,49 @@ def levels_svg(values: dict[str, float], title: str) -> str:
         rows.append(f'<text x="{114 + length:.1f}" y="{y + 14}" font-size="12">{value:.4g}</text>')
     height = 22 * len(values)
     svg = f'<svg viewBox="0 0 420 {height}" width="420" height="{height}" role="img">{"".join(rows)}</svg>'
+    return f"<figure>{svg}<figcaption>{html.escape(title)}</figcaption></figure>"
+
+
+def curve_svg(points: Sequence[tuple[float, Cell]], title: str, axis: str, colour: str = "#4a7fb5") -> str:
+    """A line through (x, number) with bars of one standard error, as inline SVG.
+
+    Args:
+        points: sorted by x, finite numbers.
+        title: below the picture. axis: what x is.
+    """
+    left, top, width, height = 58, 8, 300, 150
+    errors = [cell.error if np.isfinite(cell.error) else 0.0 for _, cell in points]
+    low = min(cell.mean - error for (_, cell), error in zip(points, errors, strict=True))
+    high = max(cell.mean + error for (_, cell), error in zip(points, errors, strict=True))
+    margin = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
+    low, high = low - margin, high + margin
+    first, last = points[0][0], points[-1][0]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + width * (x - first) / ((last - first) or 1), top + height * (high - y) / (high - low)
+
+    parts = [f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#bbb"/>']
+    for share in (0.0, 0.5, 1.0):
+        value = low + share * (high - low)
+        y = place(first, value)[1]
+        parts.append(f'<line x1="{left - 4}" x2="{left}" y1="{y:.1f}" y2="{y:.1f}" stroke="#888"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" font-size="11">{value:.4g}</text>')
+    line = " ".join("{:.1f},{:.1f}".format(*place(x, cell.mean)) for x, cell in points)
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for (value, cell), error in zip(points, errors, strict=True):
+        x, y = place(value, cell.mean)
+        ends = [place(value, cell.mean + sign * error)[1] for sign in (-1, 1)]
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}" stroke="{colour}"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{top + height + 14}" text-anchor="middle" font-size="11">{value:g}</text>')
+    middle = left + width / 2
+    parts.append(
+        f'<text x="{middle}" y="{top + height + 30}" text-anchor="middle" font-size="12">{html.escape(axis)}</text>'
+    )
+    size = (left + width + 14, top + height + 38)
+    svg = (
+        f'<svg viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}" role="img">{"".join(parts)}</svg>'
+    )
     return f"<figure>{svg}<figcaption>{html.escape(title)}</figcaption></figure>"
 
 
@@ -141,8 +186,13 @@ def write_report(
         f"<h2>Images</h2>{_grid(folders, most_images)}",
         f'<p class="note">{hashes}</p><p class="note">{library}</p>',
     ]
+    write_page(path, title, "".join(sections), STYLE)
+
+
+def write_page(path: Path, title: str, body: str, style: str) -> None:
+    """Write an HTML page; it appears whole or not at all. `title` and `body` are HTML."""
     page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    page += f"<style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
+    page += f"<style>{style}</style></head><body>{body}</body></html>\n"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""scripts/sample.py, reproduce_tables.py and the drawing program, through their command lines."""
+"""scripts/sample.py and the drawing program, through their command lines."""
 
 from __future__ import annotations
 
@@ -59,15 +59,6 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(tiny_pipeline_folder, tmp_pat
     assert program("sample")([*command, "--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert name in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-
-def test_table_three(tiny_pipeline_folder, tmp_path, capsys):
-    command = ["--weights", str(tiny_pipeline_folder), "--pairs", "4", "--out", str(tmp_path)]
-    assert program("reproduce_tables")(["--table", "3", *command]) == 0
-    assert "| full method |" in capsys.readouterr().out
-    result = json.loads((tmp_path / "table3.json").read_text())
-    assert [row["row"] for row in result["rows"]][:2] == ["full method", "no confidence mask"]
-    assert result["matching"]["identity"]["pck"] > 0.1 and 0 <= result["mask"]["recall"] <= 1
 
 
 def test_drawing_program(tmp_path):

@@ -1,0 +1,136 @@
+"""Results of several methods on one list of pairs, as folders of images; what is there is not made again.
+
+A row of a table is a folder named after all that its images depend on (networks, data, settings, method, seed), so
+results of different runs never mix, and a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from midms.diffusion.settings import InterleaveSettings
+from midms.evaluation.benchmark import Method, encode_batch
+from midms.evaluation.rows import barrier, rank_and_world
+from midms.models.midms import MIDMs
+from midms.visualize import condition_image, save_png, to_pixels
+
+#: Folder of a pair's own pictures -> key of the item.
+PARTNERS = {"sources": "source", "exemplars": "exemplar", "truth": "truth", "conditions": "condition"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes the images of one row."""
+
+    name: str
+    method: Method
+    settings: InterleaveSettings
+
+
+class Crossed(Dataset[dict[str, Any]]):
+    """Each of the first conditions of a dataset with several exemplars: its own and those of the pairs after it.
+
+    All outputs of one condition get the same noise: what differs is the exemplar.
+
+    Args:
+        dataset: pairs. conditions, exemplars: how many conditions, and exemplars for each (at most its length).
+    """
+
+    def __init__(self, dataset: Dataset[Any], conditions: int, exemplars: int) -> None:
+        count = len(dataset)  # type: ignore[arg-type]
+        self.dataset = dataset
+        self.places = [
+            (c, (c + k) % count) for c in range(min(conditions, count)) for k in range(min(exemplars, count))
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{condition:05d}__{exemplar:05d}" for condition, exemplar in self.places]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        condition, exemplar = self.places[index]
+        own, other = self.dataset[condition], self.dataset[exemplar]
+        keys = ("exemplar", "exemplar_condition")
+        return {"condition": own["condition"], "source": own["source"], "pair": condition} | {k: other[k] for k in keys}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of all weights of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def row_folder(root: Path, name: str, recipe: Mapping[str, Any]) -> Path:
+    """root/name-digest, the digest being that of the recipe."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return root / f"{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}-{digest}"
+
+
+def recipe_of(plan: Plan, weights: str, data: str, seed: int) -> dict[str, Any]:
+    """All that the images of a row depend on."""
+    method = getattr(plan.method, "__name__", plan.name)
+    return {"method": method, "settings": asdict(plan.settings), "weights": weights, "data": data, "seed": seed}
+
+
+def _missing(folder: Path, names: Sequence[str]) -> bool:
+    return any(not (folder / f"{name}.png").is_file() for name in names)
+
+
+def _save(folder: Path, names: Sequence[str], images: Tensor) -> None:
+    for name, pixels in zip(names, to_pixels(images), strict=True):
+        save_png(folder / f"{name}.png", pixels)
+
+
+@torch.no_grad()
+def sample(
+    model: MIDMs,
+    dataset: Dataset[Any],
+    names: Sequence[str],
+    rows: Mapping[Path, tuple[Plan, int]],
+    batch_size: int = 16,
+    partners: Path | None = None,
+    progress: bool = False,
+) -> None:
+    """Make the missing images of some rows, all ranks together.
+
+    Args:
+        model: the networks.
+        dataset: items with "condition", "source", "exemplar", "exemplar_condition" and, for bounds, "truth".
+        names: a file name for each item.
+        rows: folder -> (its plan, the seed of its noise).
+        partners: also write the pairs' own pictures below this folder (see `PARTNERS`).
+    """
+    rank, world = rank_and_world()
+    starts = list(range(0, len(names), batch_size))[rank::world]
+    for start in tqdm(starts, "sampling", disable=not progress or rank > 0):
+        own = names[start : start + batch_size]
+        todo = {folder: plan for folder, plan in rows.items() if _missing(folder, own)}
+        lacking = partners is not None and _missing(partners / "exemplars", own)  # written last
+        if not todo and not lacking:
+            continue
+        pair = encode_batch(model, dataset, range(start, start + len(own)))
+        if lacking and partners is not None:
+            pictures = {**pair.batch, "condition": condition_image(pair.batch["condition"])}
+            for kind in ("conditions", "sources", "truth", "exemplars"):
+                if PARTNERS[kind] in pictures:
+                    _save(partners / kind, own, pictures[PARTNERS[kind]])
+        for folder, (plan, seed) in todo.items():
+            _save(folder, own, plan.method(model, pair._replace(seed=seed), plan.settings).float())
+    barrier()

@@ -1,0 +1,142 @@
+"""Tables of measured and published numbers, as Markdown, LaTeX and plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+
+class Cell(NamedTuple):
+    """A number and its standard error (NaN: unknown)."""
+
+    mean: float
+    error: float = float("nan")
+
+
+class Column(NamedTuple):
+    """A measured quantity: `better` is "lower", "higher" or ""; `digits` after the point."""
+
+    key: str
+    title: str
+    better: str = ""
+    digits: int = 2
+
+
+@dataclass
+class Row:
+    """One line: what was measured, how it differs from the first row pair by pair, and what the paper prints."""
+
+    name: str
+    values: dict[str, Cell] = field(default_factory=dict)
+    differences: dict[str, Cell] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict)
+    x: float | None = None  # where the row stands on the axis of a plot
+
+
+@dataclass
+class Table:
+    """One table. `columns` holds only what at least one row has; `notes` say what is missing and why."""
+
+    number: str
+    title: str
+    columns: list[Column]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    axis: str = ""  # what `Row.x` is, where the table is a curve
+    published_on: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; numbers that are not finite become None."""
+        data = asdict(self)
+        data["columns"] = [column._asdict() for column in self.columns]
+        for row, plain in zip(self.rows, data["rows"], strict=True):
+            for kind in ("values", "differences"):
+                cells: dict[str, Cell] = getattr(row, kind)
+                plain[kind] = {k: {"mean": _finite(c.mean), "error": _finite(c.error)} for k, c in cells.items()}
+        return data
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def number(cell: Cell | None, digits: int, plus_minus: str = "±", signed: bool = False) -> str:
+    """A cell as text: "12.34 ± 0.05", "-" where there is none."""
+    if cell is None or math.isnan(cell.mean):
+        return "-"
+    text = f"{cell.mean:+.{digits}f}" if signed else f"{cell.mean:.{digits}f}"
+    return f"{text} {plus_minus} {cell.error:.{digits}f}" if math.isfinite(cell.error) else text
+
+
+def _layout(table: Table) -> tuple[list[Column], list[Column], list[Column]]:
+    """Columns with numbers, with differences, and with published numbers."""
+
+    def having(kind: str) -> list[Column]:
+        return [c for c in table.columns if any(c.key in getattr(row, kind) for row in table.rows)]
+
+    return having("values"), having("differences"), having("paper")
+
+
+def cells_of(table: Table, plus_minus: str = "±") -> tuple[list[str], list[list[str]]]:
+    """Head and body of a table as text, the row's name first."""
+    measured, differing, printed = _layout(table)
+    arrows = {"lower": " ↓", "higher": " ↑", "": ""}
+    head = ["row", *(c.title + arrows[c.better] for c in measured), *(f"Δ {c.title}" for c in differing)]
+    head += [f"paper {c.title}" for c in printed]
+    body = []
+    for row in table.rows:
+        blank = row.paper and not row.values  # a method that only the paper has numbers of
+        line = [row.name, *("" if blank else number(row.values.get(c.key), c.digits, plus_minus) for c in measured)]
+        line += [
+            number(row.differences[c.key], c.digits + 1, plus_minus, signed=True) if c.key in row.differences else ""
+            for c in differing
+        ]
+        line += [f"{row.paper[c.key]:.{c.digits}f}" if c.key in row.paper else "" for c in printed]
+        body.append(line)
+    return head, body
+
+
+def caption(table: Table) -> str:
+    """One line above the numbers."""
+    parts = [f"Table {table.number}. {table.title}." if table.number[0].isdigit() else f"{table.title}."]
+    if any(row.differences for row in table.rows):
+        parts.append(f"Δ: {table.rows[0].name} minus the row, pair by pair.")
+    if table.published_on:
+        parts.append(f'Columns "paper": the paper\'s own numbers, of {table.published_on}.')
+    return " ".join(parts)
+
+
+def markdown(table: Table) -> str:
+    """The table with its notes as Markdown."""
+    head, body = cells_of(table)
+    lines = [caption(table), "", f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    lines += [f"| {' | '.join(line)} |" for line in body]
+    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$",
+          "↓": r"$\downarrow$", "↑": r"$\uparrow$"}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def latex(table: Table) -> str:
+    """The table as LaTeX, for `booktabs`; notes as comments of the source."""
+    head, body = cells_of(table)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption(table))}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    lines += [_latex_line(head), r"\midrule", *(_latex_line(line) for line in body)]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"

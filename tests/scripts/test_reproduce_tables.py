@@ -1,0 +1,235 @@
+"""scripts/reproduce_tables.py as its users run it: every table, every task, data sets, trainings, mistakes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from midms.diffusion.settings import InterleaveSettings
+from midms.models.denoiser import Denoiser
+from midms.models.encoders import CorrespondenceEncoders
+from midms.models.first_stage import FirstStage
+from midms.models.midms import MIDMs
+from midms.pipelines.midms import MIDMsPipeline
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce_tables.py"
+STAGE = {"kind": "vq", "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64, "norm_groups": 4}
+UNET = {"model_channels": 16, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_resolutions": [2],
+        "num_head_channels": 8, "norm_groups": 8}  # fmt: skip
+ENCODERS = {"latent_channels": 3, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8, "padding_mode": "reflect",
+            "form": "paper"}  # fmt: skip
+CONDITIONS = {"figures": (20, "unshuffle"), "churches": (151, "nearest")}
+
+
+@pytest.fixture(scope="module")
+def program():
+    spec = importlib.util.spec_from_file_location("reproduce_tables_program", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def task_weights(tmp_path_factory):
+    """Small random pipelines of the other two tasks, in their shipped form."""
+    folders = {}
+    for task, (channels, form) in CONDITIONS.items():
+        torch.manual_seed(0)
+        parts = FirstStage(STAGE), CorrespondenceEncoders(condition_channels=channels, condition_input=form, **ENCODERS)
+        model = MIDMs(*parts, Denoiser(UNET))
+        settings = InterleaveSettings(num_inference_steps=8, num_interleaved_steps=2, refine_steps=0)
+        pipe = MIDMsPipeline(model, settings, {"task": task, "size": 32})
+        folders[task] = pipe.save_pretrained(tmp_path_factory.mktemp("pipelines") / task)
+    return folders
+
+
+@pytest.fixture(autouse=True)
+def empty_torch_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def run(program, capsys, *arguments) -> tuple[int, str, str]:
+    capsys.readouterr()
+    try:
+        code = program.main([str(argument) for argument in (*arguments, "--quiet")])
+    except SystemExit as error:
+        code = error.code
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def test_components_with_bounds_differences_and_the_paper_beside_them(program, capsys, tiny_pipeline_folder, tmp_path):
+    arguments = ["--table", 3, "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path]
+    code, out, err = run(program, capsys, *arguments)
+    assert code == 0, err
+    table = json.loads((tmp_path / "table3.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    assert list(rows)[:2] == ["full method", "no confidence mask"] and len(rows) == 9
+    assert rows["no diffusion"]["paper"] == {"fid_reference": 128.70, "swd_average": 34.59}
+    assert not rows["full method"]["differences"]
+    first, second = rows["full method"]["values"]["psnr"]["mean"], rows["other style"]["values"]["psnr"]["mean"]
+    assert rows["other style"]["differences"]["psnr"]["mean"] == pytest.approx(first - second)
+    assert table["record"]["matching"][str(tiny_pipeline_folder)]["identity"]["pck"] > 0.1
+    assert 0 <= table["record"]["mask"]["recall"] <= 1
+    # what could not be measured has no column of its own, and the reason is said
+    assert "fid_reference" not in rows["full method"]["values"] and "fid was not measured" in out
+    assert "| full method |" in out and out.strip() == (tmp_path / "table3.md").read_text().strip()
+    assert r"\begin{tabular}" in (tmp_path / "table3.tex").read_text()
+    # a second run makes nothing again and says the same
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "samples").rglob("*.png")}
+    assert len(files) == 4 * (9 + 4)
+    assert run(program, capsys, *arguments)[1] == out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "samples").rglob("*.png")} == files
+
+
+@pytest.mark.parametrize(("task", "ours"), [("figures", 10.89), ("churches", None)])
+def test_the_other_tasks_and_tables_one_and_two(program, capsys, task_weights, tmp_path, task, ours):
+    arguments = ["--table", 1, 2, "--benchmark", task, "--weights", task_weights[task], "--pairs", 4]
+    code, out, err = run(program, capsys, *arguments, "--out", tmp_path, "--json")
+    assert code == 0, err
+    first, second = json.loads(out)
+    rows = {row["name"]: row for row in first["rows"]}
+    assert rows["MIDMs"]["paper"].get("fid_reference") == ours
+    assert ("CoCosNet v2" in rows) == (ours is not None)
+    for name in ("swd_average", "fd_reference", "fd_exemplars", "diversity_encoder", "psnr"):
+        assert math.isfinite(rows["MIDMs"]["values"][name]["mean"]), name
+    assert rows["exemplar itself"]["values"]["fd_exemplars"]["mean"] == pytest.approx(0, abs=1e-6)
+    style = {row["name"]: row["values"] for row in second["rows"] if row["values"]}
+    assert style["exemplar itself"]["colour_encoder"]["mean"] == pytest.approx(1)
+    assert style["photo of the condition"]["semantic_encoder"]["mean"] == pytest.approx(1)
+
+
+def test_noise_levels_over_seeds_on_a_data_set_of_ones_own(program, capsys, tiny_pipeline_folder, tmp_path):
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        "data: {params: {validation: {target: midms.data.procedural.dataset.ProceduralPairs, "
+        "params: {task: faces, size: 64, split: val, length: 5, exemplars: {hard: 1.0}}}}}"
+    )
+    arguments = ["--table", 4, "--config", config, "--set", "data.params.validation.params.size=32"]
+    arguments += ["--weights", tiny_pipeline_folder, "--protocol", "weights", "--pairs", 3, "--seeds", 2]
+    report = tmp_path / "report.html"
+    code, out, err = run(program, capsys, *arguments, "--out", tmp_path, "--json", "--report", report)
+    assert code == 0, err
+    (table,) = json.loads(out)
+    assert [row["x"] for row in table["rows"]] == [25, 20, 30, 35] and table["record"]["settings"]["35 %"] == [20, 7]
+    for row in table["rows"]:
+        assert "psnr" not in row["values"] and not row["paper"]  # no truth here, and no data set of the paper
+        assert row["values"]["swd_average"]["error"] > 0  # two seeds
+    assert len(list((tmp_path / "samples").glob("25-*"))) == 2
+    assert "swd over noise level" in report.read_text().lower()
+
+
+def test_celeba_as_users_have_it(program, capsys, shared, tiny_pipeline_folder, tmp_path):
+    config = SCRIPT.parents[1] / "configs" / "celeba.yaml"
+    node = "data.params.validation.params"
+    changes = [f"{node}.root={shared / 'samples/CelebAMask-HQ'}", f"{node}.size=32"]
+    arguments = ["--table", 2, "--config", config, "--set", *changes, "--weights", tiny_pipeline_folder]
+    code, out, err = run(
+        program, capsys, *arguments, "--steps", 8, "--protocol", "weights", "--out", tmp_path, "--json"
+    )
+    assert code == 0, err
+    (table,) = json.loads(out)
+    rows = {row["name"]: row for row in table["rows"]}
+    assert rows["CoCosNet"]["paper"]["semantic"] == 0.949 and rows["MIDMs"]["paper"]["texture"] == 0.962
+    assert table["published_on"] == "CelebA-HQ" and table["record"]["pairs"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--table", "6"], "invalid choice: '6'"),
+        (["--table", "3", "--pairs", "1"], "--pairs: expected at least 2, got 1"),
+        (["--table", "4", "--train"], "--train: trains the rows of tables 3 and 5"),
+        (["--table", "1", "--config", "configs/celeba.yaml"], "--config: give the --weights"),
+        (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
+        (["--table", "1", "--weights", "nowhere"], "nowhere"),
+        (["--table", "5"], "this table compares trainings"),
+        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),
+        (["--table", "1", "--report", "nowhere/x.html"], "--report: no folder"),
+    ],
+)
+def test_a_mistake_is_one_line(program, capsys, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(program, capsys, *arguments)
+    assert code == 2 and not out and words in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_weights_of_another_task_are_refused(program, capsys, task_weights, tmp_path):
+    arguments = ["--table", "3", "--benchmark", "churches", "--weights", task_weights["figures"], "--out", tmp_path]
+    code, _, err = run(program, capsys, *arguments)
+    assert code == 2 and "are of task 'figures', not 'churches'" in err
+
+
+def test_help_is_quick():
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True, timeout=60)
+    assert "--table" in result.stdout and time.monotonic() - start < 5
+
+
+@pytest.mark.slow
+def test_losses_are_trained_and_compared(program, capsys, tiny_pipeline_folder, tmp_path):
+    arguments = ["--table", 5, "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path, "--train", 4]
+    code, _, err = run(program, capsys, *arguments)
+    assert code == 0, err
+    table = json.loads((tmp_path / "table5.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    assert list(rows) == ["full method", "w/o L_cycle", "w/o L_style", "w/o L_perc", "w/o L_dom", "w/o L_src"]
+    assert all(0 <= row["values"]["pck"]["mean"] <= 1 for row in rows.values())
+    assert rows["w/o L_src"]["paper"] == {"fid_reference": 72.25}
+    networks = [v for k, v in table["record"]["networks"].items()]
+    assert len(set(networks)) == 6  # each loss that is taken out gives other weights
+    # the trained weights are found again without --train
+    code, _, err = run(program, capsys, *arguments[:-2], "--train", 4)
+    assert code == 0 and "training" not in err
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_same_table(tiny_pipeline_folder, tmp_path):
+    tables = []
+    for ranks, launcher in enumerate(([], ["-m", "torch.distributed.run", "--nproc-per-node", "2"]), start=1):
+        out = tmp_path / str(ranks)
+        arguments = ["--table", "4", "--weights", str(tiny_pipeline_folder), "--pairs", "5", "--batch-size", "2"]
+        command = [sys.executable, *launcher, str(SCRIPT), *arguments, "--out", str(out), "--quiet", "--json"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        assert result.returncode == 0, result.stderr
+        rows = json.loads(result.stdout)[0]["rows"]
+        tables.append([[cell["mean"] for cell in row["values"].values()] for row in rows])
+    np.testing.assert_allclose(tables[1], tables[0], rtol=1e-5)
+
+
+def test_the_report_in_a_browser(program, capsys, chromium, tiny_pipeline_folder, tmp_path):
+    report = tmp_path / "report.html"
+    arguments = ["--table", 4, 7, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
+    code, _, err = run(program, capsys, *arguments, "--report", report)
+    assert code == 0, err
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page, problems, requests = context.new_page(), [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(report.as_uri())
+    assert not problems and not [url for url in requests if not url.startswith(("file:", "data:"))]
+    assert page.locator("h2").count() == 2
+    broken = "Array.from(document.images).filter(image => !image.complete || image.naturalWidth === 0).length"
+    assert page.evaluate(broken) == 0 and page.locator("img").count() == 3 * (2 + 2 + 4) + 3 * (2 + 2 + 3)
+    # curves: PSNR over the noise level has one point for each of its four levels, placed inside its box
+    figure = page.locator("figure", has_text="PSNR dB over noise level")
+    assert figure.locator("circle").count() == 4
+    box, svg = figure.locator("polyline").bounding_box(), figure.locator("svg").bounding_box()
+    assert svg["x"] <= box["x"] and box["x"] + box["width"] <= svg["x"] + svg["width"]
+    assert page.locator("figure", has_text="U-Net calls N (paper, CelebA-HQ)").count() == 2
+    page.screenshot(path=str(tmp_path / "report.png"), full_page=True)
+    with Image.open(tmp_path / "report.png") as image:
+        assert np.asarray(image).std() > 10
+    context.close()
