@@ -1,28 +1,79 @@
 #!/usr/bin/env python
-"""Write a trained pipeline in half precision, as it is shipped: python scripts/pack_weights.py SOURCE TARGET"""
+"""Write trained weights as they are shipped, or make a first stage ready for latent diffusion.
+
+python scripts/pack_weights.py runs/demo/weights midms/weights/demo                 # half precision
+python scripts/pack_weights.py runs/demo_churches_first_stage/weights runs/churches_first_stage_unit \\
+    --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, deviation 1
+
+The second measures mean and deviation of each latent channel over training images and folds them into the 1x1
+convolutions around the latent: no reconstruction changes, and stages 2 and 3 meet latents of unit variance, with no
+scale factor to remember. A KL first stage needs it before stage 2; VQ training does it by itself.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="folder of weights")
+    parser.add_argument("target", help="folder to write")
+    parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="default: float16 to ship")
+    parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.train to measure on")
+    parser.add_argument("--images", type=int, default=512, help="training images to measure on (default: 512)")
+    options = parser.parse_args(arguments)
+    if options.images < 1:
+        parser.error(f"--images: got {options.images}, expected 1 or more")
+    if options.standardise and options.dtype:
+        parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
+    return options
+
+
+def pack(options: argparse.Namespace) -> Path:
+    """A whole pipeline in half precision."""
+    import torch  # noqa: PLC0415
+
+    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+
+    dtype = getattr(torch, options.dtype or "float16")
+    return MIDMsPipeline.from_pretrained(options.source).save_pretrained(options.target, dtype)
+
+
+def standardise(options: argparse.Namespace) -> Path:
+    """A first stage alone, with latents of unit variance on the config's training images."""
+    import torch  # noqa: PLC0415
+
+    from midms.checkpoints.folder import save_folder  # noqa: PLC0415
+    from midms.config import ConfigError, instantiate, load_config  # noqa: PLC0415
+    from midms.models.loading import load_first_stage, open_weights  # noqa: PLC0415
+
+    config, loaded = load_config([options.standardise]), open_weights(options.source)
+    if set(loaded.configs) != {"first_stage"}:
+        raise ConfigError(
+            f"{options.source} holds {', '.join(loaded.configs)}; a denoiser or encoders trained on its latents would "
+            "not fit them any more, so only a first stage alone can be standardised"
+        )
+    stage, dataset = load_first_stage(options.source), instantiate(config.data.params.train)
+    images = [dataset[index]["image"] for index in range(min(options.images, len(dataset)))]
+    with torch.no_grad():
+        latents = torch.cat([stage.encode(image[None]) for image in images])  # (N, C, h, w)
+    mean, std = ([round(float(value), 4) for value in values] for values in stage.standardise(latents))
+    print(f"latents of {len(images)} images: mean {mean}, deviation {std}; now 0 and 1")
+    facts = {"standardised": {"images": len(images), "mean": mean, "deviation": std}}
+    return save_folder(options.target, {"first_stage": stage.model}, {"first_stage": stage.config}, loaded.info | facts)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="folder of weights")
-    parser.add_argument("target", help="folder to write")
-    parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16")
-    options = parser.parse_args(arguments)
-    import torch  # noqa: PLC0415
-
+    options = parse(arguments)
     from midms.config import ConfigError  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
 
     try:
-        path = MIDMsPipeline.from_pretrained(options.source).save_pretrained(
-            options.target, getattr(torch, options.dtype)
-        )
+        path = standardise(options) if options.standardise else pack(options)
     except (ConfigError, ValueError) as error:
         print(f"pack_weights.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -203,6 +203,36 @@ class FirstStage(nn.Module):
         posterior = self.model.encode(pad_to_multiple(images, self.factor)).latent_dist
         return posterior.mean, posterior.std
 
+    @torch.no_grad()
+    def standardise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Give every channel the mean 0 and the deviation 1 that it does not have in `latents`.
+
+        Both are folded into the 1x1 convolutions before and behind the latent, so that no reconstruction changes and
+        everything downstream meets latents of unit variance: LDM's `scale_by_std`, with nothing to multiply by later.
+        The codes of a VQ first stage are left alone; standardise before there are any.
+
+        Args:
+            latents: (B, C, h, w) of training images, as `encode` gives them.
+
+        Returns:
+            Mean and deviation that were there, each (C,).
+
+        Raises:
+            ValueError: a channel is constant.
+        """
+        mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))  # (C,)
+        if not (std > 0).all():
+            raise ValueError(f"latents of deviation {std.tolist()}: a channel without any cannot be standardised")
+        before, after = self.model.quant_conv, self.model.post_quant_conv
+        channels = len(mean)  # of a KL model, the rows behind them give the logarithm of the variance
+        before.weight[:channels].div_(std.view(-1, 1, 1, 1))
+        before.bias[:channels].sub_(mean).div_(std)
+        if self.kind == "kl":
+            before.bias[channels:].sub_(2 * std.log())
+        after.bias.add_(after.weight.flatten(1) @ mean)
+        after.weight.mul_(std.view(1, -1, 1, 1))
+        return mean, std
+
 
 def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
     """First stage from a plain dict with the keys of `DEFAULTS` (missing ones take the value there)."""

@@ -154,12 +154,7 @@ class FirstStageTraining(Stage):
         dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
         batch = torch.stack([dataset[i]["image"] for i in range(min(images, len(dataset)))]).to(self.device)
         latents = torch.cat([self.first_stage.encode(part) for part in batch.split(16)])  # (images, C, h, w)
-        mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))  # (C,)
-        before, after = self.first_stage.model.quant_conv, self.first_stage.model.post_quant_conv
-        before.weight.div_(std.view(-1, 1, 1, 1))
-        before.bias.sub_(mean).div_(std)
-        after.bias.add_(after.weight.flatten(1) @ mean)
-        after.weight.mul_(std.view(1, -1, 1, 1))
+        mean, std = self.first_stage.standardise(latents)  # (C,)
         vectors = ((latents.movedim(1, -1) - mean) / std).flatten(0, 2).float().cpu().numpy()  # (images·h·w, C)
         embedding = self.first_stage.model.quantize.embedding.weight
         centres, _ = kmeans2(vectors, len(embedding), iter=5, minit="points", missing="warn", rng=self.seed)

@@ -1,0 +1,76 @@
+"""Shipping weights, and latents of unit variance for stage 2, through the program."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from midms.checkpoints.folder import load_folder, save_folder
+from midms.data.procedural.dataset import ProceduralImages
+from midms.models.first_stage import FirstStage
+from midms.models.loading import load_first_stage
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+data:
+  target: midms.data.module.DataModule
+  params:
+    train: {target: midms.data.procedural.dataset.ProceduralImages, params: {task: churches, size: 32, length: 12}}
+"""
+
+
+def program():
+    spec = importlib.util.spec_from_file_location("pack_weights_program", ROOT / "scripts/pack_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq"])
+def test_standardised_latents_have_unit_variance_and_decode_to_the_same_images(tmp_path, kind):
+    torch.manual_seed(0)
+    keys = {"kind": kind, "ch": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "norm_groups": 4, "z_channels": 4}
+    stage = FirstStage(keys).eval().requires_grad_(False)
+    stage.model.quant_conv.bias[:4] += 3  # a spread and a mean far from 1 and 0
+    stage.model.quant_conv.weight[:4] *= 5
+    save_folder(tmp_path / "first", {"first_stage": stage.model}, {"first_stage": stage.config}, {"task": "churches"})
+    (tmp_path / "data.yaml").write_text(CONFIG)
+    paths = [str(tmp_path / "first"), str(tmp_path / "unit")]
+    assert program()([*paths, "--standardise", str(tmp_path / "data.yaml")]) == 0
+    unit = load_first_stage(tmp_path / "unit")
+    data = ProceduralImages("churches", 32, length=12)
+    images = torch.stack([data[index]["image"] for index in range(12)])
+    latents = unit.encode(images)
+    torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+    before = stage.encode(images)
+    assert before.mean().abs() > 1
+    torch.testing.assert_close(
+        unit.decode(latents, quantise=False), stage.decode(before, quantise=False), atol=1e-4, rtol=0
+    )
+    if kind == "kl":  # the posterior keeps its shape: the same noise gives the same image
+        noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(1))
+        one, two = (s.decode(s.encode(images, sample=True, noise=noise)) for s in (stage, unit))
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+    info = load_folder(tmp_path / "unit").info
+    assert info["task"] == "churches" and info["standardised"]["images"] == 12
+
+
+def test_shipping_halves_the_precision(tmp_path):
+    assert program()(["demo", str(tmp_path / "packed")]) == 0
+    states = load_folder(tmp_path / "packed").states
+    assert {value.dtype for state in states.values() for value in state.values()} == {torch.float16}
+
+
+def test_mistakes_are_one_line(tmp_path, tiny_weights, capsys):
+    (tmp_path / "data.yaml").write_text(CONFIG)
+    arguments = [str(tiny_weights), str(tmp_path / "out"), "--standardise", str(tmp_path / "data.yaml")]
+    assert program()(arguments) == 2
+    error = capsys.readouterr().err
+    assert "only a first stage alone" in error and error.count("\n") == 1
+    assert program()(["nowhere", str(tmp_path / "out")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        program()([*arguments, "--images", "0"])
