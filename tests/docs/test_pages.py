@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import re
+from fnmatch import fnmatch
 from functools import reduce
 from pathlib import Path
 
 import pytest
 from documented import ROOT, blocks, files
+from test_commands import module_of
 
 PAGES = files()
 #: Pages whose quoted dotted names, settings and paths are all resolved.
@@ -60,17 +63,49 @@ def resolve(name: str) -> None:
     raise ModuleNotFoundError(name)
 
 
+def quoted_on(page: Path) -> set[str]:
+    return set(re.findall(r"`([^`\s]+)`", page.read_text(encoding="utf-8")))
+
+
 @pytest.mark.parametrize("page", RESOLVED, ids=name_of)
 def test_quoted_names_exist(page: Path) -> None:
     """`midms.x.y`, `interleave.x`, `configs/x.yaml` and the like."""
     from midms.diffusion.settings import InterleaveSettings
 
-    quoted = set(re.findall(r"`([^`\s]+)`", page.read_text(encoding="utf-8")))
+    quoted = quoted_on(page)
     fields = {field.name for field in dataclasses.fields(InterleaveSettings)}
     for word in sorted(quoted):
+        if "*" in word:
+            continue
         if word.startswith("midms."):
             resolve(word)
         elif word.startswith("interleave."):
             assert word.removeprefix("interleave.") in fields, f"no setting {word}"
         elif word.split("/")[0] in ("configs", "scripts", "tests", "docs", "midms", "data", "notebooks"):
             assert (ROOT / word).exists(), f"no file {word}"
+
+
+def golden_words() -> list[str]:
+    """What differences-from-the-released-code.md quotes and is neither a name, a key nor a path."""
+    training = importlib.import_module("midms.training.midms").MIDMsTraining
+    keys = {*inspect.signature(training.__init__).parameters, "form", "condition_input", "padding_mode", "noise"}
+    keys |= {"interleave.*", "exemplar_features", "midms.parity"}
+    words = quoted_on(RESOLVED[0]) - keys
+    return sorted(w for w in words if "." not in w and "=" not in w and "/" not in w and not w.startswith("--"))
+
+
+@pytest.mark.parametrize("word", golden_words())
+def test_golden_case_exists(word: str, request: pytest.FixtureRequest) -> None:
+    cases = module_of("scripts/verify_parity.py").collect_cases()
+    names = [f"{word}{ending}" for ending in (".safetensors", ".npz", ".json", ".json.gz")]
+    assert any(fnmatch(name, pattern) for name in names for pattern in cases), f"nothing checks a case {word}"
+    shared = request.getfixturevalue("shared")
+    assert any((folder / name).is_file() for folder in shared.glob("goldens*") for name in names), f"no case {word}"
+
+
+def test_the_presets_differ_in_what_the_page_names() -> None:
+    from midms.diffusion.settings import InterleaveSettings
+
+    paper, released = (dataclasses.asdict(p) for p in (InterleaveSettings.paper(), InterleaveSettings.released()))
+    different = {f"interleave.{name}" for name in paper if paper[name] != released[name]}
+    assert different <= quoted_on(RESOLVED[0]), "a difference of the presets is not on the page"
