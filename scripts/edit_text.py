@@ -221,10 +221,10 @@ def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: d
 
 def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
     """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
+    from midms.images import read_rgb  # noqa: PLC0415
     from midms.oig.editing import edit_image  # noqa: PLC0415
-    from midms.oig.images import read_image  # noqa: PLC0415
 
-    picture = None if job.picture is None else read_image(job.picture)
+    picture = None if job.picture is None else read_rgb(job.picture)
     edit = edit_image(
         pipeline,
         picture,

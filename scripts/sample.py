@@ -61,7 +61,7 @@ def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]
     def load(index: int) -> dict[str, Any]:
         labels = pick(options.exemplar_condition, index)
         pair = {
-            "condition": batch_conditions(options.condition[index])[0],
+            "condition": batch_conditions(options.condition[index], size)[0],
             "exemplar": batch_pictures(pick(options.exemplar, index), size)[0],  # type: ignore[arg-type]
         }
         return pair if labels is None else pair | {"exemplar_condition": batch_conditions(labels)[0]}
@@ -135,7 +135,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]
-        if len({item["condition"].shape for item in items}) > 1:  # conditions of several sizes go one by one
+        if len({(item["condition"].shape, item["exemplar"].shape) for item in items}) > 1:  # one by one
             groups = [([index], [item]) for index, item in zip(indices, items, strict=True)]
         else:
             groups = [(indices, items)]

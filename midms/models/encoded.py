@@ -24,6 +24,7 @@ class Condition(NamedTuple):
 
     features: ConditionFeatures
     size: tuple[int, int]  # (H, W) of the condition maps, which the result is cut to
+    picture: tuple[int, int] | None = None  # (H, W) of the drawing they were made from, which results are resized to
 
 
 def join_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
@@ -48,7 +49,9 @@ def join_conditions(conditions: Sequence[Condition]) -> Condition:
     """
     _check_sizes("conditions", [c.size for c in conditions])
     parts = zip(*(c.features for c in conditions), strict=True)
-    return Condition(ConditionFeatures(*(torch.cat(part) for part in parts)), conditions[0].size)
+    drawn = {c.picture for c in conditions}
+    features = ConditionFeatures(*(torch.cat(part) for part in parts))
+    return Condition(features, conditions[0].size, drawn.pop() if len(drawn) == 1 else None)
 
 
 def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:

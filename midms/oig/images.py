@@ -3,71 +3,16 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from midms.images import to_rgb
+
 Resize = Literal["fit", "stretch"]
-
-
-def to_rgb(image: Any) -> Image.Image:
-    """A picture as upright 8-bit RGB; transparency is laid over white.
-
-    Args:
-        image: PIL image of any mode, array (H, W) or (H, W, 1|3|4) (uint8, or float in 0..1), or tensor (C, H, W).
-    Raises:
-        ValueError: another type, shape or range.
-    """
-    if isinstance(image, Tensor):
-        if image.ndim != 3:
-            raise ValueError(f"image: expected a tensor (C, H, W), got {tuple(image.shape)}")
-        image = image.detach().cpu().movedim(0, -1).numpy()
-    if isinstance(image, np.ndarray):
-        image = _from_array(image)
-    if not isinstance(image, Image.Image):
-        raise ValueError(f"image: expected a PIL image, an array or a tensor, got {type(image).__name__}")
-    if min(image.size) < 1:
-        raise ValueError(f"image: expected at least one pixel, got size {image.size}")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
-        image = _from_array(np.clip(values / top, 0, 1))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """The picture in a file, as `to_rgb` gives it.
-
-    Raises:
-        ValueError: the file is no picture, is damaged, or claims an absurd size.
-    """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from None
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4)):
-        raise ValueError(f"image: expected shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
-    if array.dtype != np.uint8:
-        values = array.astype(np.float64)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise ValueError(f"image: floats must lie in 0..1, got {values.min():.4g}..{values.max():.4g}")
-        array = np.round(values * 255).astype(np.uint8)
-    return Image.fromarray(array)
 
 
 def working_size(size: tuple[int, int], resolution: int, multiple: int, resize: Resize) -> tuple[int, int]:

@@ -26,10 +26,10 @@ from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
     batch_pictures,
-    line_drawing,
-    open_picture,
+    picture_size,
     pil_images,
     read_picture,
+    resize_images,
 )
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
     "Picture",
     "batch_conditions",
     "batch_pictures",
-    "line_drawing",
-    "open_picture",
     "pil_images",
     "read_picture",
     "repeat_exemplar",
@@ -175,11 +173,12 @@ class MIDMsPipeline:
 
     def encode_condition(self, condition: Any) -> Condition:
         """Read and encode conditions once, for any number of exemplars; forms as in a call."""
-        maps = batch_conditions(condition).to(self.device)
+        maps = batch_conditions(condition, self.info.get("size")).to(self.device)
         if self.model.encoders.condition_input == "latent":
             maps = self._cast(maps)
         with torch.no_grad():
-            return Condition(self.model.encode_condition(maps), (int(maps.shape[-2]), int(maps.shape[-1])))
+            features = self.model.encode_condition(maps)
+        return Condition(features, (int(maps.shape[-2]), int(maps.shape[-1])), picture_size(condition))
 
     def _cast(self, images: Tensor) -> Tensor:
         return images.to(next(self.model.first_stage.parameters()).dtype)
@@ -203,8 +202,9 @@ class MIDMsPipeline:
 
         Args:
             condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (arrays of uint8 are divided by 255), or a
-                list of them; a picture or file is read as a line drawing (edges); or what `encode_condition` returned.
-                One condition serves all exemplars.
+                list of them; a picture or file is read as a line drawing (edges), worked on at the size of the weights,
+                and the result has the picture's size; or what `encode_condition` returned. One condition serves all
+                exemplars. `midms.conditions.make_condition` makes maps of photos, joints and labels.
             exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
                 which compete for each position (`join_exemplars` makes several one each).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
@@ -222,11 +222,11 @@ class MIDMsPipeline:
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
         count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
-        features, size = repeat_condition(ready, count)
+        features, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
         chosen = self._settings(settings, num_inference_steps, num_interleaved_steps)
         result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
-        images = self.decode(result.latent, size)
+        images = resize_images(self.decode(result.latent, size), drawn or size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
         if return_intermediates:
             self._add_intermediates(output, result, features.features, exemplars, size)

@@ -8,93 +8,106 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from midms.config import ConfigError
+from midms.condition_maps import MAP_SUFFIXES, read_maps
+from midms.images import read_rgb, to_rgb, working_size
 from midms.visualize import to_pixels
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 
 
 def read_picture(picture: Picture) -> Tensor:
-    """Any picture as (3, H, W) in [-1, 1]; EXIF rotation applied, alpha laid over white, grey and CMYK made RGB.
+    """Any picture as (3, H, W) in [-1, 1], as `midms.images.to_rgb` reads it; tensors are taken as they are.
 
     Raises:
         ConfigError: the file is missing, empty, truncated or no picture.
         ValueError: an array or tensor of another form.
     """
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3:
-            raise ValueError(f"picture tensor of shape {tuple(picture.shape)}: expected (3, H, W) in [-1, 1]")
-        return picture.float()
-    if isinstance(picture, str | Path):
-        picture = open_picture(picture)
-    if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
-    if picture.mode.startswith("I"):  # 16-bit grey
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8))
-    pixels = np.asarray(picture.convert("RGB"))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def open_picture(path: str | Path) -> Image.Image:
-    """Open and decode a picture file, or say in one line why not."""
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such picture")
-    if file.stat().st_size == 0:
-        raise ConfigError(f"{file}: the file is empty; copy it again")
-    try:
-        picture = Image.open(file)
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{file}: not a whole picture ({error}); copy or convert it again") from None
-    return picture
+    return _to_tensor(_open(picture))
 
 
 def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = None) -> Tensor:
-    """One or several pictures as (B, 3, H, W) in [-1, 1], resized to a square of `size` if given."""
-    if isinstance(pictures, Tensor) and pictures.ndim == 4:
-        images = list(pictures)
-    elif isinstance(pictures, list | tuple):
-        images = list(pictures)
-    else:
-        images = [pictures]  # type: ignore[list-item]
-    tensors = [read_picture(picture) for picture in images]
+    """One or several pictures as (B, 3, H, W) in [-1, 1].
+
+    Args:
+        size: pixels a side to work on, see `midms.images.working_size`; pictures of several shapes become squares of
+            it. None keeps their own size.
+    Raises:
+        ConfigError: a file that cannot be read.
+        ValueError: pictures of several sizes, and no `size`.
+    """
+    several = isinstance(pictures, list | tuple) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
+    images = [_open(picture) for picture in (pictures if several else [pictures])]  # type: ignore[arg-type, union-attr]
     if size is not None:
-        tensors = [_resize(tensor, size) for tensor in tensors]
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) != 1:
-        raise ValueError(f"exemplars of several sizes {sorted(shapes)}: give them one by one, or resize them")
-    return torch.stack(tensors)
+        shapes = {working_size(_width_height(image), size) for image in images}
+        shape = shapes.pop() if len(shapes) == 1 else (size, size)
+        images = [_resized(image, shape) for image in images]
+    found = sorted({_width_height(image) for image in images})
+    if len(found) != 1:
+        raise ValueError(f"exemplars of several sizes {found}: give them one by one, or resize them")
+    return torch.stack([_to_tensor(image) for image in images])
 
 
-def _resize(image: Tensor, size: int) -> Tensor:
-    if image.shape[-2:] == (size, size):
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, 3, h, w) in [-1, 1] as (B, 3, H, W), bicubic with antialiasing."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def picture_size(condition: Any) -> tuple[int, int] | None:
+    """(H, W) of a condition that is a picture or a file of one; None for maps and lists."""
+    is_file = isinstance(condition, str | Path) and Path(condition).suffix not in MAP_SUFFIXES
+    if not is_file and not isinstance(condition, Image.Image):
+        return None
+    width, height = _width_height(_open(condition))
+    return height, width
+
+
+def _open(picture: Picture) -> Image.Image | Tensor:
+    if not isinstance(picture, Tensor):
+        return read_rgb(picture) if isinstance(picture, str | Path) else to_rgb(picture)
+    if picture.ndim != 3 or picture.shape[0] != 3:
+        raise ValueError(f"picture tensor of shape {tuple(picture.shape)}: expected (3, H, W) in [-1, 1]")
+    return picture.float()
+
+
+def _width_height(image: Image.Image | Tensor) -> tuple[int, int]:
+    return image.size if isinstance(image, Image.Image) else (int(image.shape[-1]), int(image.shape[-2]))
+
+
+def _resized(image: Image.Image | Tensor, size: tuple[int, int]) -> Image.Image | Tensor:
+    if _width_height(image) == size:
         return image
-    resized = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", antialias=True)
-    return resized[0].clamp(-1, 1)
+    if isinstance(image, Image.Image):
+        return image.resize(size, Image.Resampling.BICUBIC)
+    return resize_images(image[None], (size[1], size[0]))[0]
 
 
-def batch_conditions(conditions: Any) -> Tensor:
+def _to_tensor(image: Image.Image | Tensor) -> Tensor:
+    if isinstance(image, Tensor):
+        return image
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def batch_conditions(conditions: Any, size: int | None = None) -> Tensor:
     """Condition maps as (B, L, H, W) in [0, 1].
 
+    Args:
+        size: pixels a side to work on where the condition is a drawing; none keeps its size.
     Raises:
         ConfigError, ValueError: a file that cannot be read, or maps of another form.
     """
     if isinstance(conditions, list | tuple):
-        return torch.cat([batch_conditions(condition) for condition in conditions])
-    if isinstance(conditions, str | Path) and Path(conditions).suffix == ".npy":
-        if not Path(conditions).is_file():
-            raise ConfigError(f"{conditions}: no such file")
-        conditions = np.load(conditions, allow_pickle=False)
+        return torch.cat([batch_conditions(condition, size) for condition in conditions])
+    if isinstance(conditions, str | Path) and Path(conditions).suffix in MAP_SUFFIXES:
+        conditions = read_maps(conditions)
     if isinstance(conditions, str | Path | Image.Image):
-        return line_drawing(conditions)[None]
+        from midms.conditions import line_drawing  # noqa: PLC0415 - pulls in scikit-image
+
+        return line_drawing(conditions, size)[None]
     if isinstance(conditions, np.ndarray):
         scale = 255.0 if conditions.dtype == np.uint8 else 1.0
         conditions = torch.from_numpy(conditions.astype(np.float32) / scale)
@@ -102,20 +115,6 @@ def batch_conditions(conditions: Any) -> Tensor:
         shape = getattr(conditions, "shape", type(conditions).__name__)
         raise ValueError(f"condition {shape}: expected maps (L, H, W) or (B, L, H, W) in [0, 1]")
     return (conditions if conditions.ndim == 4 else conditions[None]).float()
-
-
-def line_drawing(drawing: Image.Image | str | Path) -> Tensor:
-    """A drawing, dark ink on light paper (or the reverse), as the 15 edge channels with no face part known.
-
-    Channel 0 holds the ink; every distance map says "absent" (1), the part outlines are empty.
-    """
-    from midms.data.conditions.edges import EDGE_CHANNELS  # noqa: PLC0415 - pulls in scikit-image
-
-    grey = (read_picture(drawing).mean(dim=0) + 1) / 2  # (H, W)
-    ink = grey < 0.5 if float(grey.mean()) > 0.5 else grey > 0.5
-    maps = torch.ones(EDGE_CHANNELS, *grey.shape)
-    maps[0], maps[14] = ink.float(), 0
-    return maps
 
 
 def pil_images(images: Tensor) -> list[Image.Image]:

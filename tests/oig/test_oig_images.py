@@ -2,45 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from midms.oig.images import prepare_images, read_image, to_rgb, working_size
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I", "I;16", "F", "YCbCr", "HSV", "LAB"])
-def test_modes(mode: str) -> None:
-    image = Image.new(mode, (30, 21))
-    assert to_rgb(image).mode == "RGB" and to_rgb(image).size == (30, 21)
-
-
-def test_transparency_is_laid_over_white() -> None:
-    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert to_rgb(image).getpixel((0, 0)) == (255, 255, 255)
-    palette = Image.new("P", (4, 4), 0)
-    palette.info["transparency"] = 0
-    assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_sixteen_bits_keep_their_range() -> None:
-    image = Image.fromarray(np.full((4, 4), 32896, dtype=np.uint16))
-    assert to_rgb(image).getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_rotation_tag_is_honoured(tmp_path: Path) -> None:
-    image = Image.new("RGB", (20, 10))
-    image.paste((255, 255, 255), (0, 0, 10, 10))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by a quarter clockwise to view
-    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    upright = read_image(tmp_path / "a.jpg")
-    assert upright.size == (10, 20)
-    top, bottom = (upright.getpixel((5, y))[0] for y in (2, 17))  # type: ignore[index]
-    assert top > 200 and bottom < 50
+from midms.oig.images import prepare_images, working_size
 
 
 def test_arrays_and_tensors_agree_with_pictures() -> None:
@@ -81,9 +48,3 @@ def test_refusals(image: object, words: str) -> None:
 def test_impossible_sizes(resolution: int, resize: str) -> None:
     with pytest.raises(ValueError, match=r"(resolution|resize) must be"):
         prepare_images(Image.new("RGB", (8, 8)), resolution, 4, resize)  # type: ignore[arg-type]
-
-
-def test_damaged_file(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(ValueError, match=r"a\.png: not a readable picture"):
-        read_image(tmp_path / "a.png")

@@ -74,7 +74,8 @@ def test_pictures_of_every_kind_are_read(tmp_path):
     exif[0x0112] = 6
     rgb.save(tmp_path / "turned.jpg", exif=exif)
     assert read_picture(tmp_path / "turned.jpg").shape == (3, 10, 12)
-    assert batch_pictures([rgb, rgb], 16).shape == (2, 3, 16, 16)
+    assert batch_pictures([rgb, rgb], 16).shape == (2, 3, 18, 15)  # 10 x 12 in about 16 x 16 pixels
+    assert batch_pictures([rgb, rgb.rotate(90, expand=True)], 16).shape == (2, 3, 16, 16)
 
 
 def test_drawings_become_edge_channels(tmp_path):
@@ -86,6 +87,14 @@ def test_drawings_become_edge_channels(tmp_path):
     assert maps[0, 0, 4].all() and maps[0, 0].sum() == 16 and (maps[0, 1:14] == 1).all()
     np.save(tmp_path / "maps.npy", np.full((15, 8, 8), 255, np.uint8))
     assert (batch_conditions([tmp_path / "maps.npy"]) == 1).all()
+
+
+def test_a_drawing_of_any_size_gets_a_picture_of_that_size(pipe, inputs):
+    drawing = Image.new("L", (150, 70), 255)
+    drawing.paste(0, (0, 30, 150, 32))
+    output = pipe(drawing, inputs[1][0], return_intermediates=True)
+    assert output.images[0].size == (150, 70) and output.warps.shape[-2:] == (22, 47)
+    assert torch.equal(pipe(pipe.encode_condition(drawing), inputs[1][0]).latents, output.latents)
 
 
 def test_mistakes_are_told_in_one_line(pipe, inputs, tmp_path):

@@ -1,0 +1,151 @@
+"""Users' pictures, of any kind and size, as upright 8-bit RGB.
+
+What people expect is kept: a phone's rotation is applied, transparency lies on white, CMYK and other colour spaces are
+converted by their profile, 16-bit and float greys keep their range. Files that claim an absurd size are refused
+before memory is taken.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+
+from midms.config import ConfigError
+
+#: Formats that are read; no others, for some of Pillow's start other programs.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+#: A picture of more pixels is refused.
+MAX_PIXELS = 100_000_000
+_STRETCH = 4  # sides of a working size lie within this factor of its side, however long a picture is
+
+
+def open_image(file: str | Path) -> Image.Image:
+    """The picture in a file, decoded to its last byte, in its own mode.
+
+    Raises:
+        ConfigError: no such file, empty, of another format, truncated, or of more than `MAX_PIXELS`.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such picture")
+    if path.stat().st_size == 0:
+        raise ConfigError(f"{path}: the file is empty; copy it again")
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd tags, or a size that is checked here
+            picture = Image.open(path, formats=known)
+            _check_size(path, picture.size)
+            picture.load()
+    except ConfigError:
+        raise
+    except Image.DecompressionBombError:
+        raise ConfigError(f"{path}: {_too_many()}") from None
+    except Image.UnidentifiedImageError:
+        raise ConfigError(f"{path}: not a picture of a known kind ({', '.join(known)}); convert it") from None
+    except Exception as error:  # Pillow's decoders raise half a dozen unrelated classes
+        raise ConfigError(f"{path}: not a whole picture ({' '.join(str(error).split())}); copy it again") from None
+    return picture
+
+
+def read_rgb(file: str | Path) -> Image.Image:
+    """The picture in a file as `to_rgb` gives it.
+
+    Raises:
+        ConfigError: see `open_image`.
+    """
+    return to_rgb(open_image(file))
+
+
+def to_rgb(image: Any) -> Image.Image:
+    """A picture as upright 8-bit RGB; transparency is laid over white.
+
+    Args:
+        image: PIL image of any mode, array (H, W) or (H, W, 1|3|4) (uint8, or float in 0..1), or tensor (C, H, W).
+    Raises:
+        ValueError: another type, shape or range.
+    """
+    if hasattr(image, "detach"):  # a tensor, told without importing torch
+        if image.ndim != 3:
+            raise ValueError(f"image: expected a tensor (C, H, W), got {tuple(image.shape)}")
+        image = image.detach().cpu().movedim(0, -1).numpy()
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"image: expected a PIL image, an array or a tensor, got {type(image).__name__}")
+    if min(image.size) < 1:
+        raise ValueError(f"image: expected at least one pixel, got size {image.size}")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        over = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer).convert("RGB")
+        return _to_srgb(over, image.info.get("icc_profile"))
+    return _to_srgb(image, image.info.get("icc_profile")).convert("RGB")
+
+
+def working_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height at which a picture of `size` (width, height) is worked on.
+
+    About side x side pixels in the picture's own aspect ratio; a picture of `side` squared keeps its size. Strips of
+    more than 16 to 1 are squeezed: no side is shorter than side / 4 or longer than 4 side.
+    """
+    scale = side / math.sqrt(size[0] * size[1])
+    width, height = (max(1, side // _STRETCH, min(_STRETCH * side, round(length * scale))) for length in size)
+    return width, height
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or of floats in 8: by the mode's range, or the smallest usual one that holds the values."""
+    values = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(values, nan=0.0, posinf=65535.0, neginf=0.0)
+    tops = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
+    if image.mode == "F":
+        tops = [1.0, *tops]
+    top = next((limit for limit in tops if values.max() <= limit), float(values.max()))
+    return _from_array(np.clip(values / top, 0, 1))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours by the embedded profile (CMYK, Display P3, Adobe RGB); one that is damaged, or of sRGB, is ignored."""
+    if not profile or image.mode not in ("RGB", "CMYK", "LAB"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return image if converted is None else converted
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4)):
+        raise ValueError(f"image: expected shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    if array.dtype != np.uint8:
+        values = array.astype(np.float64)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise ValueError(f"image: floats must lie in 0..1, got {values.min():.4g}..{values.max():.4g}")
+        array = np.round(values * 255).astype(np.uint8)
+    return Image.fromarray(array)
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ConfigError(f"{path}: {size[0]} x {size[1]} pixels; {_too_many()}")
+
+
+def _too_many() -> str:
+    return f"at most {MAX_PIXELS // 1_000_000} million pixels are read; make it smaller first"
