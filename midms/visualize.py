@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from midms.data.conditions.segmentation import ADE20K_COLOURS
+
 Pixels = NDArray[np.uint8]
 
 
@@ -50,17 +52,18 @@ def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -
 
 
 def condition_image(condition: Tensor) -> Tensor:
-    """A condition (B, L, H, W) in [0, 1] as ink on paper, (B, 3, H, W) in [-1, 1].
+    """A condition (B, L, H, W) in [0, 1] for the eye, (B, 3, H, W) in [-1, 1].
 
-    Edge maps (15 channels) show channel 0; 20-channel poses their RGB drawing; label maps one colour a class.
+    Edge maps (15 channels) show channel 0 as ink on paper; poses (20 channels) their skeleton in OpenPose's usual
+    colours (the network reads it with red and blue exchanged); class maps ADE20K's colours, which a map of more classes
+    than ADE20K's uses again.
     """
     if condition.shape[1] == 15:
         return (1 - 2 * condition[:, :1]).expand(-1, 3, -1, -1)
     if condition.shape[1] == 20:
-        return 2 * condition[:, :3] - 1
-    classes = condition.argmax(dim=1)  # (B, H, W)
-    hues = torch.stack([(classes * step) % 255 for step in (67, 131, 29)], dim=1)
-    return hues.float() / 127.5 - 1
+        return 2 * condition[:, :3].flip(1) - 1
+    colours = torch.tensor(ADE20K_COLOURS, device=condition.device).float() / 127.5 - 1  # (151, 3)
+    return colours[condition.argmax(dim=1) % len(colours)].movedim(-1, 1)  # (B, 3, H, W)
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from midms.data.conditions.keypoints import pose_condition
 from midms.visualize import condition_image, coordinate_colours, curves, grid, overlay, save_png, to_pixels
 
 
@@ -31,10 +32,19 @@ def test_conditions_of_every_kind_have_a_picture():
     edges = torch.zeros(1, 15, 4, 4)
     edges[0, 0, 1, 1] = 1
     assert condition_image(edges)[0, :, 1, 1].tolist() == [-1] * 3 and condition_image(edges)[0, 0, 0, 0] == 1
-    assert condition_image(torch.ones(1, 20, 4, 4)).shape == (1, 3, 4, 4)
-    labels = torch.nn.functional.one_hot(torch.tensor([[[0, 7]]]), 151).movedim(-1, 1).float()
-    picture = condition_image(labels)
-    assert not torch.equal(picture[..., 0], picture[..., 1])
+    labels = torch.nn.functional.one_hot(torch.tensor([[[0, 1, 3, 150]]]), 151).movedim(-1, 1).float()
+    picture = to_pixels(condition_image(labels))  # unlabelled, wall, sky, flag: the colours that the field draws
+    assert picture.reshape(4, 3).tolist() == [[0, 0, 0], [120, 120, 120], [6, 230, 230], [92, 0, 255]]
+    assert condition_image(torch.ones(1, 200, 4, 4)).shape == (1, 3, 4, 4)
+
+
+def test_the_right_shoulder_is_red_and_the_eyes_are_violet_as_openpose_draws_them():
+    joints = np.full((18, 2), np.nan)
+    joints[[1, 2, 14]] = (40, 20), (10, 20), (40, 50)  # neck, right shoulder, right eye
+    picture = to_pixels(condition_image(torch.from_numpy(pose_condition(joints, 64, 64))[None] / 255))[0]
+    limb, eye = picture[20, 25].tolist(), picture[50, 40].tolist()
+    assert limb[0] > 100 and limb[1:] == [0, 0]
+    assert eye == [170, 0, 255]
 
 
 def test_rejected_regions_turn_red_and_coordinates_have_colours():
