@@ -11,6 +11,7 @@ from midms.evaluation.report import STYLE, curve_svg, thumbnail_uri, write_page
 from midms.evaluation.tables import Cell, Column, Row, Table, caption, cells_of
 
 _PAIRS_SHOWN = 8
+_WIDER = "body { max-width: 110rem } td img { width: 104px }"
 _MOST_ROWS_SHOWN = 9
 
 
@@ -78,4 +79,4 @@ def write_tables_report(path: Path, tables: Sequence[Table]) -> None:
         sections.append(f"<h3>Pictures</h3>{pictures_html(table)}")
         facts = {key: table.record[key] for key in ("networks", "versions", "protocol", "settings")}
         sections.append(f'<p class="note">{html.escape(json.dumps(facts))}</p>')
-    write_page(path, "Tables of the paper, measured again", "".join(sections), STYLE)
+    write_page(path, "Tables of the paper, measured again", "".join(sections), STYLE + _WIDER)

@@ -53,3 +53,59 @@ def test_a_mistake_is_one_line(program, capsys, arguments, words):
         code = error.code
     output = capsys.readouterr()
     assert code == 2 and not output.out and words in output.err.splitlines()[-1]
+
+
+def test_a_participant_ranks_in_a_browser(program, capsys, chromium, tmp_path):
+    """From folders of pictures through the page in a real browser to the figure with its intervals."""
+    methods = ("ours", "theirs", "third")
+    for place, role in enumerate((*methods, "conditions", "exemplars")):
+        (tmp_path / role).mkdir()
+        for pair in range(2):
+            Image.new("RGB", (48, 32), (50 * place, 90 * pair, 60)).save(tmp_path / role / f"{pair}.png")
+    folders = [f"--{role}={tmp_path / role}" for role in ("conditions", "exemplars")]
+    named = [f"{name}={tmp_path / name}" for name in methods]
+    assert program.main(["make", "--methods", *named, *folders, "--out", str(tmp_path / "study")]) == 0
+    key = json.loads((tmp_path / "study" / "key.json").read_text())
+    answers = [
+        participate(chromium, tmp_path, key, person, best) for person, best in enumerate(("ours", "ours", "theirs"))
+    ]
+    capsys.readouterr()
+    arguments = ["summarise", str(tmp_path / "study" / "key.json"), *map(str, answers), "--json"]
+    assert program.main([*arguments, "--out", str(tmp_path / "figure.png")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["participants"] == 3
+    shares = {(row["question"], row["method"]): row for row in record["results"]}
+    assert shares["style", "ours"]["share"] == pytest.approx(2 / 3)
+    assert shares["style", "ours"]["low"] < 2 / 3 < shares["style", "ours"]["high"]
+    assert shares["quality", "third"]["share"] == 0
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 400
+
+
+def participate(chromium, folder, key, person, best):
+    """Open the page, try to hand in too early, rank everything (`best` first), save; returns the saved file."""
+    context = chromium.new_context(offline=True, accept_downloads=True)
+    page, problems, requests = context.new_page(), [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((folder / "study" / "study.html").as_uri())
+    assert page.locator("img").count() == len(key["trials"]) * (2 + len(key["trials"][0]["order"]))
+    assert page.evaluate("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
+    page.click("#save")
+    assert page.inner_text("#state") == "Part 1: please give each rank once (style)."
+    for index, trial in enumerate(key["trials"]):
+        ranked = sorted(trial["order"], key=lambda method: method != best)
+        for question in ("style", "quality"):
+            for letter, method in zip("ABC", trial["order"], strict=True):
+                box = f'select[data-trial="{index}"][data-question="{question}"][data-letter="{letter}"]'
+                page.select_option(box, str(ranked.index(method) + 1))
+    with page.expect_download() as download:
+        page.click("#save")
+    file = folder / f"answers{person}.json"
+    download.value.save_as(file)
+    assert download.value.suggested_filename.startswith("answers-") and "Thank you" in page.inner_text("#state")
+    page.screenshot(path=str(folder / "study.png"), full_page=True)
+    assert not problems and all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    context.close()
+    return file
