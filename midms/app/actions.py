@@ -1,0 +1,264 @@
+"""What the page's buttons do: a translation that is watched step by step, and where a pixel came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from midms.app.streaming import Outcome, stream
+from midms.config import ConfigError
+from midms.diffusion.interleave import StepRecord
+from midms.diffusion.settings import InterleaveSettings
+from midms.matching.correspondence import normalize_features
+from midms.matching.streaming import masked_logit
+from midms.pipelines.midms import MIDMsPipeline
+from midms.visualize import Pixels, overlay, to_pixels
+
+MAX_SEED = 2**32 - 1
+MAX_CALLS = 200
+MAX_SIDE = 1024
+SHOWN = 8  # steps with pictures
+
+
+class ChosenExemplar(NamedTuple):
+    """An exemplar as the visitor left it."""
+
+    pixels: Pixels  # (H, W, 3)
+    allowed: NDArray[np.bool_] | None = None  # (H, W): what may be used; None for all of it
+    condition: NDArray[np.uint8] | None = None  # its maps (L, H, W), for encoders of the released form
+
+
+class Task(NamedTuple):
+    """Everything that decides a picture, besides the weights."""
+
+    condition: NDArray[np.uint8]  # (L, H, W)
+    exemplars: Sequence[ChosenExemplar]
+    steps: int  # T
+    calls: int  # N
+    threshold: float  # gamma
+    seed: int
+
+
+class Frame(NamedTuple):
+    """A picture of the loop with its caption."""
+
+    caption: str
+    pixels: Pixels
+
+
+class Matching(NamedTuple):
+    """What one match compared: query features (1, C, h, w), and keys and masks of each exemplar."""
+
+    query: Tensor
+    keys: list[Tensor]
+    masks: list[Tensor | None]
+
+
+class Result(NamedTuple):
+    """A finished picture, and what its clicks need."""
+
+    task: Task
+    pixels: Pixels  # (H, W, 3)
+    matches: dict[str, Matching]  # "first": condition with exemplars; "last": last matched prediction with exemplars
+    trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
+    temperature: float  # tau of the softmax
+
+
+class Progress(NamedTuple):
+    """What is known so far."""
+
+    frames: list[Frame]
+    done: int  # U-Net calls of the loop
+    total: int
+    result: Result | None = None
+
+
+class Trace(NamedTuple):
+    """Where a pixel came from."""
+
+    exemplar: int  # index of the one that gives most
+    x: float  # pixel position there
+    y: float
+    cosine: float
+    weights: list[NDArray[np.float32]]  # softmax weights over each exemplar's tokens, (h, w), all adding up to 1
+    trusted: int  # in how many of the re-warps the position was taken from the exemplar
+    rewarps: int
+
+
+def loop_settings(pipe: MIDMsPipeline, task: Task) -> InterleaveSettings:
+    """The weights' own settings with the visitor's numbers.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    if not 0 <= task.seed <= MAX_SEED:
+        raise ConfigError(f"seed {task.seed}: expected 0 to {MAX_SEED}")
+    if not 0 <= task.calls <= MAX_CALLS:
+        raise ConfigError(f"noise level N = {task.calls}: expected 0 to {MAX_CALLS}")
+    limit = pipe.model.schedule.num_train_timesteps
+    if task.steps > limit:
+        raise ConfigError(f"steps T = {task.steps}: expected at most {limit}")
+    try:
+        return pipe.settings.replace(
+            num_inference_steps=task.steps, num_interleaved_steps=task.calls, threshold=task.threshold
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
+    """Make the picture; yields after the first match, after every step, and once more with the result.
+
+    Closing the generator stops the work after the step it is in.
+
+    Raises:
+        ConfigError: the task cannot be run, in words for the visitor.
+    """
+    settings = loop_settings(pipe, task)
+    _check(pipe, task)
+    with torch.no_grad():
+        condition = pipe.encode_condition(task.condition)
+        exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
+        keys = [exemplar.features.features for exemplar in exemplars]
+        masks = [exemplar.mask for exemplar in exemplars]
+        first = pipe.model.first_match(condition.features, exemplars, clamp=settings.clamp_cosines)
+        frames = [Frame("first warp", _picture(pipe, first.warp, condition.size))]
+    total = settings.num_interleaved_steps
+    shown = shown_steps(total)
+    yield Progress(list(frames), 0, total)
+    records: list[StepRecord] = []
+
+    def work(report: Any) -> Any:
+        return pipe(condition, exemplars, settings=settings, seed=task.seed, callback=report)
+
+    output = None
+    for item in stream(work):
+        if isinstance(item, Outcome):
+            output = item.value
+            continue
+        records.append(item)
+        if item.n in shown:
+            with torch.no_grad():
+                frames += step_frames(pipe, item, condition.size)
+        yield Progress(list(frames), len(records), total)
+    assert output is not None
+    matches = {"first": Matching(condition.features.features, keys, masks)}
+    rewarped = [record for record in records if record.rewarp is not None]
+    if rewarped:
+        with torch.no_grad():
+            query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.features)
+        matches["last"] = Matching(query, [exemplar.features.key for exemplar in exemplars], masks)
+    trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
+    result = Result(task, np.asarray(output.images[0]), matches, trusted, pipe.model.temperature)
+    yield Progress([*frames, Frame("result", result.pixels)], total, total, result)
+
+
+def shown_steps(total: int) -> set[int]:
+    """The n of N = `total` steps whose pictures are made: all of a few, else `SHOWN` spread evenly, with both ends."""
+    return {int(n) for n in np.linspace(total, 1, min(total, SHOWN)).round()} if total else set()
+
+
+def step_frames(pipe: MIDMsPipeline, record: StepRecord, size: tuple[int, int]) -> list[Frame]:
+    """One step as pictures: the prediction; where it was matched again also the warp, and the mask over it."""
+    frames = [Frame(f"n = {record.n}: prediction", _picture(pipe, record.prediction, size))]
+    if record.rewarp is not None:
+        warp = pipe.decode(record.rewarp.warp, size)
+        frames.append(Frame(f"n = {record.n}: warp", to_pixels(warp)[0]))
+        frames.append(Frame(f"n = {record.n}: mask", to_pixels(overlay(warp, record.rewarp.mask))[0]))
+    return frames
+
+
+def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
+    """Where in the exemplars the pixel (x, y) of a result was matched.
+
+    Args:
+        which: "first" (the condition with the exemplars) or "last" (the last matched prediction with them; the first
+            match where the loop did not match again).
+    Raises:
+        ConfigError: the pixel is not in the picture.
+    """
+    height, width = result.pixels.shape[:2]
+    if not (0 <= x < width and 0 <= y < height):
+        raise ConfigError(f"pixel ({x:g}, {y:g}): expected one of a picture of {width} x {height}")
+    match = result.matches.get(which, result.matches["first"])
+    row, column = _token(y, height, match.query.shape[-2]), _token(x, width, match.query.shape[-1])
+    query = normalize_features(match.query.float())[0, :, row, column]  # (C,)
+    cosines = [torch.einsum("c,chw->hw", query, normalize_features(key.float())[0]) for key in match.keys]
+    logits = [_logits(cosine, mask, result.temperature) for cosine, mask in zip(cosines, match.masks, strict=True)]
+    flat = torch.softmax(torch.cat([logit.flatten() for logit in logits]), dim=0)
+    parts = flat.split([logit.numel() for logit in logits])
+    weights = [part.view(logit.shape).cpu().numpy() for part, logit in zip(parts, logits, strict=True)]
+    giver = int(np.argmax([weight.sum() for weight in weights]))
+    best = np.unravel_index(int(logits[giver].argmax()), logits[giver].shape)
+    pixels = result.task.exemplars[giver].pixels
+    position = [(best[axis] + 0.5) * pixels.shape[axis] / logits[giver].shape[axis] for axis in (0, 1)]
+    trusted = sum(bool(mask[_token(y, height, len(mask)), _token(x, width, mask.shape[1])]) for mask in result.trusted)
+    cosine = float(cosines[giver][best[0], best[1]])
+    return Trace(giver, float(position[1]), float(position[0]), cosine, weights, trusted, len(result.trusted))
+
+
+def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """What a painted layer (H, W, 4) allows of an exemplar of `size` (H, W); None, all of it, where it is unpainted."""
+    from PIL import Image  # noqa: PLC0415
+
+    if paint is None or paint.ndim != 3 or paint.shape[2] != 4 or not paint[..., 3].any():
+        return None
+    alpha = Image.fromarray(paint[..., 3]).resize((size[1], size[0]), Image.Resampling.BOX)
+    return np.asarray(alpha) > 127
+
+
+def summary(pipe: MIDMsPipeline, weights: str) -> dict[str, Any]:
+    """What the page says about its weights."""
+    info: Mapping[str, Any] = pipe.info
+    return {"weights": weights, "task": info.get("task"), "size": model_size(pipe), "channels": map_channels(pipe)}
+
+
+def model_size(pipe: MIDMsPipeline) -> int:
+    """Side of the square exemplars that the weights were trained on, 256 where they do not say."""
+    return int(pipe.info.get("size") or 256)
+
+
+def map_channels(pipe: MIDMsPipeline) -> int:
+    """How many condition maps the weights take."""
+    return int(pipe.model.encoders.config["condition_channels"])
+
+
+def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
+    mask = None
+    if chosen.allowed is not None:
+        mask = torch.from_numpy(chosen.allowed)[None, None].float()
+    labels = chosen.condition if pipe.model.encoders.form == "released" else None
+    exemplar = pipe.encode_exemplar(chosen.pixels, labels, mask)
+    if exemplar.mask is not None and not bool((exemplar.mask > 0.5).any()):
+        raise ConfigError(f"exemplar {number}: the painted part is too small for one cell of the match; paint more")
+    return exemplar
+
+
+def _check(pipe: MIDMsPipeline, task: Task) -> None:
+    if not task.exemplars:
+        raise ConfigError("no exemplar: pick one below, or upload one")
+    channels, (given, height, width) = map_channels(pipe), task.condition.shape
+    if given != channels:
+        raise ConfigError(f"condition with {given} maps, these weights take {channels}")
+    if max(height, width) > MAX_SIDE:
+        raise ConfigError(f"condition of {width} x {height} pixels: at most {MAX_SIDE} a side")
+    if pipe.model.encoders.form == "released" and any(chosen.condition is None for chosen in task.exemplars):
+        raise ConfigError("these weights also need the maps of every exemplar: pick exemplars of the built-in scenes")
+
+
+def _picture(pipe: MIDMsPipeline, latent: Tensor, size: tuple[int, int]) -> Pixels:
+    return to_pixels(pipe.decode(latent, size))[0]
+
+
+def _token(position: float, pixels: int, tokens: int) -> int:
+    return min(int(position * tokens / pixels), tokens - 1)
+
+
+def _logits(cosine: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+    logits = cosine / temperature
+    return logits if mask is None else logits.masked_fill(mask[0, 0] <= 0.5, masked_logit(temperature))

@@ -1,0 +1,92 @@
+"""Faces painted part by part, and line drawings, as the 15 edge maps that the weights read."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from midms.config import ConfigError
+from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
+from midms.visualize import Pixels
+
+#: Colours of the painted parts; left and right of a pair are told apart by their side of the face.
+PALETTE: dict[str, tuple[int, int, int]] = {
+    "skin": (244, 204, 170),
+    "hair": (96, 60, 30),
+    "brow": (150, 110, 20),
+    "eye": (60, 120, 220),
+    "nose": (232, 150, 110),
+    "u_lip": (200, 40, 60),
+    "mouth": (90, 0, 20),
+    "l_lip": (240, 100, 130),
+    "ear": (250, 170, 60),
+    "eye_g": (20, 160, 120),
+    "line": (0, 0, 0),
+}
+PAPER = (255, 255, 255)
+PAIRED = ("brow", "eye", "ear")
+INSIDE_SKIN = ("brow", "eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
+LINE_WEIGHT = 3.0  # a line that covers a quarter of a cell keeps it
+
+
+def paintable(channels: int) -> bool:
+    """Whether weights with `channels` condition maps take painted faces."""
+    return channels == EDGE_CHANNELS
+
+
+def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
+    """The 15 edge maps, (15, size, size), of a face painted in the colours of `PALETTE` on paper.
+
+    A drawing without a painted part has lines alone: its distance maps say "absent" everywhere.
+
+    Args:
+        painting: (H, W, 3), square.
+    Raises:
+        ConfigError: nothing is painted.
+    """
+    names = [*PALETTE, "paper"]
+    colours = np.array([*PALETTE.values(), PAPER], np.int32)
+    distance = [((painting.astype(np.int32) - colour) ** 2).sum(-1) for colour in colours]
+    nearest = np.argmin(distance, axis=0)  # (H, W)
+    weights = [LINE_WEIGHT if name == "line" else 1.0 for name in names]
+    cover = [weight * _cover(nearest == index, size) for index, weight in enumerate(weights)]
+    cell = np.argmax(cover, axis=0)  # (size, size)
+    painted = {name: cell == index for index, name in enumerate(names)}
+    if painted["paper"].all():
+        raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
+    masks = {name: mask for name, mask in _parts(painted).items() if mask.any()}
+    maps = edge_condition(np.full((size, size), 255, np.uint8), masks, pixel=256 / size)
+    maps[0][painted["line"]] = 255
+    return maps
+
+
+def ink_on_paper(picture: Pixels) -> Pixels:
+    """An uploaded drawing (H, W, 3) for the canvas: without colours, black lines on white paper, else unchanged."""
+    values = picture.astype(np.int16)
+    if (values.max(axis=-1) - values.min(axis=-1)).max() > 60:
+        return picture
+    grey = values.mean(axis=-1)
+    ink = grey < 128 if grey.mean() > 128 else grey > 128
+    return np.where(ink[..., None], 0, 255).astype(np.uint8).repeat(3, axis=-1)
+
+
+def _cover(mask: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
+    """The share of each cell of a size x size grid that a mask (H, W) covers."""
+    whole = Image.fromarray(mask.astype(np.float32))
+    return np.asarray(whole.resize((size, size), Image.Resampling.BOX))
+
+
+def _parts(painted: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    """Painted parts under the names of `FACE_PARTS`, the skin going on below what lies on it."""
+    skin = np.logical_or.reduce([painted[name] for name in ("skin", *INSIDE_SKIN)])
+    columns = np.flatnonzero(skin.any(axis=0))
+    middle = (columns[0] + columns[-1]) / 2 if len(columns) else skin.shape[1] / 2
+    left = np.arange(skin.shape[1]) < middle  # (W,)
+    masks = {"skin": skin} if painted["skin"].any() else {}
+    for name in PALETTE:
+        if name in PAIRED:
+            masks |= {f"l_{name}": painted[name] & left, f"r_{name}": painted[name] & ~left}
+        elif name in FACE_PARTS and name != "skin":
+            masks[name] = painted[name]
+    return masks

@@ -1,0 +1,59 @@
+"""Marks over pictures: the cell that was clicked, and where its match lies."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from midms.app.actions import Result, Trace
+from midms.app.scenes import enlarge
+from midms.visualize import Pixels
+
+RING = (255, 45, 120)
+
+
+def marked_result(result: Result, x: float, y: float, side: int) -> Pixels:
+    """The result at `side` pixels with a ring around the pixel (x, y)."""
+    scale = side / result.pixels.shape[0]
+    return _ring(enlarge(result.pixels, side), (x + 0.5) * scale, (y + 0.5) * scale)
+
+
+def marked_exemplars(result: Result, found: Trace, side: int) -> list[tuple[Pixels, str]]:
+    """Every exemplar at `side` pixels, bright where the match lies, with its share as caption; a ring on the best."""
+    shown = []
+    for index, (chosen, weights) in enumerate(zip(result.task.exemplars, found.weights, strict=True)):
+        picture = _lit(enlarge(chosen.pixels, side), weights)
+        if index == found.exemplar:
+            scale = side / chosen.pixels.shape[0]
+            picture = _ring(picture, found.x * scale, found.y * scale)
+        shown.append((picture, f"exemplar {index + 1}: {weights.sum():.0%}"))
+    return shown
+
+
+def in_words(found: Trace, x: float, y: float) -> str:
+    """A trace as a sentence."""
+    text = (
+        f"Pixel ({x:.0f}, {y:.0f}) matches exemplar {found.exemplar + 1} at ({found.x:.0f}, {found.y:.0f}), "
+        f"cosine {found.cosine:.2f}."
+    )
+    if found.rewarps:
+        text += f" The mask took it from there in {found.trusted} of {found.rewarps} re-warps, else from the U-Net."
+    return text
+
+
+def _lit(pixels: Pixels, weights: NDArray[np.float32]) -> Pixels:
+    """Pixels darkened where the softmax weights (h, w) are small against their largest."""
+    peak = max(float(weights.max()), 1e-9)
+    grey = Image.fromarray((weights / peak * 255).astype(np.uint8))
+    light = np.asarray(grey.resize((pixels.shape[1], pixels.shape[0]), Image.Resampling.BILINEAR))[..., None] / 255
+    return (pixels * (0.55 + 0.45 * light)).astype(np.uint8)
+
+
+def _ring(pixels: Pixels, x: float, y: float) -> Pixels:
+    picture = Image.fromarray(pixels)
+    draw, radius = ImageDraw.Draw(picture), pixels.shape[0] / 32
+    for colour, width, grow in (((255, 255, 255), 6, 2), (RING, 3, 0)):
+        reach = radius + grow
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=colour, width=width)
+    return np.asarray(picture)

@@ -1,0 +1,76 @@
+"""The built-in scenes that a visitor can pick from, or paint further."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from midms.app.drawing import PAIRED, PALETTE
+from midms.data.conditions.edges import EDGE_CHANNELS
+from midms.data.procedural.dataset import TASKS, ProceduralPairs, test_pairs
+from midms.visualize import Pixels, condition_image, to_pixels
+
+COUNT = 24
+
+
+class Scene(NamedTuple):
+    """One drawn pair of the benchmark's fixed test list."""
+
+    condition: NDArray[np.uint8]  # (L, H, W)
+    drawing: Pixels  # the condition for the eye, (H, W, 3)
+    exemplar: Pixels  # (H, W, 3)
+    exemplar_condition: NDArray[np.uint8]  # (L, H, W)
+
+
+def scene_task(info_task: str | None, channels: int) -> str | None:
+    """The benchmark task whose conditions have the form that weights take, or None."""
+    if info_task in TASKS:
+        return info_task
+    return {EDGE_CHANNELS: "faces", 20: "figures"}.get(channels)
+
+
+@cache
+def scene(task: str, size: int, index: int) -> Scene:
+    """Pair `index` of the test list at `size` pixels."""
+    item = _pairs(task, size)[index]
+    maps, labels = ((item[name] * 255).round().to(torch.uint8).numpy() for name in ("condition", "exemplar_condition"))
+    return Scene(maps, picture_of_maps(maps), to_pixels(item["exemplar"]), labels)
+
+
+def true_answer(task: str, size: int, layout: int, style: int) -> Pixels:
+    """The layout of pair `layout` drawn in the style of the exemplar of pair `style`, (H, W, 3)."""
+    pairs = _pairs(task, size)
+    return pairs.module.render(pairs.scenes(layout)[2], pairs.scenes(style)[3], size).image
+
+
+def picture_of_maps(maps: NDArray[np.uint8]) -> Pixels:
+    """Condition maps (L, H, W) for the eye, uint8 (H, W, 3)."""
+    return to_pixels(condition_image(torch.from_numpy(maps)[None].float() / 255))[0]
+
+
+def painting_of_scene(task: str, size: int, index: int) -> Pixels:
+    """The face of a scene in the colours of `PALETTE`, (H, W, 3), to be painted further."""
+    masks = _pairs(task, size).scenes(index)[0].masks
+    painting = np.full((size, size, 3), 255, np.uint8)
+    for name in ("skin", "hair", "l_ear", "r_ear", "nose", "mouth", "u_lip", "l_lip", "l_eye", "r_eye", "l_brow",
+                 "r_brow", "eye_g"):  # fmt: skip
+        if name in masks:
+            painting[masks[name]] = PALETTE[name[2:] if name[2:] in PAIRED else name]
+    return painting
+
+
+def enlarge(pixels: Pixels, side: int, smooth: bool = True) -> Pixels:
+    """Pixels at `side` pixels of height, for showing."""
+    height, width = pixels.shape[:2]
+    method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize((round(width * side / height), side), method))
+
+
+@cache
+def _pairs(task: str, size: int) -> ProceduralPairs:
+    return test_pairs(task, size, COUNT)

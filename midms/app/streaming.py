@@ -1,0 +1,54 @@
+"""A function that reports by callback, as a generator that a page can show while it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import Queue
+from typing import Any, NamedTuple
+
+
+class Outcome(NamedTuple):
+    """How the work ended."""
+
+    value: Any
+    error: BaseException | None
+
+
+class Stopped(Exception):
+    """Raised inside the work's next report after nobody listens any more."""
+
+
+def stream(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
+    """Run `work(report)` aside and yield what it reports, then its result as an `Outcome` without error.
+
+    Closing the generator stops the work at its next report, and waits for it: two runs never share the networks.
+
+    Raises:
+        Whatever the work raises.
+    """
+    reports: Queue[Any] = Queue()
+    stop = threading.Event()
+
+    def report(item: Any) -> None:
+        if stop.is_set():
+            raise Stopped
+        reports.put(item)
+
+    def run() -> None:
+        try:
+            reports.put(Outcome(work(report), None))
+        except BaseException as error:  # handed over to the generator's own thread
+            reports.put(Outcome(None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := reports.get(), Outcome):
+            yield item
+        if item.error is not None:
+            raise item.error
+        yield item
+    finally:
+        stop.set()
+        thread.join()

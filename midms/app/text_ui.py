@@ -1,0 +1,123 @@
+"""The text tab: a picture, two prompts, and the edit as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from midms.app import actions, editing, uploads
+from midms.app.page import CANVAS, HIDDEN, NETWORKS, Studio, spoken, take_upload
+from midms.config import ConfigError
+from midms.provenance import png_bytes, text_chunk, versions
+
+
+def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
+    """Layout and wiring."""
+    holder = editing.TextWeights(str(studio.pipe.device))
+    picture = gr.State(None)
+    with gr.Row():
+        with gr.Column(min_width=320):
+            gr.Markdown("### Picture")
+            shown = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
+                             elem_id="text-picture")  # fmt: skip
+            upload = gr.UploadButton("Upload a photo", elem_id="upload-text-picture")
+            source = gr.Textbox(label="It shows", placeholder="a cat on a bed", elem_id="source-prompt")
+            target = gr.Textbox(label="It should show", placeholder="a dog on a bed", elem_id="target-prompt")
+        with gr.Column(min_width=320):
+            gr.Markdown("### Edit")
+            result = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
+                              elem_id="text-result")  # fmt: skip
+            message = gr.Markdown("Upload a picture and say what it shows.", elem_id="text-message")
+            with gr.Row():
+                start = gr.Button("Edit", variant="primary", scale=3, elem_id="edit")
+                stop = gr.Button("Stop", scale=1, min_width=80)
+            download = gr.DownloadButton("PNG with settings", size="sm", interactive=False)
+        with gr.Column(min_width=320):
+            gr.Markdown("### Reconstruction")
+            rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
+            numbers = text_numbers()
+    with gr.Accordion("Weights", open=weights is None):
+        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
+                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
+        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
+        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+
+    @spoken
+    def receive(file: str | None) -> tuple[Any, Any]:
+        image = take_upload(file, uploads.read_upload)
+        image.thumbnail((1024, 1024))
+        return image, image
+
+    upload.upload(receive, upload, [picture, shown], **HIDDEN)
+
+    @spoken
+    def run(image: Any, words: str, wanted: str, named: str, clip_named: str, *values: Any) -> Iterator[Any]:
+        if image is None:
+            raise ConfigError("no picture: upload one first")
+        task = text_task(image, words, wanted, values)
+        yield {message: "Loading the weights ...", download: gr.update(interactive=False)}
+        pipeline = holder.get(named, clip_named)
+        for progress in editing.edit(pipeline, task):
+            updates: dict[Any, Any] = {message: f"Step {progress.done} of {progress.total} ..."}
+            if progress.picture is not None:
+                updates[result] = progress.picture
+            if progress.reconstruction is not None:
+                saved = save_edit(studio, progress, named, task)
+                updates |= {rebuilt: progress.reconstruction, message: "Done."}
+                updates[download] = gr.update(value=saved, interactive=True)
+            yield updates
+
+    inputs = [picture, source, target, name, clip_name, *numbers]
+    event = start.click(
+        run, inputs, [result, message, rebuilt, download], concurrency_id=NETWORKS, concurrency_limit=1,
+        show_progress="minimal", **HIDDEN,
+    )  # fmt: skip
+    stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
+
+
+def text_numbers() -> list[Any]:
+    """Sliders of an edit; the values are the method's own."""
+    steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N")
+    scale = gr.Slider(1, 20, 5, step=0.5, label="Guidance scale s")
+    clip_weight = gr.Slider(0, 1, 0.1, step=0.01, label="λ₁, towards the words")
+    structure_weight = gr.Slider(0, 3, 1, step=0.05, label="λ₂, keeping the structure")
+    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=actions.MAX_SEED)
+    return [steps, seed, scale, clip_weight, structure_weight]
+
+
+def text_task(image: Any, source: str, target: str, values: tuple[Any, ...]) -> editing.EditTask:
+    """The visitor's inputs as a task.
+
+    Raises:
+        ConfigError: a number is missing.
+    """
+    if any(value is None for value in values):
+        raise ConfigError("a number is missing: fill in steps, seed and weights")
+    steps, seed, scale, clip_weight, structure_weight = values
+    return editing.EditTask(
+        image, source, target, int(steps), int(seed), float(scale), float(clip_weight), float(structure_weight)
+    )
+
+
+def save_edit(studio: Studio, progress: editing.EditProgress, weights: str, task: editing.EditTask) -> str:
+    """The edit as a PNG with prompts and settings inside; returns its path."""
+    import tempfile  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    studio.prune()
+    studio.results.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=studio.results, prefix="result-"))
+    settings = {
+        "method": "oig",
+        "weights": weights,
+        "source_prompt": task.source_prompt,
+        "target_prompt": task.target_prompt,
+        **(progress.settings or {}),
+        "versions": versions(),
+    }
+    assert progress.picture is not None
+    file = place / "midms-edit.png"
+    file.write_bytes(png_bytes(progress.picture, text_chunk(settings)))
+    return str(file)

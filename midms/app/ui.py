@@ -1,0 +1,321 @@
+"""The translation tab: layout, and thin handlers around `actions`, `scenes`, `uploads` and `record`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from midms.app import actions, drawing, marks, record, scenes, uploads
+from midms.app.page import CANVAS, HIDDEN, NETWORKS, Studio, on_canvas, paint_of, picked, spoken, take_upload
+from midms.config import ConfigError
+from midms.visualize import Pixels
+
+SLOTS = 3  # exemplars at once
+STEP_SIDE = 160  # pixels of a picture of a step
+
+
+class ConditionInputs(NamedTuple):
+    """Components that say which condition was chosen."""
+
+    kind: Any  # "scene", "painting" or "maps": the open tab
+    index: Any  # of the picked scene
+    maps: Any  # uploaded
+    canvas: Any
+
+
+class ExemplarInputs(NamedTuple):
+    """Components that say which exemplars were chosen, an entry a slot."""
+
+    chosen: list[Any]  # ChosenExemplar or None
+    editors: list[Any]  # with the paint
+
+
+def translate_tab(studio: Studio) -> None:
+    """Condition, exemplars and result side by side, the steps and the origin of a pixel below."""
+    with gr.Row():
+        with gr.Column(scale=4, min_width=340):
+            condition = condition_panel(studio)
+        with gr.Column(scale=4, min_width=340):
+            exemplars = exemplar_panel(studio)
+        with gr.Column(scale=4, min_width=340):
+            view = result_panel(studio)
+    gr.Markdown("### The interleaved steps")
+    steps = gr.Gallery(show_label=False, columns=7, height="auto", object_fit="contain", format="png",
+                       elem_id="steps", buttons=[], allow_preview=False)  # fmt: skip
+    gr.Markdown("### Where a pixel came from")
+    origin_panel(view)
+    wire(studio, condition, exemplars, view, steps)
+
+
+def condition_panel(studio: Studio) -> ConditionInputs:
+    """Pick a scene, paint, or upload maps."""
+    gr.Markdown("### 1 · Condition: what goes where")
+    kind = gr.State("scene" if studio.task else "maps")
+    index, maps = gr.State(0), gr.State(None)
+    canvas: Any = gr.State(None)
+    with gr.Tabs():
+        if studio.task:
+            with gr.Tab("Scenes") as tab:
+                small = [scenes.enlarge(studio.scene(i).drawing, 96, False) for i in range(scenes.COUNT)]
+                gallery = gr.Gallery(small, show_label=False, columns=5, height=CANVAS, allow_preview=False,
+                                     format="png", selected_index=0, elem_id="scenes", buttons=[])  # fmt: skip
+            tab.select(lambda: "scene", None, kind, queue=False, **HIDDEN)
+            gallery.select(picked, None, index, queue=False, **HIDDEN)
+        if drawing.paintable(studio.channels):
+            with gr.Tab("Paint or upload a drawing", elem_id="paint-tab") as tab:
+                canvas = paint_canvas(studio, index)
+            tab.select(lambda: "painting", None, kind, queue=False, **HIDDEN)
+        with gr.Tab("Maps") as tab:
+            maps_upload(studio, maps)
+        tab.select(lambda: "maps", None, kind, queue=False, **HIDDEN)
+    return ConditionInputs(kind, index, maps, canvas)
+
+
+def maps_upload(studio: Studio, maps: gr.State) -> None:
+    """Upload ready condition maps."""
+    gr.Markdown(f"Ready maps of shape ({studio.channels}, H, W) in a `.npy` or `.npz` file, uint8 or from 0 to 1.")
+    shown = gr.Image(show_label=False, interactive=False, height=240, format="png", buttons=[])
+    upload = gr.UploadButton("Upload maps", elem_id="upload-maps")
+
+    @spoken
+    def receive(file: str | None) -> tuple[NDArray[np.uint8], Pixels]:
+        array = take_upload(file, lambda path: uploads.read_maps(path, studio.channels))
+        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False)
+
+    upload.upload(receive, upload, [maps, shown], **HIDDEN)
+
+
+def paint_canvas(studio: Studio, index: gr.State) -> gr.ImageEditor:
+    """A canvas with a colour for each part of a face."""
+    colours: list[str | tuple[str, float]] = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in drawing.PALETTE.values()]
+    blank = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
+    canvas = gr.ImageEditor(
+        on_canvas(blank), show_label=False, sources=(), transforms=(), layers=False, canvas_size=(CANVAS, CANVAS),
+        fixed_canvas=True, brush=gr.Brush(10, colours, colours[0], "fixed"), eraser=gr.Eraser(12), format="png",
+        elem_id="canvas", buttons=[],
+    )  # fmt: skip
+    swatches = zip(colours, drawing.PALETTE, strict=True)
+    gr.HTML("".join(f'<span class="swatch" style="background:{colour}"></span>{name}' for colour, name in swatches))
+    with gr.Row():
+        start = gr.Button("Paint the picked scene", size="sm", visible=studio.task == "faces", elem_id="paint-scene")
+        clear = gr.Button("Clear", size="sm")
+        upload = gr.UploadButton("Upload a drawing", size="sm", elem_id="upload-drawing")
+    start.click(lambda i: on_canvas(scenes.painting_of_scene("faces", studio.size, i)), index, canvas, **HIDDEN)
+    clear.click(lambda: on_canvas(blank), None, canvas, **HIDDEN)
+
+    @spoken
+    def receive(file: str | None) -> dict[str, Any]:
+        picture = uploads.square(take_upload(file, uploads.read_upload), CANVAS, pad=True)
+        return on_canvas(drawing.ink_on_paper(picture))
+
+    upload.upload(receive, upload, canvas, **HIDDEN)
+    return canvas
+
+
+def exemplar_panel(studio: Studio) -> ExemplarInputs:
+    """Up to three exemplars: picked or uploaded, and painted where they may be used."""
+    gr.Markdown("### 2 · Exemplars: how it looks")
+    slot = gr.State(0)
+    first = (
+        actions.ChosenExemplar(studio.scene(2).exemplar, None, studio.scene(2).exemplar_condition)
+        if studio.task
+        else None
+    )
+    chosen, editors = [gr.State(first if number == 0 else None) for number in range(SLOTS)], []
+    with gr.Tabs():
+        for number in range(SLOTS):
+            with gr.Tab(f"Exemplar {number + 1}") as tab:
+                editors.append(exemplar_slot(studio, number, chosen[number], first if number == 0 else None))
+            tab.select(lambda number=number: number, None, slot, queue=False, **HIDDEN)
+    gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
+    if studio.task:
+        small = [scenes.enlarge(studio.scene(i).exemplar, 96) for i in range(scenes.COUNT)]
+        gallery = gr.Gallery(small, label="Built-in exemplars", columns=8, height=150, allow_preview=False,
+                             format="png", elem_id="exemplars", buttons=[])  # fmt: skip
+
+        def take(event: gr.SelectData, open_slot: int) -> list[Any]:
+            scene = studio.scene(int(event.index))
+            picked_one = actions.ChosenExemplar(scene.exemplar, None, scene.exemplar_condition)
+            states = [picked_one if number == open_slot else gr.skip() for number in range(SLOTS)]
+            return states + [on_canvas(scene.exemplar) if number == open_slot else gr.skip() for number in range(SLOTS)]
+
+        gallery.select(take, slot, [*chosen, *editors], queue=False, **HIDDEN)
+    return ExemplarInputs(chosen, editors)
+
+
+def exemplar_slot(
+    studio: Studio, number: int, chosen: gr.State, first: actions.ChosenExemplar | None
+) -> gr.ImageEditor:
+    """One exemplar with its paint and its upload."""
+    editor = gr.ImageEditor(
+        None if first is None else on_canvas(first.pixels), show_label=False, sources=(), transforms=(), layers=False,
+        canvas_size=(CANVAS, CANVAS), fixed_canvas=True, format="png", elem_id=f"exemplar-{number + 1}", buttons=[],
+        brush=gr.Brush(36, [("#ff2d78", 0.55)], ("#ff2d78", 0.55), "fixed"), eraser=gr.Eraser(36),
+        placeholder="Pick one below, or upload a photo",
+    )  # fmt: skip
+    with gr.Row():
+        upload = gr.UploadButton("Upload a photo", size="sm", elem_id=f"upload-exemplar-{number + 1}")
+        remove = gr.Button("Remove", size="sm")
+
+    @spoken
+    def receive(file: str | None) -> tuple[actions.ChosenExemplar, dict[str, Any]]:
+        pixels = uploads.square(take_upload(file, uploads.read_upload), studio.size)
+        return actions.ChosenExemplar(pixels), on_canvas(pixels)
+
+    upload.upload(receive, upload, [chosen, editor], **HIDDEN)
+    remove.click(lambda: (None, None), None, [chosen, editor], **HIDDEN)
+    return editor
+
+
+class ResultView(NamedTuple):
+    """Components that show a result."""
+
+    numbers: list[Any]  # T, N, gamma, seed
+    start: Any
+    stop: Any
+    picture: Any
+    message: Any
+    result: Any  # state
+    png: Any
+    bundle: Any
+    command: Any
+
+
+def number_inputs(studio: Studio) -> list[Any]:
+    """Sliders of what a run can change."""
+    own = studio.pipe.settings
+    with gr.Row():
+        steps = gr.Slider(2, max(100, own.num_inference_steps), own.num_inference_steps, step=1, min_width=120,
+                          label="Steps T", info="of the whole chain")  # fmt: skip
+        calls = gr.Slider(0, max(50, own.num_interleaved_steps), own.num_interleaved_steps, step=1, min_width=120,
+                          label="Noise level N", info="of T, are run")  # fmt: skip
+    with gr.Row():
+        threshold = gr.Slider(0, 2, own.threshold, step=0.01, label="Mask threshold γ", info="0 trusts no match",
+                              min_width=120)  # fmt: skip
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=actions.MAX_SEED, min_width=120,
+                         info="of the noise")  # fmt: skip
+    return [steps, calls, threshold, seed]
+
+
+def result_panel(studio: Studio) -> ResultView:
+    """The picture, the button and the numbers."""
+    gr.Markdown("### 3 · Result")
+    picture = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", elem_id="result", buttons=[])
+    message = gr.Markdown(f"Weights: `{studio.weights}`, {studio.size} pixels.", elem_id="message")
+    with gr.Row():
+        start = gr.Button("Translate", variant="primary", elem_id="translate", scale=3)
+        stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
+    numbers = number_inputs(studio)
+    with gr.Row():
+        png = gr.DownloadButton("PNG with settings", size="sm", interactive=False, elem_id="download-png")
+        bundle = gr.DownloadButton("ZIP with inputs", size="sm", interactive=False, elem_id="download-zip")
+    command = gr.Textbox(label="The same from the command line, where the ZIP is unpacked", interactive=False,
+                         lines=2, buttons=["copy"], elem_id="command")  # fmt: skip
+    return ResultView(numbers, start, stop, picture, message, gr.State(None), png, bundle, command)
+
+
+def origin_panel(view: ResultView) -> None:
+    """A click on the result shows where in the exemplars its pixel came from."""
+    sentence = gr.Markdown("Click a pixel of the result.", elem_id="origin-text")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=200):
+            which = gr.Radio([("last match: prediction with exemplar", "last"),
+                              ("first match: condition with exemplar", "first")], value="last",
+                             show_label=False)  # fmt: skip
+        with gr.Column(scale=2):
+            marked = gr.Image(show_label=False, interactive=False, height=280, format="png", buttons=[])
+        with gr.Column(scale=4):
+            origin = gr.Gallery(show_label=False, columns=SLOTS, height=280, object_fit="contain", format="png",
+                                elem_id="origin", buttons=[], allow_preview=False)  # fmt: skip
+
+    @spoken
+    def origin_of(event: gr.SelectData, result: actions.Result | None, match: str) -> tuple[Any, Any, str]:
+        if result is None:
+            raise ConfigError("there is no result yet: press Translate first")
+        scale = result.pixels.shape[0] / CANVAS  # the picture is shown at CANVAS pixels of height
+        x, y = (int(place * scale) for place in event.index)
+        found = actions.trace(result, x, y, match)
+        shown = marks.marked_result(result, x, y, CANVAS), marks.marked_exemplars(result, found, CANVAS)
+        return *shown, marks.in_words(found, x, y)
+
+    view.picture.select(origin_of, [view.result, which], [marked, origin, sentence], **HIDDEN)
+
+
+def chosen_condition(
+    studio: Studio, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
+) -> NDArray[np.uint8]:
+    """The condition maps, (L, H, W), of the open tab.
+
+    Raises:
+        ConfigError: nothing was chosen there.
+    """
+    if kind == "scene":
+        return studio.scene(index).condition
+    if kind == "painting":
+        painting = (canvas or {}).get("composite")
+        if painting is None:
+            raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
+        return drawing.painted_face(painting[..., :3], studio.size)
+    if maps is None:
+        raise ConfigError("no condition maps: upload a .npy or .npz file first")
+    return maps
+
+
+def chosen_exemplars(
+    slots: list[actions.ChosenExemplar | None], editors: list[dict[str, Any] | None]
+) -> list[actions.ChosenExemplar]:
+    """The exemplars of the filled slots with what their paint allows."""
+    found = []
+    for exemplar, editor in zip(slots, editors, strict=True):
+        if exemplar is not None:
+            allowed = actions.allowed_part(paint_of(editor), exemplar.pixels.shape[:2])
+            found.append(exemplar._replace(allowed=allowed))
+    return found
+
+
+def wire(
+    studio: Studio, condition: ConditionInputs, exemplars: ExemplarInputs, view: ResultView, steps: gr.Gallery
+) -> None:
+    """Connect the button: read the inputs, show each step as it comes, save the result."""
+
+    @spoken
+    def run(kind: str, index: int, maps: Any, canvas: Any, *values: Any) -> Iterator[dict[Any, Any]]:
+        slots, editors, numbers = list(values[:SLOTS]), list(values[SLOTS : 2 * SLOTS]), values[2 * SLOTS :]
+        total, calls, threshold, seed = numbers
+        if seed is None:
+            raise ConfigError("seed: expected a number")
+        maps = chosen_condition(studio, kind, index, maps, canvas)
+        chosen = chosen_exemplars(slots, editors)
+        task = actions.Task(maps, chosen, int(total), int(calls), float(threshold), int(seed))
+        off = gr.update(interactive=False)
+        yield {view.result: None, view.message: "Matching ...", view.command: "", view.png: off, view.bundle: off}
+        for progress in actions.translate(studio.pipe, task):
+            yield shown(studio, view, steps, progress)
+
+    inputs = [*condition, *exemplars.chosen, *exemplars.editors, *view.numbers]
+    outputs = [view.picture, view.message, view.result, view.png, view.bundle, view.command, steps]
+    event = view.start.click(
+        run, inputs, outputs, concurrency_id=NETWORKS, concurrency_limit=1, show_progress="minimal", **HIDDEN
+    )
+    view.stop.click(lambda: "Stopped.", None, view.message, cancels=[event], queue=False, **HIDDEN)
+
+
+def shown(studio: Studio, view: ResultView, steps: gr.Gallery, progress: actions.Progress) -> dict[Any, Any]:
+    """Updates of the page for what is known so far; the finished picture is saved."""
+    frames = [(scenes.enlarge(frame.pixels, STEP_SIDE), frame.caption) for frame in progress.frames]
+    updates = {view.picture: scenes.enlarge(progress.frames[-1].pixels, CANVAS), steps: frames}
+    if progress.result is None:
+        return updates | {view.message: f"Step {progress.done} of {progress.total} ..."}
+    studio.prune()
+    saved = record.save_result(studio.results, progress.result, studio.weights)
+    return updates | {
+        view.message: f"Done: {progress.total} U-Net calls. Click the picture to see where a pixel came from.",
+        view.result: progress.result,
+        view.png: gr.update(value=str(saved.picture), interactive=True),
+        view.bundle: gr.update(value=str(saved.bundle), interactive=True),
+        view.command: saved.command,
+    }
