@@ -93,6 +93,7 @@ def _table(results: list[Result]) -> str:
         if result.status == "ok":
             counts = ", ".join(f"{count} {role}" for role, count in result.images.items())
             lines.append(f"    {result.protocol}; {counts}")
+            lines += [f"    left out of {role}, no images: {what}" for role, what in result.left_out.items()]
     return "\n".join(lines)
 
 

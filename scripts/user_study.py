@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -64,11 +65,15 @@ def _summarise(args: argparse.Namespace) -> None:
     people = [read_answers(key, _load(path), str(path)) for path in args.answers]
     results = preferences(key, people)
     if args.json:
-        print(json.dumps({"participants": len(people), "results": [r._asdict() for r in results]}, indent=2))
+        rows = [r._asdict() | ({"low": None, "high": None} if math.isnan(r.low) else {}) for r in results]
+        print(json.dumps({"participants": len(people), "results": rows}, indent=2))
     else:
         print(f"{len(people)} participants, {len(key['trials'])} pairs; share ranked first (95 % interval), mean rank")
         for r in results:
-            print(f"{r.question:10}{r.method:20}{r.share:7.1%} ({r.low:.1%} to {r.high:.1%}){r.mean_rank:8.2f}")
+            interval = (
+                f"({r.low:.1%} to {r.high:.1%})" if math.isfinite(r.low) else "(no interval from one participant)"
+            )
+            print(f"{r.question:10}{r.method:20}{r.share:7.1%} {interval}{r.mean_rank:8.2f}")
     if args.out:
         draw_figure(results, len(people), args.out)
 

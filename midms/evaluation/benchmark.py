@@ -195,7 +195,10 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
 
 
 def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
-    """Latent-grid coordinates (align-corners on token centres) as image coordinates (align-corners on pixels)."""
+    """Latent-grid coordinates (align-corners on token centres) as image coordinates (align-corners on pixels).
+
+    `coordinates` (B, 2, h, w) as (x, y); `factor` pixels a token.
+    """
     height, width = coordinates.shape[-2:]
     scale = torch.tensor([(width - 1) * factor / (width * factor - 1), (height - 1) * factor / (height * factor - 1)])
     return coordinates * scale.to(coordinates).view(1, 2, 1, 1)
@@ -251,7 +254,7 @@ class Difference(NamedTuple):
 
 
 def compare(first: Scores, second: Scores, truth: Tensor) -> tuple[Difference, float, float]:
-    """Paired differences first - second, and the two sliced Wasserstein distances to the truth."""
+    """Paired differences first - second, and the two sliced Wasserstein distances to `truth` (B, 3, H, W)."""
     gap = swd_paired_difference(first.images, second.images, truth)
     decibel, distance = paired_difference(first.psnr, second.psnr), paired_difference(first.distance, second.distance)
     difference = Difference(

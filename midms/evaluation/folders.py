@@ -115,6 +115,13 @@ class ImageFolder(Dataset[Tensor]):
             parts.append(f"through JPEG quality {JPEG_QUALITY}")
         return ", ".join(part for part in parts if part)
 
+    @property
+    def left_out(self) -> str:
+        """Which files of the folder are no images, such as "3 files, the first is notes.txt"; empty for none."""
+        if not self.ignored:
+            return ""
+        return f"{len(self.ignored)} file{'s' if len(self.ignored) > 1 else ''}, the first is {self.ignored[0]}"
+
     def fingerprint(self) -> str:
         """Changes when a file or the way of reading changes: names, sizes on disk, times, options."""
         rows = [f"{f.name}|{f.path.stat().st_size}|{f.path.stat().st_mtime_ns}" for f in self.files]

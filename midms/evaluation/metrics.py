@@ -44,10 +44,11 @@ def summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any
 
 
 def folder_record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
-    """Counts and formats of the folders that a metric used."""
+    """Counts and formats of the folders that a metric used, and what in them is no image."""
     return {
         "images": {role: len(folder) for role, folder in folders.items()},
         "image_format": {role: folder.image_format for role, folder in folders.items()},
+        "left_out": {role: folder.left_out for role, folder in folders.items() if folder.left_out},
     }
 
 
@@ -109,6 +110,7 @@ def _with_inception(evaluation: Evaluation, result: Result, stores: dict[str, Ro
     record = folder_record({role: evaluation.folder(role) for role in stores})
     result.protocol, result.network = evaluation.options.protocol, evaluation.inception[1]
     result.images, result.image_format = record["images"], record["image_format"]
+    result.left_out = record["left_out"]
     return result
 
 

@@ -82,6 +82,7 @@ class Result:
     protocol: str = ""
     images: dict[str, int] = field(default_factory=dict)
     image_format: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # files in the folders that are no images
     network: dict[str, str] = field(default_factory=dict)
     per_image: dict[str, list[float]] = field(default_factory=dict)
 

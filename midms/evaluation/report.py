@@ -129,7 +129,8 @@ def _table(results: Sequence[Result]) -> str:
             error = result.standard_errors.get(name, float("nan"))
             spread = f"{error:.3g}" if np.isfinite(error) else ""
             counts = ", ".join(f"{count} {role}" for role, count in result.images.items())
-            note = html.escape("; ".join(part for part in (result.protocol, counts) if part))
+            others = ", ".join(f"left out of {role}, no images: {what}" for role, what in result.left_out.items())
+            note = html.escape("; ".join(part for part in (result.protocol, counts, others) if part))
             rows.append(f'<tr><td>{html.escape(name)}</td><td class="number">{value:.5g}</td>')
             rows.append(f'<td class="number">{spread}</td><td class="note">{note}</td></tr>')
     head = "<tr><th>metric</th><th>value</th><th>standard error</th><th>protocol, images</th></tr>"

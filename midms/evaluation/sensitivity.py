@@ -20,6 +20,7 @@ TASKS = ("faces", "figures", "churches")
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m midms.evaluation.sensitivity",
         description=__doc__,

@@ -33,27 +33,27 @@ def _cosine(a: Tensor, b: Tensor, dim: int = 1) -> Tensor:
 
 
 def flat_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the whole maps as vectors."""
+    """Cosine of the whole maps (B, C, H, W) as vectors, (B,)."""
     return _cosine(a.flatten(1), b.flatten(1))
 
 
 def position_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over positions of the cosine of the channel vectors."""
+    """Mean over positions of the cosine of the channel vectors of maps (B, C, H, W), (B,)."""
     return _cosine(a, b).flatten(1).mean(dim=1)
 
 
 def channel_mean_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the channels' means."""
+    """Cosine of the channels' means of maps (B, C, H, W), whose sizes may differ, (B,)."""
     return _cosine(a.double().mean(dim=(2, 3)), b.double().mean(dim=(2, 3)))
 
 
 def channel_variance_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the channels' (unbiased) variances."""
+    """Cosine of the channels' (unbiased) variances of maps (B, C, H, W), whose sizes may differ, (B,)."""
     return _cosine(a.double().var(dim=(2, 3)), b.double().var(dim=(2, 3)))
 
 
 def gram_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the Gram matrices."""
+    """Cosine of the Gram matrices of maps (B, C, H, W), whose sizes may differ, (B,)."""
     gram_a, gram_b = (
         torch.einsum("bcn,bdn->bcd", x, x).flatten(1) for x in (a.double().flatten(2), b.double().flatten(2))
     )
@@ -116,7 +116,7 @@ def style_relevance(
     """How much of the exemplar's colour (relu1_2) and texture (relu2_2) the output holds.
 
     Args:
-        generated, exemplar: VGG-19 maps of the outputs and of their exemplars, by layer name.
+        generated, exemplar: VGG-19 maps (B, C, H, W) of the outputs and of their exemplars, by layer name.
         cosine: one of `COSINES`.
     """
     values = (cosine(generated[layer], exemplar[layer]) for layer in (COLOUR_LAYER, TEXTURE_LAYER))

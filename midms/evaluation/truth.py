@@ -36,7 +36,7 @@ def _check_pair(a: Tensor, b: Tensor, name: str) -> None:
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """Images in [-1, 1], clipped to it, as values in [0, 1]."""
+    """Images in [-1, 1], of any shape, clipped to it, as values in [0, 1]."""
     return (images.clamp(-1, 1) + 1) / 2
 
 

@@ -34,7 +34,10 @@ class Trial(NamedTuple):
 
 
 class Preference(NamedTuple):
-    """Of one question: share of trials in which a method was ranked first, with a 95 % interval over participants."""
+    """Of one question: share of trials in which a method was ranked first, with a 95 % interval over participants.
+
+    The interval is NaN where there is one participant, about whose like nothing is known.
+    """
 
     question: str
     method: str
@@ -118,7 +121,8 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Ranking study</title><style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
 figure { display: inline-block; margin: 0 1rem 1rem 0 } figcaption { text-align: center }
-section { border-top: 1px solid #ccc } #state { color: #a00 }
+section { border-top: 1px solid #ccc } figure img { min-width: 12rem }
+#state { color: #a00 } #state.done { color: #070 }
 </style></head><body><h1>Ranking study</h1>
 <p>Each part shows a condition (what should be drawn), an exemplar (how it should look) and some results.
 Please rank them.</p>
@@ -144,6 +148,7 @@ document.getElementById("save").onclick = () => {
   link.href = URL.createObjectURL(new Blob([JSON.stringify({study, answers})], {type: "application/json"}));
   link.download = `answers-${Math.random().toString(36).slice(2, 10)}.json`;
   link.click();
+  state.className = "done";
   state.textContent = "Thank you. Please send the file that was just saved.";
 };
 </script></body></html>
@@ -186,6 +191,8 @@ def preferences(
         ranks = np.stack([person[question] for person in participants])  # (people, trials, methods)
         first = (ranks == 1).mean(axis=1)  # (people, methods)
         low, high = np.quantile(first[draws].mean(axis=1), [0.025, 0.975], axis=0)
+        if len(participants) < 2:
+            low = high = np.full(len(methods), np.nan)
         for m, method in enumerate(methods):
             share, rank = float(first[:, m].mean()), float(ranks[:, :, m].mean())
             results.append(Preference(question, method, share, float(low[m]), float(high[m]), rank))
@@ -208,6 +215,7 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
         axes.bar(x, 100 * share, width, label=method, yerr=100 * spread.clip(min=0), capsize=3)
     axes.set_xticks(range(len(QUESTIONS)), list(QUESTIONS))
     axes.set_ylabel("ranked first, %")
-    axes.set_title(f"{people} participants, 95 % intervals")
-    axes.legend()
+    axes.set_ylim(0, 105)
+    axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=150)

@@ -1,5 +1,7 @@
 """FID and KID: the arithmetic against its references, the network against torch-fidelity, on random weights."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,29 @@ def test_the_network_equals_torch_fidelity(weights):
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
     paper = InceptionFeatures(weights, "paper")(images)
     assert paper.shape == (2, 2048) and not torch.allclose(paper, want, rtol=1e-3)
+
+
+def test_the_paper_protocol_equals_pytorch_fid(weights, tmp_path, monkeypatch):
+    """Same file of weights, same JPEG files: the features, and so the FID, of the tool that the field's tables used."""
+    fid_score = pytest.importorskip("pytorch_fid.fid_score", reason="needs the package pytorch-fid")
+    from pytorch_fid.inception import InceptionV3
+
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(weights, checkpoints / "pt_inception-2015-12-05-6726825d.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"{index}.jpg" for index in range(3)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(file, quality=75)
+    reference = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+    want = fid_score.get_activations([str(file) for file in files], reference, 2, 2048, "cpu", num_workers=0)
+    images = torch.stack([torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) for file in files])
+    got = InceptionFeatures(weights, "paper")(images).numpy()
+    assert want.std() > 1e-3
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    distances = [frechet_distance_of_features(x[:2], x[1:]) for x in (got, want)]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-3)
 
 
 def test_clean_resizes_with_antialiasing():

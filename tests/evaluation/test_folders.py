@@ -21,6 +21,7 @@ def test_images_come_in_natural_order_as_they_are(tmp_path):
     (tmp_path / ".hidden.png").write_text("no image")
     folder = ImageFolder(tmp_path)
     assert folder.names == ["a/1", "b2", "b10"]
+    assert folder.left_out == "1 file, the first is note.txt"
     assert folder.ignored == ["note.txt"] and folder.size == (8, 6) and folder.image_format == "PNG"
     for image, name in zip(folder, folder.names, strict=False):
         assert image.dtype == torch.uint8

@@ -62,3 +62,27 @@ def test_histograms_of_few_values_are_drawn(values):
 
 def test_bars_of_nothing_and_of_zero_are_drawn():
     assert "<svg" in levels_svg({"a": 0.0, "b": float("inf")}, "x")
+
+
+def test_the_page_in_a_browser(chromium, tmp_path):
+    for role in ("generated", "reference"):
+        (tmp_path / role).mkdir()
+        for k in range(3):
+            Image.new("RGB", (40, 30), (k * 90, 0, 0)).save(tmp_path / role / f"{k}.png")
+    results = [
+        Result("swd", values={"swd_32": 3.0, "swd_average": 2.0}, protocol="a < b", images={"generated": 3}),
+        Result("psnr", values={"psnr": 20.5}, per_image={"psnr": [20.0, 21.0, np.inf]}),
+    ]
+    folders = Folders(tmp_path / "generated", tmp_path / "reference")
+    write_report(tmp_path / "out.html", folders, results, {"torch": "2"})
+    context = chromium.new_context(offline=True)
+    page, problems, requests = context.new_page(), [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "out.html").as_uri())
+    assert not problems and all(url.startswith(("file:", "data:")) for url in requests)
+    assert page.locator("img").count() == 6
+    assert page.evaluate("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
+    assert "a < b" in page.inner_text("table") and page.locator("svg").count() == 2
+    assert page.locator("svg").first.bounding_box()["height"] > 30
+    context.close()

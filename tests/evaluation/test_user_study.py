@@ -65,6 +65,9 @@ def test_shares_and_intervals(folders, tmp_path):
     assert results[0].low < 0.75 < results[0].high == 1
     unanimous = preferences(key, people[:3])
     assert (unanimous[0].low, unanimous[0].high) == (1, 1)
+    alone = preferences(key, people[:1])
+    assert alone[0].share == 1 and np.isnan(alone[0].low)  # one person says nothing about the spread
+    draw_figure(alone, 1, tmp_path / "alone.png")
     draw_figure(results, 4, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert np.asarray(image).std() > 10

@@ -190,6 +190,15 @@ def test_a_mistake_is_one_line(program, capsys, arguments, words):
     assert words in err.splitlines()[-1]
 
 
+def test_files_that_are_no_images_are_named(program, capsys, tmp_path):
+    for role, seed in (("generated", 0), ("reference", 1)):
+        _save_set(tmp_path / role, seed)
+    (tmp_path / "generated" / "notes.txt").write_text("no image")
+    code, out, _ = run(program, capsys, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
+    assert code == 0 and "left out of generated, no images: 1 file, the first is notes.txt" in out
+    assert "left out of reference" not in out
+
+
 def test_a_broken_image_stops_the_program_by_its_name(program, capsys, tmp_path):
     images = _save_set(tmp_path / "generated", 0)
     broken = tmp_path / "generated" / "1__2.png"
