@@ -32,6 +32,7 @@ _DRAWN = 4  # faces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--root", help="CelebAMask-HQ folder with a training list (default: drawn files)")
     parser.add_argument("--items", type=int, default=4, help="different items of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements per row; the median is reported")

@@ -28,6 +28,7 @@ NAMES = ("sgemm_ceiling", "qk_product", "qk_matrix", "streaming", "dense", "rele
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 96, 128], help="tokens per side of both grids")
     parser.add_argument(
         "--passes", nargs="+", choices=("forward", "forward+backward"), default=["forward", "forward+backward"]

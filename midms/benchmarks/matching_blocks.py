@@ -24,6 +24,8 @@ CEILING_SIZE = 2048  # of the square product that shows what the device can do
 
 
 class Inputs(NamedTuple):
+    """What every variant of the block is given; S x S tokens."""
+
     query: Tensor  # (B, 256, S, S)
     key: Tensor  # (B, 256, S, S)
     latent: Tensor  # (B, 3, S, S)

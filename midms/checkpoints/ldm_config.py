@@ -86,7 +86,7 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
 
 
 def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
-    """Keywords of `linear_schedule` from the YAML, else from the stored betas, else none."""
+    """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,), else none."""
     if params is not None and all(isinstance(params.get(key), int | float) for key in _SCHEDULE):
         return {ours: params[theirs] for theirs, ours in _SCHEDULE.items()}
     if betas is None:

@@ -78,6 +78,7 @@ class Run:
                 yield name, result
 
     def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
+        """The results, with a progress bar over `total` unless it was asked to be quiet."""
         return tqdm(results, self.text, total, disable=self.quiet)
 
     def finish(self, out: Path, made: int, present: int) -> int:

@@ -82,12 +82,18 @@ def ddim_tables(schedule: Schedule, timesteps: Sequence[int], eta: float = 0.0) 
 
 
 def ddim_sigma(alpha_bar: Tensor, alpha_bar_prev: Tensor, eta: float) -> Tensor:
-    """Noise of one DDIM step: eta times the standard deviation of the posterior; 0 is deterministic, 1 is ancestral."""
+    """Noise of one DDIM step: eta times the standard deviation of the posterior; 0 is deterministic, 1 is ancestral.
+
+    The levels `alpha_bar` and, one step cleaner, `alpha_bar_prev` are in (0, 1) and of one shape, as is the result.
+    """
     return eta * ((1.0 - alpha_bar_prev) / (1.0 - alpha_bar) * (1.0 - alpha_bar / alpha_bar_prev)).sqrt()
 
 
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """Forward process (Eq. 1): sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise. `alpha_bar` broadcasts against x0."""
+    """Forward process (Eq. 1): sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise.
+
+    `x0` and `noise` (B, c, h, w) or of any one shape; `alpha_bar` in (0, 1] broadcasts against them.
+    """
     alpha_bar = torch.as_tensor(alpha_bar, dtype=x0.dtype, device=x0.device)
     return alpha_bar.sqrt() * x0 + (1.0 - alpha_bar).sqrt() * noise
 

@@ -26,7 +26,7 @@ class Previous(NamedTuple):
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """f_theta of Eq. 3: (x - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
+    """f_theta of Eq. 3: (x - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar), all (B, c, h, w); the level broadcasts."""
     return (x - (1.0 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
 
@@ -36,8 +36,8 @@ def ddim_step(
     """Eq. 4 (with eta > 0: Song et al. 2021, Eq. 12): from an x0 prediction to the latent one step cleaner.
 
     Args:
-        x0: prediction, possibly re-warped.
-        eps: the network's noise prediction at `alpha_bar`.
+        x0: prediction, possibly re-warped, (B, c, h, w).
+        eps: the network's noise prediction at `alpha_bar`, (B, c, h, w).
         alpha_bar: level of the network call; only eta > 0 reads it.
         alpha_bar_prev: level to go to.
         eta: 0 deterministic, 1 ancestral.
@@ -57,8 +57,8 @@ def dpm_solver_step(
     """DPM-Solver++ in data-prediction form (Lu et al. 2022): first order, or multistep second order ("2M").
 
     Args:
-        x: latent at `alpha_bar`.
-        x0: prediction at `alpha_bar`, possibly re-warped.
+        x: latent at `alpha_bar`, (B, c, h, w).
+        x0: prediction at `alpha_bar`, possibly re-warped, (B, c, h, w).
         alpha_bar: level of x.
         alpha_bar_prev: level to go to.
         previous: the step before, for second order; None gives first order.
@@ -82,7 +82,13 @@ def solver_step(
     alpha_bar_prev: Tensor,
     previous: Previous | None = None,
 ) -> Tensor:
-    """One deterministic step by name: "ddim", "dpm1" or "dpm2" (first order while there is no `previous`)."""
+    """One deterministic step by name: "ddim", "dpm1" or "dpm2" (first order while there is no `previous`).
+
+    Latents are (B, c, h, w), as the result; see `ddim_step` and `dpm_solver_step`.
+
+    Raises:
+        ValueError: another name.
+    """
     if solver == "ddim":
         return ddim_step(x0, eps, alpha_bar, alpha_bar_prev)
     if solver in ("dpm1", "dpm2"):

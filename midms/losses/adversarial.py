@@ -49,12 +49,12 @@ def _init_normal(module: nn.Module) -> None:
 
 
 def hinge_discriminator_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
-    """Hinge loss of the discriminator: half of mean max(0, 1 - real) + mean max(0, 1 + fake)."""
+    """Hinge loss of the discriminator: half of mean max(0, 1 - real) + mean max(0, 1 + fake); logits of any shape."""
     return 0.5 * (F.relu(1 - logits_real).mean() + F.relu(1 + logits_fake).mean())
 
 
 def hinge_generator_loss(logits_fake: Tensor) -> Tensor:
-    """Hinge loss of the generator: minus the mean logit of its images."""
+    """Hinge loss of the generator: minus the mean logit of its images; logits of any shape."""
     return -logits_fake.mean()
 
 

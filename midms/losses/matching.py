@@ -22,7 +22,7 @@ def _same_shape(got: Tensor, want: Tensor, name: str) -> None:
 
 
 def full(features: Tensor) -> Tensor:
-    """At least float32: what comes out of a network that runs in 16 bits is compared and summed in 32."""
+    """`features`, of any shape, in at least float32: what a network gives in 16 bits is compared and summed in 32."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 

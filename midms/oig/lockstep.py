@@ -59,6 +59,7 @@ class FeatureMemory:
     previous_plain: list[Tensor] = field(default_factory=list)  # P of the half without gradient
 
     def nbytes(self) -> int:
+        """Bytes of all maps that are kept at the moment."""
         maps = [*self.source, *self.current, *self.previous, *self.previous_plain]
         return sum(m.numel() * m.element_size() for m in maps)
 

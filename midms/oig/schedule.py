@@ -92,7 +92,7 @@ def move(x: Tensor, e: Tensor, alpha_from: Tensor, alpha_to: Tensor) -> Tensor:
 
 
 def ddim_step(x: Tensor, e: Tensor, t: int, schedule: Schedule) -> Tensor:
-    """One sampling step from t down to t - r."""
+    """One sampling step from t down to t - r; x and e of any one shape."""
     return move(x, e, schedule.alpha(t), schedule.alpha(t - schedule.stride))
 
 
@@ -100,6 +100,7 @@ def inverse_step(x: Tensor, e: Tensor, t: int, schedule: Schedule, clamp_last: b
     """The inverse step of the released code: from level t - 1 up to level t + r - 1 (both indices shifted by -1).
 
     Args:
+        x, e: latent and noise prediction, of one shape.
         clamp_last: a time beyond the table means its last entry. False is the released behaviour: where t + r exceeds
             the number of training steps the step goes to a(0), that is, it removes all noise.
     """

@@ -64,6 +64,7 @@ class EditSettings:
 
     @property
     def lambda_3(self) -> float:
+        """Weight of the source's cycle: a fifth of lambda_4 unless it is given."""
         return self.cycle_weight / 5 if self.cycle_source_weight is None else self.cycle_source_weight
 
     @property

@@ -70,7 +70,7 @@ class Case:
         return float(self.meta.get("tolerance", {}).get(output, default))
 
     def check(self, output: str, got: Tensor, name: str | None = None) -> Check:
-        """Compare `got` with the stored output of that name under the file's own tolerance."""
+        """Compare `got`, of any shape, with the stored output of that name under the file's own tolerance."""
         return compare(name or output, got, self.outputs[output], self.tolerance(output))
 
     def sub_weights(self, prefix: str) -> dict[str, Tensor]:

@@ -53,16 +53,19 @@ def _load_size(path: Path) -> int:
 
 
 def celeba_checks(path: Path) -> list[Check]:
+    """`celeba_edge_*`: the 15 maps and the photo of each sample face."""
     root = _samples(path, "CelebAMask-HQ-eyes-only" if "eyes_only" in path.name else "CelebAMask-HQ")
     return _checks(path, CelebAEdges(root, "val", load_size=_load_size(path)), lambda key: f"{key}.jpg")
 
 
 def deepfashion_checks(path: Path) -> list[Check]:
+    """`deepfashion_*`: the 20 maps and the photo of each sample."""
     dataset = DeepFashionKeypoints(_samples(path, "DeepFashion"), "val", load_size=_load_size(path))
     return _checks(path, dataset, lambda key: f"img/{key}.jpg")
 
 
 def churches_checks(path: Path) -> list[Check]:
+    """`lsun_ade_*`: class ids and the photo of each sample."""
     dataset = ChurchesSegmentation(_samples(path, "LSUN-church-layout"), "val", load_size=_load_size(path))
     return _checks(path, dataset, lambda key: f"{key}.jpg")
 

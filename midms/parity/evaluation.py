@@ -37,6 +37,7 @@ def caffe_vgg19(state: dict[str, Tensor]) -> VGG19Features:
 
 
 def contextual_checks(path: Path) -> list[Check]:
+    """`contextual_loss`: values and gradients, also with another bandwidth and without centring."""
     case = load_case(path)
     checks = []
     for k in range(len(case.meta["config"]["cases"])):
@@ -50,6 +51,7 @@ def contextual_checks(path: Path) -> list[Check]:
 
 
 def domain_checks(path: Path) -> list[Check]:
+    """`domain_loss`: both released terms and their gradients."""
     case = load_case(path)
     condition, source, exemplar = (case.inputs[name].requires_grad_() for name in ("cond", "src", "ref"))
     first, total = domain_loss(condition, source), domain_loss(condition, source, exemplar)
@@ -64,6 +66,7 @@ def domain_checks(path: Path) -> list[Check]:
 
 
 def small_operation_checks(path: Path) -> list[Check]:
+    """`small_ops`: normalisation of features, VGG's input, images in [0, 1]."""
     case = load_case(path)
     image = case.inputs["image"]
     return [
@@ -75,6 +78,7 @@ def small_operation_checks(path: Path) -> list[Check]:
 
 
 def vgg19_checks(path: Path) -> list[Check]:
+    """`vgg19`: the maps of every layer that a loss reads."""
     case = load_case(path)
     maps = caffe_vgg19(case.weights)(case.inputs["image"])
     stride = case.meta["config"]["channel_stride"]
@@ -161,6 +165,7 @@ def swd_checks(path: Path) -> list[Check]:
 
 
 def swd_unit_checks(path: Path) -> list[Check]:
+    """`swd_unit_goldens`: pyramid, patches and sliced distance, each by itself."""
     golden = {name.removeprefix("unit/"): torch.from_numpy(array) for name, array in np.load(path).items()}
     images = golden["pyramid_input_u8"].float()
     levels = swd.laplacian_pyramid(images)
@@ -229,6 +234,7 @@ def _frechet_check(name: str, got: float, golden: dict[str, Any]) -> Check:
 
 
 def fid_checks(path: Path) -> list[Check]:
+    """`fid_goldens`: FID and KID of drawn features, singular ones too."""
     checks = []
     for name, golden in json.loads(path.read_text())["cases"].items():
         features = _fid_features(golden["recipe"])
@@ -253,6 +259,7 @@ def fid_statistics_checks(path: Path) -> list[Check]:
 
 
 def lpips_checks(path: Path) -> list[Check]:
+    """`lpips_goldens`: distances with drawn backbones."""
     golden = json.loads(path.read_text())
     rng = RandomState(91)
     x = rng.uniform(-1, 1, (2, 3, 64, 64))
@@ -309,6 +316,7 @@ def _style_maps(layer: str, stored: Any) -> tuple[Tensor, Tensor]:
 
 
 def style_checks(path: Path) -> list[Check]:
+    """`style_semantic_goldens`: every kind of cosine, with and without regions."""
     golden, stored = json.loads(path.read_text()), np.load(path.with_name("style_semantic_maps.npz"))
     labels = torch.from_numpy(stored["label_256"].astype(np.int64))[None]
     checks, maps = [], {layer: _style_maps(layer, stored) for layer in golden["cases"]}

@@ -38,6 +38,7 @@ class Golden:
         return self.tensors[name]
 
     def check(self, name: str, got: Any, tolerance: float = FLOAT64_TOLERANCE, label: str = "") -> Check:
+        """Compare `got` with the stored tensor of that name, relative to its size."""
         return compare(label + name, got, self.tensors[name], tolerance, relative=True)
 
 

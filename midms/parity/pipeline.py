@@ -218,7 +218,7 @@ class _Run:
 
 
 def check_mask(case: Case, name: str, mask: Tensor, error: Tensor, threshold: float) -> Check:
-    """Masks must be equal, except in 2x2 cells with a pixel whose error is within tolerance of the threshold."""
+    """Masks (B, 1, H, W) must be equal, except in 2x2 cells with a pixel whose error is within tolerance of gamma."""
     fb_name = next(other for other in (name.replace("mask", "fb"), "step2_fb") if other in case.outputs)
     unsure = ((error - threshold).abs() < case.tolerance(fb_name)).float()[:, None]  # (B, 1, H, W)
     unsure = F.interpolate(F.max_pool2d(unsure, 2), scale_factor=2.0)  # (B, 1, H, W)

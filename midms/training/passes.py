@@ -260,7 +260,10 @@ def run_loop(
     warps: Tensor,
     noise: Tensor,
 ) -> Interleaved:
-    """The loop on exemplar and source branch as one batch; the source branch keeps its predictions."""
+    """The loop on exemplar and source branch as one batch; the source branch keeps its predictions.
+
+    `condition` holds B samples; `both`, `warps` and `noise` (2B, c, h, w) the exemplars and then the sources.
+    """
     double = ConditionFeatures(*(torch.cat([part, part]) for part in condition))
     rematch = model.rematcher(double, [both], settings, cycle=True)
     size = len(warps) // 2
@@ -273,7 +276,7 @@ def run_loop(
 
 
 def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tensor]:
-    """L_src and L_perc on the latents: source warp, and exemplar warps, against the source's latent."""
+    """L_src and L_perc on the latents (B, c, h, w): source warp, and exemplar warps, against the source's latent."""
     warps = [generated[0], *generated[2:]]
     return {
         "src": F.l1_loss(generated[1], latent),
