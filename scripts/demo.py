@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """The demo from end to end: train MIDMs for some minutes, translate fixed test pairs, measure them, draw everything.
 
-python scripts/demo.py --out outputs/demo
-python scripts/demo.py --out outputs/demo --skip-training      # the shipped weights as they are
+python scripts/demo.py                                    # drawn portraits, edges
+python scripts/demo.py --task figures                     # drawn people, poses
+python scripts/demo.py --task churches --skip-training    # drawn churches, class maps; the shipped weights as they are
 """
 
 from __future__ import annotations
@@ -14,17 +15,34 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Task of the built-in benchmark -> its shipped weights and its training config.
+TASKS = {
+    "faces": ("demo", "configs/demo.yaml"),
+    "figures": ("demo-figures", "configs/demo_figures.yaml"),
+    "churches": ("demo-churches", "configs/demo_churches.yaml"),
+}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--task", choices=sorted(TASKS), default="faces", help="what is drawn (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="default: outputs/ and the name of the task's weights")
+    parser.add_argument("--weights", help="weights to start from, or with --skip-training to use (default: the "
+                        "task's shipped ones)")  # fmt: skip
     parser.add_argument("--pairs", type=int, default=48, help="pairs that are measured (default: 48)")
     parser.add_argument("--shown", type=int, default=8, help="pairs on the contact sheet (default: 8)")
     parser.add_argument("--skip-training", action="store_true", help="use the shipped weights")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for main.py")
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    for name, least in (("pairs", 2), ("shown", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name}: got {getattr(options, name)}, expected at least {least}")
+    options.weights = options.weights or TASKS[options.task][0]
+    if Path(options.weights).is_dir():  # programs are called from the project's folder
+        options.weights = str(Path(options.weights).resolve())
+    options.out = options.out or Path("outputs") / TASKS[options.task][0]
+    return options
 
 
 def call(*command: str) -> None:
@@ -33,7 +51,7 @@ def call(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
-def contact_sheet(weights: str, out: Path, count: int) -> None:
+def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     """condition | exemplar | first warp | three steps of the loop | result | truth, and the masks."""
     from torch.utils.data import default_collate  # noqa: PLC0415
 
@@ -43,7 +61,7 @@ def contact_sheet(weights: str, out: Path, count: int) -> None:
     from midms.visualize import condition_image, grid, overlay, save_png  # noqa: PLC0415
 
     pipe = MIDMsPipeline.from_pretrained(weights)
-    dataset = test_pairs("faces", pipe.info.get("size", 64), count)
+    dataset = test_pairs(task, pipe.info.get("size", 64), count)
     batch = default_collate([dataset[index] for index in range(count)])
     output = pipe(
         batch["condition"],
@@ -77,32 +95,50 @@ def training_curves(run: Path, out: Path) -> None:
     curves(out / "training_curves.png", table, "training")
 
 
+def comparable(options: argparse.Namespace) -> bool:
+    """Whether what was trained started from weights that translate themselves, not from the first two stages alone."""
+    from midms.models.loading import open_weights  # noqa: PLC0415
+
+    return not options.skip_training and "encoders" in open_weights(options.weights).configs
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, translate, draw and measure."""
+    task, out, weights = options.task, options.out.resolve(), options.weights
+    if not options.skip_training:
+        folder = out / "run"
+        start = f"model.params.weights={weights}"
+        call("main.py", "--base", TASKS[task][1], "-t", "--run", str(folder), start, *options.overrides)
+        training_curves(folder, out)
+        weights = str(folder / "weights")
+    pairs = ("--benchmark", task, "--pairs", str(options.pairs), "--weights", weights)
+    call("scripts/sample.py", *pairs, "--out", str(out / "pairs"), "--save-intermediates", "--overwrite")
+    print("\nDrawing the contact sheets", flush=True)
+    contact_sheet(weights, task, out, options.shown)
+    if comparable(options):
+        contact_sheet(options.weights, task, out / "shipped", options.shown)
+    call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(out))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; 0 on success, otherwise the exit status of the program that failed."""
+    """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)
-    out = options.out.resolve()
-    weights = "demo"
+    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.evaluation.reproduce import check_task  # noqa: PLC0415
+    from midms.models.loading import open_weights  # noqa: PLC0415
+
     try:
-        if not options.skip_training:
-            run = out / "run"
-            call("main.py", "--base", "configs/demo.yaml", "-t", "--run", str(run), *options.overrides)
-            training_curves(run, out)
-            weights = str(run / "weights")
-        call("scripts/sample.py", "--benchmark", "faces", "--pairs", str(options.pairs), "--weights", weights,
-             "--out", str(out / "pairs"), "--save-intermediates", "--overwrite")  # fmt: skip
-        print("\nDrawing the contact sheets", flush=True)
-        contact_sheet(weights, out, options.shown)
-        if weights != "demo":
-            contact_sheet("demo", out / "shipped", options.shown)
-        call("scripts/reproduce_tables.py", "--table", "3", "--benchmark", "faces", "--pairs", str(options.pairs),
-             "--weights", weights, "--out", str(out))  # fmt: skip
+        check_task(open_weights(options.weights).info, options.task, options.weights)
+        run(options)
+    except ConfigError as error:
+        print(f"demo.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except subprocess.CalledProcessError as error:
         print(f"demo.py: {error.cmd[1]} failed with exit status {error.returncode}", file=sys.stderr)
         return error.returncode
-    print(
-        f"\nDone. Look at {options.out / 'contact_sheet.png'}, and at masks.png, training_curves.png, table3.md there; "
-        "shipped/ shows the same pairs by the weights that were trained longer."
-    )
+    trained = "" if options.skip_training else ", training_curves.png"
+    print(f"\nDone. Look at {options.out / 'contact_sheet.png'}, and at masks.png{trained}, table3.md there", end="")
+    print("." if not comparable(options) else f"; shipped/ shows the same pairs by {options.weights!r} itself.")
     return 0
 
 

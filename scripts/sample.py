@@ -21,9 +21,12 @@ from typing import Any
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
+    parser.add_argument("--weights", help="folder, shipped name or hub repository (default: demo, or with --benchmark "
+                        "demo-figures, demo-churches)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--benchmark", choices=["faces"], help="pairs of the built-in benchmark's test list")
+    parser.add_argument(
+        "--benchmark", choices=["faces", "figures", "churches"], help="pairs of the built-in benchmark's test list"
+    )
     parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
     parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
@@ -40,6 +43,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
+    if options.weights is None:
+        options.weights = f"demo-{options.benchmark}" if options.benchmark in ("figures", "churches") else "demo"
     if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
         parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
     return options

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from midms.checkpoints.folder import save_folder
 from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.evaluation import benchmark
+from midms.models.denoiser import Denoiser
+from midms.models.first_stage import FirstStage
 from midms.models.loading import SHIPPED
 from midms.pipelines.midms import MIDMsPipeline
 
@@ -38,14 +41,66 @@ def test_a_seed_gives_one_image_whatever_the_batch():
     assert (together[3] - alone).abs().max() < 1e-4
 
 
-@pytest.mark.slow
-def test_demo_from_end_to_end(tmp_path, capfd):
+@pytest.fixture(scope="module")
+def program():
     spec = importlib.util.spec_from_file_location("demo", ROOT / "scripts/demo.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_demo_from_end_to_end(tmp_path, capfd, program):
     steps = ["trainer.max_steps=3", "model.params.warmup_steps=2", "trainer.val_check_interval=3", "run.log_every=1"]
-    assert module.main(["--out", str(tmp_path), "--pairs", "4", "--shown", "2", *steps]) == 0
+    assert program.main(["--out", str(tmp_path), "--pairs", "4", "--shown", "2", *steps]) == 0
     for name in ("contact_sheet.png", "masks.png", "training_curves.png", "table3.md", "shipped/contact_sheet.png"):
         assert (tmp_path / name).stat().st_size > 0, name
-    assert len(json.loads((tmp_path / "table3.json").read_text())["rows"]) == len(benchmark.METHODS)
+    assert len(json.loads((tmp_path / "table3.json").read_text())["rows"]) >= len(benchmark.METHODS)
     assert "contact_sheet.png" in capfd.readouterr().out
+
+
+def small_weights(path: Path, kind: str, latent: int, task: str) -> Path:
+    """What stage 2 exports: a random first stage and denoiser, in the published layout."""
+    torch.manual_seed(0)
+    stage = FirstStage({"kind": kind, "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64,
+                        "norm_groups": 4, "z_channels": latent})  # fmt: skip
+    denoiser = Denoiser({"in_channels": latent, "out_channels": latent, "model_channels": 16, "channel_mult": [1, 2],
+                         "num_res_blocks": 1, "attention_resolutions": [2], "num_head_channels": 8,
+                         "norm_groups": 8})  # fmt: skip
+    modules = {"first_stage": stage.model, "denoiser": denoiser.unet}
+    configs = {"first_stage": stage.config, "denoiser": denoiser.config}
+    return save_folder(path, modules, configs, {"task": task, "size": 32})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "kind", "latent"), [("figures", "vq", 3), ("churches", "kl", 4)])
+def test_the_other_tasks_train_from_the_first_two_stages_alone_and_then_run_as_they_are(
+    tmp_path, capfd, program, task, kind, latent
+):
+    weights = small_weights(tmp_path / "start", kind, latent, task)
+    smaller = [f"data.params.{part}.params.size=32" for part in ("train", "validation")]
+    smaller += ["data.params.validation.params.length=2", "data.params.batch_size=2", "trainer.max_steps=2",
+                "model.params.warmup_steps=1", "trainer.val_check_interval=2", "run.log_every=1",
+                "model.params.encoders.widths=[8,8,16]", "model.params.encoders.out_channels=16",
+                "model.params.encoders.hidden=8", "model.params.encoders.factor=4"]  # fmt: skip
+    words = ["--task", task, "--pairs", "2", "--shown", "2"]
+    trained = [*words, "--weights", str(weights), "--out", str(tmp_path / "one"), *smaller]
+    assert program.main(trained) == 0, capfd.readouterr().err[-2000:]
+    assert not (tmp_path / "one/shipped").exists()  # the start cannot translate
+    made = tmp_path / "one/run/weights"
+    assert program.main([*words, "--weights", str(made), "--out", str(tmp_path / "two"), "--skip-training"]) == 0
+    for run in ("one", "two"):
+        for name in ("contact_sheet.png", "masks.png", "table3.md", "pairs/images/00001.png"):
+            assert (tmp_path / run / name).stat().st_size > 0, (run, name)
+    assert (tmp_path / "one/training_curves.png").is_file() and not (tmp_path / "two/training_curves.png").exists()
+    assert program.main(["--task", "faces", "--weights", str(made)]) == 2
+    assert f"are of task '{task}', not 'faces'" in capfd.readouterr().err
+
+
+def test_mistakes_are_one_line_and_exit_2(program, capsys, monkeypatch):
+    monkeypatch.setattr(program, "TASKS", program.TASKS | {"figures": ("demo-none", "configs/demo_figures.yaml")})
+    assert program.main(["--task", "figures", "--skip-training"]) == 2
+    error = capsys.readouterr().err
+    assert "'demo-none'" in error and "shipped: demo" in error and error.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        program.main(["--pairs", "1"])
