@@ -51,9 +51,6 @@ def public(source: Path) -> Iterator[Definition]:
             yield from (Definition(file, f"{node.name}.{method.name}", method, node) for method in methods)
 
 
-DEFINITIONS = [definition for source in SOURCES for definition in public(source)]
-
-
 def inherited(definition: Definition) -> bool:
     """Methods that a library calls, or that say with `super()` that another class describes them."""
     return definition.owner is not None and (
@@ -91,3 +88,14 @@ def test_functions_of_tensors_name_a_shape(source: Path) -> None:
         if not SHAPE.search(documentation(d))
     ]
     assert not silent, f"take tensors and name no shape: {silent}"
+
+
+def test_silence_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "quiet.py"
+    file.write_text('"""A module."""\nclass Loud:\n    """Says it."""\n    def quiet(self): ...\n')
+    with pytest.raises(AssertionError, match=r"Loud\.quiet"):
+        test_everything_public_has_a_docstring(file)
+    file.write_text('"""A module."""\ndef warp(x: Tensor) -> Tensor:\n    """Warps (see Eq. 6, and 7) max(0, x)."""\n')
+    with pytest.raises(AssertionError, match="warp"):
+        test_functions_of_tensors_name_a_shape(file)

@@ -131,6 +131,7 @@ class Evaluation:
         return folders[role]
 
     def store(self, key: str, count: int, width: int) -> RowStore:
+        """`count` rows of `width` numbers on disk, under a key that says what they are."""
         return RowStore(self.cache, key, count, width)
 
     def rows(
@@ -143,12 +144,14 @@ class Evaluation:
 
     @cached_property
     def inception(self) -> tuple[InceptionFeatures, dict[str, str]]:
+        """Network of FID and KID, and what a record says of it."""
         file = inception_file(self.options.inception)
         network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
         return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": file_hash(file)}
 
     @cached_property
     def vgg19(self) -> tuple[VGG19Features, dict[str, str]]:
+        """Network of the style and semantic scores, and what a record says of it."""
         kind = self.options.vgg19_weights
         file = vgg19_file(kind, self.options.vgg19)
         network = VGG19Features(kind, file).to(self.options.device).eval()
@@ -156,6 +159,7 @@ class Evaluation:
 
     @cached_property
     def lpips(self) -> tuple[nn.Module, dict[str, str]]:
+        """Network of LPIPS, and what a record says of it."""
         file = lpips_file(self.options.lpips_backbone, self.options.lpips)
         network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
         name = f"LPIPS 0.1 ({self.options.lpips_backbone})"
