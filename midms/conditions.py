@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.condition_maps import MAP_SUFFIXES, read_maps
+from midms.condition_maps import KINDS, MAP_SUFFIXES, read_maps
 from midms.config import ConfigError
 from midms.data import annotators, poses
 from midms.data.conditions.edges import EDGE_CHANNELS, edge_condition
@@ -33,7 +33,6 @@ from midms.data.files import IMAGE_SUFFIXES, BrokenFileError
 from midms.data.folder import part_masks
 from midms.images import open_image, read_rgb, to_rgb, working_size
 
-KINDS = ("map", "drawing", "edges", "keypoints", "segmentation")
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
 

@@ -1,9 +1,16 @@
-"""Pictures of what happens inside: grids with captions, masks over images, colours for coordinates, curves."""
+"""Pictures of what happens inside.
+
+Primitives: grids with captions, masks over images, colours for coordinates, curves. Figures of one pair, from what
+`loop_pictures` collects: the iterations (Figure 3), the x0 predictions (Figure 11), the correspondence as colours and
+as lines, and an animation of the loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from midms.data.conditions.segmentation import ADE20K_COLOURS
+from midms.diffusion.interleave import StepRecord
+from midms.provenance import png_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = NDArray[np.uint8]
+Captioned = tuple[str, Tensor] | None  # a tile of a figure: caption and image (3, H, W) in [-1, 1]
 
 
 def to_pixels(images: Tensor) -> Pixels:
@@ -23,14 +36,13 @@ def to_pixels(images: Tensor) -> Pixels:
 
 def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
     """Write uint8 (H, W, 3) as PNG, aside and then renamed; `text` goes into the file's text chunks."""
-    from PIL import Image, PngImagePlugin  # noqa: PLC0415
+    _write(path, png_bytes(pixels, text))
 
-    info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value)
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
-    Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
+    aside.write_bytes(content)
     aside.replace(path)
 
 
@@ -99,3 +111,239 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     pyplot.close(figure)
+
+
+class StepPictures(NamedTuple):
+    """One step of the loop; images are (3, H, W) in [-1, 1]."""
+
+    n: int
+    prediction: Tensor  # x0, before the exemplar was warped again
+    warp: Tensor | None = None  # the exemplar warped again; None where the step did not
+    mask: Tensor | None = None  # (1, h, w): 1 where that warp was trusted
+
+
+class LoopPictures(NamedTuple):
+    """One translation, step by step; images are (3, H, W) in [-1, 1]."""
+
+    condition: Tensor  # as `condition_image` shows it
+    exemplar: Tensor
+    first_warp: Tensor
+    steps: list[StepPictures]  # n = N ... 1
+    result: Tensor
+    correspondence: Tensor | None = None  # (2, h, w): (x, y) in the exemplar, [-1, 1] (align-corners)
+
+
+def loop_pictures(
+    condition: Tensor,
+    exemplar: Tensor,
+    first_warp: Tensor,
+    records: Sequence[StepRecord],
+    decode: Callable[[Tensor, tuple[int, int]], Tensor],
+    result: Tensor,
+    correspondence: Tensor | None = None,
+    row: int = 0,
+) -> LoopPictures:
+    """Collect the pictures of one pair of a batch.
+
+    Args:
+        condition, exemplar: that pair's, (3, H, W) in [-1, 1].
+        first_warp, result, correspondence: of the whole batch, as `MIDMsPipeline` returns them.
+        records: what its callback was given.
+        decode: `MIDMsPipeline.decode`: latents and (H, W) to images.
+        row: which pair of the batch.
+    """
+    size = (int(first_warp.shape[-2]), int(first_warp.shape[-1]))
+
+    def picture(latent: Tensor) -> Tensor:
+        return decode(latent[row : row + 1], size)[0].cpu()
+
+    steps = [StepPictures(record.n, picture(record.prediction)) for record in records]
+    for index, record in enumerate(records):
+        if record.rewarp is not None:
+            steps[index] = steps[index]._replace(
+                warp=picture(record.rewarp.warp), mask=record.rewarp.mask[row].float().cpu()
+            )
+    field = None if correspondence is None else correspondence[row].cpu()
+    return LoopPictures(condition.cpu(), exemplar.cpu(), first_warp[row].cpu(), steps, result[row].cpu(), field)
+
+
+def iterations_figure(pictures: LoopPictures, shown: int = 3, cell: int = 160) -> Pixels:
+    """Figure 3 for any pair: exemplar, condition, first warp, some steps, result.
+
+    Below each step its new warp of the exemplar, and that warp with the parts the mask rejects in red.
+
+    Args:
+        shown: how many steps, spread evenly from the first; those that warp again are preferred.
+        cell: height of a tile.
+    """
+    candidates = [step for step in pictures.steps if step.warp is not None] or pictures.steps
+    steps = _spread(candidates, shown)
+    start = [("exemplar", pictures.exemplar), ("condition", pictures.condition), ("first warp", pictures.first_warp)]
+    first: list[Captioned] = [*start, *((f"n = {step.n}: prediction", step.prediction) for step in steps)]
+    rows = [[*first, ("result", pictures.result)]]
+    if any(step.warp is not None for step in steps):
+        blank: list[Captioned] = [None] * len(start)
+        rows.append(blank + [None if s.warp is None else ("new warp", s.warp) for s in steps])
+        rows.append(blank + [None if s.warp is None else ("rejected in red", _masked(s)) for s in steps])
+    return panels(rows, cell)
+
+
+def predictions_figure(pictures: LoopPictures, shown: int = 12, columns: int = 6, cell: int = 160) -> Pixels:
+    """Figure 11 for any pair: the x0 prediction of each step n = N ... 1 (at most `shown` of them), and the result."""
+    tiles: list[Captioned] = [(f"n = {step.n}", step.prediction) for step in _spread(pictures.steps, shown)]
+    tiles = [("first warp", pictures.first_warp), *tiles, ("result", pictures.result)]
+    return panels([tiles[start : start + columns] for start in range(0, len(tiles), columns)], cell)
+
+
+def correspondence_field(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where in the exemplar each position was matched, as colours: (2, h, w) in [-1, 1] to (3, H, W), nearest pixel."""
+    colours = coordinate_colours(coordinates[None].float())
+    return torch.nn.functional.interpolate(colours, size, mode="nearest")[0]
+
+
+def correspondence_lines(
+    condition: Tensor, exemplar: Tensor, coordinates: Tensor, across: int = 5, cell: int = 256
+) -> Pixels:
+    """Condition and exemplar side by side, with lines from positions of the one to their matches in the other.
+
+    A line has the colour that its match has in `correspondence_field`.
+
+    Args:
+        condition, exemplar: (3, H, W) in [-1, 1], of any two sizes.
+        coordinates: (2, h, w): (x, y) in the exemplar, [-1, 1] (align-corners).
+        across: lines start from across x across positions, spread evenly.
+        cell: height of the pictures.
+    """
+    from PIL import Image, ImageDraw  # noqa: PLC0415
+
+    left, right = _tile(condition, 2 * cell), _tile(exemplar, 2 * cell)  # twice as large, for smooth lines
+    gap = cell // 16
+    canvas = Image.new("RGB", (left.width + gap + right.width, 2 * cell), (255, 255, 255))
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + gap, 0))
+    draw = ImageDraw.Draw(canvas)
+    h, w = coordinates.shape[-2:]
+    factor = max(1.0, condition.shape[-1] / w)  # pixels a position
+    places = torch.tensor([max(1, round(side / factor)) for side in (exemplar.shape[-1], exemplar.shape[-2])])
+    for row in _evenly(h, across):
+        for column in _evenly(w, across):
+            x, y = ((coordinates[:, row, column].cpu() + 1) / 2 * (places - 1) + 0.5) / places
+            colour = tuple(
+                to_pixels(coordinate_colours(coordinates[None, :, row, column, None, None].float()))[0, 0, 0]
+            )
+            start = ((column + 0.5) / w * left.width, (row + 0.5) / h * left.height)
+            end = (left.width + gap + float(x) * right.width, float(y) * right.height)
+            draw.line([start, end], fill=tuple(map(int, colour)), width=3)
+            for place in (start, end):
+                draw.circle(place, 6, fill=tuple(map(int, colour)), outline=(255, 255, 255), width=2)
+    return np.asarray(canvas.resize((canvas.width // 2, cell), Image.Resampling.LANCZOS))
+
+
+def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
+    """The first match of condition and exemplar: lines between them, and the field of colours beside its legend.
+
+    Raises:
+        ValueError: the pictures hold no correspondence.
+    """
+    if pictures.correspondence is None:
+        raise ValueError("no correspondence among the pictures; collect them with return_intermediates=True")
+    lines = correspondence_lines(pictures.condition, pictures.exemplar, pictures.correspondence, cell=cell)
+    field = correspondence_field(pictures.correspondence, _height_width(pictures.condition))
+    height, width = _height_width(pictures.exemplar)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    legend = correspondence_field(torch.stack([x, y]), (height, width))
+    below = panels(
+        [
+            [
+                ("condition: colour of its match", 0.75 * field + 0.25 * pictures.condition),
+                ("exemplar: colours of its places", 0.5 * legend + 0.5 * pictures.exemplar),
+                ("first warp", pictures.first_warp),
+            ]
+        ],
+        cell,
+    )
+    width = max(lines.shape[1], below.shape[1])
+    white = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in (lines, below)]
+    return np.concatenate(white)
+
+
+def animation(pictures: LoopPictures, cell: int = 192) -> list[Pixels]:
+    """Frames of the loop: condition and exemplar beside first warp, predictions, new warps with their masks, result."""
+    current: list[tuple[str, Tensor]] = [("first warp", pictures.first_warp)]
+    for step in pictures.steps:
+        current.append((f"n = {step.n}: prediction", step.prediction))
+        if step.warp is not None:
+            current += [(f"n = {step.n}: new warp", step.warp), (f"n = {step.n}: rejected in red", _masked(step))]
+    current.append(("result", pictures.result))
+    beside: list[Captioned] = [("condition", pictures.condition), ("exemplar", pictures.exemplar)]
+    return [panels([[*beside, frame]], cell) for frame in current]
+
+
+def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600, last: int = 2400) -> None:
+    """Write frames of one size as an endless GIF or WebP, by the name's ending; the last one stays longer.
+
+    Raises:
+        ValueError: no frame, or another ending.
+    """
+    from PIL import Image  # noqa: PLC0415
+
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("gif", "webp") or not frames:
+        raise ValueError(f"{path}: {len(frames)} frames; expected at least one, and a name ending in .gif or .webp")
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = [milliseconds] * (len(images) - 1) + [last]
+    stream = io.BytesIO()
+    options = {"quality": 90} if kind == "webp" else {}
+    images[0].save(stream, kind, save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
+    _write(path, stream.getvalue())
+
+
+def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -> Pixels:
+    """Captioned tiles of one height in rows; None leaves a place free. Columns are as wide as their widest tile."""
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
+
+    header = 18
+    tiles = [[None if item is None else (item[0], _tile(item[1], cell)) for item in row] for row in rows]
+    count = max(map(len, tiles))
+    columns = [[row[k] for row in tiles if k < len(row)] for k in range(count)]
+    widths = [max([tile[1].width for tile in column if tile is not None], default=0) for column in columns]
+    lefts = [gap + sum(widths[:k]) + gap * k for k in range(count)]
+    sheet = Image.new("RGB", (sum(widths) + gap * (count + 1), len(tiles) * (cell + header + gap)), (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for index, row in enumerate(tiles):
+        top = index * (cell + header + gap)
+        for left, width, tile in zip(lefts, widths, row, strict=False):
+            if tile is not None:
+                draw.text((left + width // 2, top + header // 2), tile[0], (0, 0, 0), font, anchor="mm")
+                sheet.paste(tile[1], (left + (width - tile[1].width) // 2, top + header))
+    return np.asarray(sheet)
+
+
+def _tile(image: Tensor, height: int) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415
+
+    pixels = to_pixels(image)
+    width = max(1, round(height * pixels.shape[1] / pixels.shape[0]))
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _masked(step: StepPictures) -> Tensor:
+    assert step.warp is not None and step.mask is not None
+    return overlay(step.warp[None], step.mask[None])[0]
+
+
+def _spread(items: Sequence[StepPictures], count: int) -> list[StepPictures]:
+    return (
+        [items[index] for index in sorted({round(place) for place in np.linspace(0, len(items) - 1, count)})]
+        if items
+        else []
+    )
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Middles of `count` equal parts of `length` positions."""
+    return sorted({int((k + 0.5) * length / count) for k in range(count)})
+
+
+def _height_width(image: Tensor) -> tuple[int, int]:
+    return int(image.shape[-2]), int(image.shape[-1])

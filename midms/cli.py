@@ -1,0 +1,152 @@
+"""The program `midms`: translate two pictures, say how a picture was made, start the app.
+
+midms translate --condition sketch.png --exemplar photo.jpg --out out.png
+midms show out.png                    # the command that made it
+midms info demo                       # what weights take
+midms app                             # in the browser
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; importing it takes no torch."""
+    from midms import __version__  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        prog="midms", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"midms {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_translate(commands.add_parser("translate", help="one picture from a condition and an exemplar"))
+    show = commands.add_parser("show", help="the command that made a picture")
+    show.add_argument("picture", type=Path, help="PNG made by `midms translate` or the app")
+    show.add_argument("--json", action="store_true", help="all that is recorded in it")
+    info = commands.add_parser("info", help="what weights are and take")
+    info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    app = commands.add_parser(
+        "app", help="the app in the browser; `midms app --help` lists its options", add_help=False
+    )
+    app.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    from midms.condition_maps import KINDS  # noqa: PLC0415
+
+    parser.description = "Make the picture that has the condition's content and the exemplar's style."
+    given = parser.add_argument_group("what is given")
+    given.add_argument("--condition", type=Path, required=True, metavar="FILE",
+                       help="drawing, photo, joints, map of classes, or condition maps (.npy, .npz)")  # fmt: skip
+    given.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
+    given.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of the network that "
+                       "annotates a photo: SegFormer face parser, pose network, UperNet")  # fmt: skip
+    given.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
+    given.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
+                       help="photo; of several each position takes what fits best")  # fmt: skip
+    given.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
+                       help="one an exemplar: white where it may be used")  # fmt: skip
+    given.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
+                       help="one an exemplar: its maps, for weights of the released form")  # fmt: skip
+    given.add_argument("--weights", default="demo", help="folder, shipped name or hub id (default: demo)")
+    made = parser.add_argument_group("what is made")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG, with its settings inside")
+    made.add_argument("--steps-picture", type=Path, metavar="FILE", help="PNG: the iterations (the paper's Figure 3)")
+    made.add_argument("--predictions-picture", type=Path, metavar="FILE",
+                      help="PNG: the x0 prediction of every step (Figure 11)")  # fmt: skip
+    made.add_argument("--correspondence-picture", type=Path, metavar="FILE", help="PNG: what was matched with what")
+    made.add_argument("--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif, .webp: the loop")
+    how = parser.add_argument_group("how (default: as the weights say)")
+    how.add_argument("--protocol", choices=("weights", "paper", "released"), default="weights",
+                     help="settings to start from (default: %(default)s)")  # fmt: skip
+    how.add_argument("--steps", type=_count, metavar="T", help="steps of the whole reverse process")
+    how.add_argument("--calls", type=_count, metavar="N", help="U-Net calls of the loop (default with --steps: T / 4)")
+    how.add_argument("--threshold", type=float, metavar="GAMMA", help="of the confidence mask (Eq. 10)")
+    how.add_argument("--seed", type=_count, default=0, help="of the noise (default: %(default)s)")
+    how.add_argument("--size", type=_side, metavar="PIXELS", help="side to work on pictures at, in their own aspect "
+                     "ratio (default: the size the weights were trained with)")  # fmt: skip
+    how.add_argument("--device", help="default: cuda where there is one")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def _side(text: str) -> int:
+    if not 16 <= _count(text) <= 2048:
+        raise argparse.ArgumentTypeError(f"expected 16 to 2048, got {text}")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, such as 750x1101, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the command that made a picture; what it read and is now missing or changed goes to stderr."""
+    from midms.provenance import file_digest, read_settings  # noqa: PLC0415
+
+    settings = read_settings(options.picture)
+    if options.json or not isinstance(settings.get("command"), str):
+        print(json.dumps(settings, indent=2, sort_keys=True))
+        return
+    print(settings["command"])
+    inputs = settings.get("inputs")
+    for name, digest in inputs.items() if isinstance(inputs, dict) else ():
+        if not Path(name).is_file():
+            print(f"midms show: {name} is not here", file=sys.stderr)
+        elif file_digest(name) != digest:
+            print(f"midms show: {name} is not what it was; the picture will differ", file=sys.stderr)
+
+
+def start_app(arguments: Sequence[str]) -> int:
+    """Start `midms.app` with the rest of the command line."""
+    from midms.app.__main__ import main as app  # noqa: PLC0415
+
+    return app(list(arguments))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 2 with one line on a user's mistake."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["app"]:  # its options are its own
+        return start_app(words[1:])
+    options = build_parser().parse_args(words)
+    from midms.config import ConfigError  # noqa: PLC0415 - the rest of the program after the command line
+
+    try:
+        if options.command == "show":
+            show(options)
+        elif options.command == "info":
+            from midms.translate import describe_weights  # noqa: PLC0415 - torch
+
+            print(describe_weights(options.weights, options.json))
+        else:
+            from midms.translate import translate  # noqa: PLC0415 - torch
+
+            for line in translate(options):
+                print(line, file=sys.stderr)
+    except (ConfigError, ValueError, OSError) as error:
+        print(f"midms {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"midms {options.command}: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""What `midms translate` and `midms info` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from midms.conditions import Made, Taken, make_condition
+from midms.config import ConfigError
+from midms.diffusion.interleave import StepRecord
+from midms.diffusion.settings import InterleaveSettings
+from midms.images import open_image, to_rgb, working_size
+from midms.models.encoded import Exemplar
+from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.pictures import resize_images
+from midms.provenance import file_digest, text_chunk, versions
+from midms.visualize import (
+    LoopPictures,
+    animation,
+    condition_image,
+    correspondence_figure,
+    iterations_figure,
+    loop_pictures,
+    predictions_figure,
+    save_animation,
+    save_png,
+    to_pixels,
+)
+
+DEFAULT_SIDE = 256  # where weights do not say what they were trained with
+_ANIMATIONS = (".gif", ".webp")
+
+
+class Inputs(NamedTuple):
+    """Everything that a call reads, encoded."""
+
+    condition: Made
+    exemplars: list[Exemplar]
+    photos: list[Tensor]  # each (3, H, W) in [-1, 1], as it was encoded
+
+
+def translate(options: argparse.Namespace) -> list[str]:
+    """Make and save what the command line asks for; returns lines for the user.
+
+    Raises:
+        ConfigError, ValueError: a file or number that cannot be used.
+    """
+    check_outputs(options)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
+    settings = loop_settings(options, pipe)
+    given = read_inputs(options, pipe, device)
+    records: list[StepRecord] = []
+    output = pipe(
+        given.condition.maps[None],
+        given.exemplars,
+        settings=settings,
+        seed=options.seed,
+        return_intermediates=True,
+        output_type="pt",
+        callback=records.append,
+    )
+    assert isinstance(output.images, Tensor) and output.warps is not None
+    image = resize_images(output.images, given.condition.size)
+    shown = given.condition.maps if taken_by(pipe).images else condition_image(given.condition.maps[None])[0]
+    pictures = loop_pictures(
+        shown, given.photos[0], output.warps, records, pipe.decode, output.images, output.correspondence
+    )
+    notes = [given.condition.note] if given.condition.note else []
+    notes += save_extras(options, pictures)
+    recorded = record(options, settings, given, device)
+    save_png(options.out, to_pixels(image)[0], text_chunk(recorded))
+    height, width = given.condition.size
+    return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse names that would lose the settings, or numbers of files that do not fit, before anything is computed."""
+    for name in ("out", "steps_picture", "predictions_picture", "correspondence_picture"):
+        file = getattr(options, name)
+        if file is not None and file.suffix.lower() != ".png":
+            raise ConfigError(f"--{name.replace('_', '-')} {file}: expected a name that ends in .png")
+    for file in options.animation:
+        if file.suffix.lower() not in _ANIMATIONS:
+            raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
+    if options.out.is_dir():
+        raise ConfigError(f"--out {options.out}: is a folder; expected the name of a file")
+    for name in ("exemplar_mask", "exemplar_condition"):
+        count, expected = len(getattr(options, name)), len(options.exemplar)
+        if count not in (0, expected):
+            raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
+
+
+def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> InterleaveSettings:
+    """The protocol's settings with the command line's numbers.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
+    chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
+    changes: dict[str, Any] = {}
+    if options.steps is not None:
+        changes = {"num_inference_steps": options.steps, "num_interleaved_steps": max(1, options.steps // 4)}
+    if options.calls is not None:
+        changes["num_interleaved_steps"] = options.calls
+    if options.threshold is not None:
+        changes["threshold"] = options.threshold
+    limit = pipe.model.schedule.num_train_timesteps
+    try:
+        settings = chosen.replace(**changes)
+    except ValueError as error:
+        raise ConfigError(f"--steps, --calls, --threshold: {error}") from None
+    if settings.num_inference_steps > limit:
+        raise ConfigError(f"--steps {settings.num_inference_steps}: expected at most {limit}")
+    return settings
+
+
+def taken_by(pipe: MIDMsPipeline, size: int | None = None) -> Taken:
+    """What the weights of a pipeline take as a condition, at `size` pixels a side or at their own."""
+    encoders = pipe.model.encoders
+    images = encoders.condition_input == "latent"
+    channels = 3 if images else int(encoders.config["condition_channels"])
+    return Taken(channels, size or int(pipe.info.get("size") or DEFAULT_SIDE), images)
+
+
+def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -> Inputs:
+    """Read and encode condition, exemplars, their masks and their maps.
+
+    Raises:
+        ConfigError: a file cannot be used for these weights.
+    """
+    taken = taken_by(pipe, options.size)
+    made = make_condition(
+        options.condition, taken, options.condition_kind, options.condition_weights, options.condition_size, device
+    )
+    released = pipe.model.encoders.form == "released"
+    if released and not options.exemplar_condition:
+        raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
+    exemplars, photos = [], []
+    for index, file in enumerate(options.exemplar):
+        photo = exemplar_tensor(file, taken.side)
+        mask = exemplar_mask(options.exemplar_mask[index]) if options.exemplar_mask else None
+        labels = None
+        if released:
+            labels = make_condition(options.exemplar_condition[index], taken).maps[None]
+        encoded = pipe.encode_exemplar(photo, labels, mask)
+        exemplars.append(encoded)
+        photos.append(photo)
+        if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
+            raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
+    return Inputs(made, exemplars, photos)
+
+
+def exemplar_tensor(file: Path, side: int) -> Tensor:
+    """A photo as (3, H, W) in [-1, 1] at its working size."""
+    photo = to_rgb(open_image(file))
+    photo = photo.resize(working_size(photo.size, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def exemplar_mask(file: Path) -> Tensor:
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
+    grey = np.asarray(to_rgb(open_image(file)).convert("L"))
+    return torch.from_numpy(grey > 127).float()[None, None]
+
+
+def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:
+    """The pictures of what happened inside; returns what could not be drawn."""
+    for file, draw in (
+        (options.steps_picture, iterations_figure),
+        (options.predictions_picture, predictions_figure),
+        (options.correspondence_picture, correspondence_figure),
+    ):
+        if file is not None:
+            save_png(file, draw(pictures))
+    for file in options.animation:
+        save_animation(file, animation(pictures))
+    several = len(options.exemplar) > 1 and options.correspondence_picture is not None
+    return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
+
+
+def record(options: argparse.Namespace, settings: InterleaveSettings, given: Inputs, device: str) -> dict[str, Any]:
+    """All that decides the picture, ready for JSON."""
+    files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
+    return {
+        "program": "midms translate",
+        "command": shlex.join(command_of(options, settings, given.condition.kind, device)),
+        "inputs": {str(file): file_digest(file) for file in files},
+        "weights": options.weights,
+        "seed": options.seed,
+        "condition_kind": given.condition.kind,
+        "settings": asdict(settings),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: str, device: str) -> list[str]:
+    """The words of the command that makes the same picture, with every number that defaults could change."""
+    words = ["midms", "translate", "--condition", str(options.condition), "--condition-kind", kind]
+    if options.condition_weights:
+        words += ["--condition-weights", *options.condition_weights]
+    if options.condition_size:
+        words += ["--condition-size", "x".join(map(str, options.condition_size))]
+    for name in ("exemplar", "exemplar_mask", "exemplar_condition"):
+        if getattr(options, name):
+            words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
+    words += ["--weights", options.weights, "--protocol", options.protocol]
+    words += ["--steps", str(settings.num_inference_steps), "--calls", str(settings.num_interleaved_steps)]
+    words += ["--threshold", repr(settings.threshold), "--seed", str(options.seed)]
+    if options.size is not None:
+        words += ["--size", str(options.size)]
+    return [*words, "--device", device, "--out", str(options.out)]
+
+
+def describe_weights(weights: str, as_json: bool = False) -> str:
+    """What weights are and take, one fact a line or as JSON.
+
+    Raises:
+        ConfigError: nothing of that name.
+    """
+    pipe = MIDMsPipeline.from_pretrained(weights)
+    taken, model = taken_by(pipe), pipe.model
+    parts = {"first stage": model.first_stage, "encoders": model.encoders, "denoiser": model.denoiser}
+    facts: dict[str, Any] = {
+        "weights": weights,
+        "task": pipe.info.get("task"),
+        "size": taken.side,
+        "condition": "an image" if taken.images else f"{taken.channels} maps",
+        "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
+        "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
+        "settings": asdict(pipe.settings),
+        "versions": versions(),
+    }
+    if as_json:
+        return json.dumps(facts, indent=2)
+    return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
