@@ -59,10 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_line(COLUMNS))
     try:
         for row in importlib.import_module(BENCHMARKS[options.benchmark]).run(options):
-            print(json.dumps(row) if options.json else _line([row[column] for column in COLUMNS]), flush=True)
+            print(json.dumps(row) if options.json else _table_line(row), flush=True)
     except ValueError as error:
         top.error(str(error))
     return 0
+
+
+def _table_line(row: dict[str, object]) -> str:
+    more = [f"{name} {value}" for name, value in row.items() if name not in COLUMNS]
+    return "  ".join([_line([row[column] for column in COLUMNS]), *more])
 
 
 def _line(cells: Sequence[object]) -> str:

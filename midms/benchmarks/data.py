@@ -1,6 +1,11 @@
 """`scripts/benchmark.py data`: time of one CelebA-HQ training item (two faces), from raw files and prepared.
 
-Rows take turns in one run:
+    python scripts/benchmark.py data                                       # drawn files
+    python scripts/benchmark.py data --root CelebAMask-HQ --step-ms 200
+    python scripts/benchmark.py data --config configs/demo.yaml            # does the loader keep up with the training?
+    python scripts/benchmark.py data --pairs 30000                         # retrieval of exemplars
+
+Rows of the first two take turns in one run:
 
     plain      the steps of the released loader one after the other: the photo is decoded for the image and again for
                the edges, masks are converted at full size and then sampled
@@ -10,6 +15,10 @@ Rows take turns in one run:
 `median_ms` is processor time of an item, `items_per_second` what one core delivers, `ratio` the time of plain over
 the row's. `workers_for_step` says how many loader processes feed a training step of `--step-ms` with `--batch-size`
 items. Without --root the files are drawn: photos of 1024 x 1024 and their masks of 512 x 512.
+
+With --config that config is trained for a few steps on --device, and then its loader read alone: rows `step`, `loader`
+and `training` in wall-clock time. `keeps_up` says whether the device waits for data less than 5 percent of the time.
+With --pairs N, the 20 nearest of N for each of N features of length 512: processor time, summed over --threads.
 """
 
 from __future__ import annotations
@@ -38,17 +47,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements per row; the median is reported")
     parser.add_argument("--step-ms", type=float, help="a training step's time; reports the workers that feed it")
     parser.add_argument("--batch-size", type=int, default=8, help="items a step (default: %(default)s)")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--config", metavar="YAML", help="instead: this training's step against its loader")
+    other.add_argument("--pairs", type=int, metavar="N", help="instead: retrieval among N photos")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
+    parser.add_argument("--steps", type=int, default=10, help="training steps that are timed (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
-    """One row per way of reading.
+    """One row per way of reading; with `config` or `pairs` the rows of those.
 
     Raises:
-        ValueError: a count below 1, or a folder that is no CelebAMask-HQ.
+        ValueError: a count below 1, a folder that is no CelebAMask-HQ, or a config that cannot be run.
     """
-    for name in ("items", "rounds", "batch_size"):
+    for name in ("items", "rounds", "batch_size", "steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, expected 1 or more")
+    if options.config:
+        from midms.benchmarks.feeding import feeding_rows  # noqa: PLC0415
+
+        yield from feeding_rows(options)
+        return
+    if options.pairs is not None:
+        yield retrieval_row(options.pairs)
+        return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(options.root) if options.root else draw_faces(Path(folder) / "faces", _DRAWN)
         yield from _rows(options, root, Path(folder) / "prepared")
@@ -83,6 +105,27 @@ def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[R
         if options.step_ms:
             row["workers_for_step"] = math.ceil(options.batch_size * median / options.step_ms)
         yield row
+
+
+def retrieval_row(count: int, length: int = 512, nearest_count: int = 20) -> Row:
+    """Processor time of the `nearest_count` nearest among `count` features, without the photo itself.
+
+    Raises:
+        ValueError: fewer than `nearest_count` others.
+    """
+    import torch  # noqa: PLC0415
+
+    from midms.benchmarks import timing  # noqa: PLC0415
+    from midms.data.retrieval import nearest  # noqa: PLC0415
+
+    features = torch.randn(count, length, generator=torch.Generator().manual_seed(0))
+    own = torch.arange(count)
+
+    def search() -> None:
+        nearest(features, features, nearest_count, own, own)
+
+    times = [timing.time_once(search, "cpu")]
+    return timing.row("pairs", f"{count}x{count}", "cpu", "float32", f"top-{nearest_count}", times, None, None)
 
 
 def plain_faces(root: Path) -> CelebAEdges:

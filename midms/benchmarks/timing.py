@@ -52,7 +52,7 @@ def time_rounds(variants: dict[str, Run], rounds: int, device: str) -> dict[str,
         run()
     for _ in range(rounds):
         for name, run in variants.items():
-            times[name].append(_time_once(run, device))
+            times[name].append(time_once(run, device))
     return times
 
 
@@ -73,7 +73,8 @@ def peak_mb(build: Callable[..., Run], *arguments: Any, device: str) -> float:
         return pool.apply(_resident_peak, (build, arguments))
 
 
-def _time_once(run: Run, device: str) -> float:
+def time_once(run: Run, device: str) -> float:
+    """Milliseconds of one call, measured as `time_rounds` does."""
     if device == "cpu":
         start = time.process_time()
         run()

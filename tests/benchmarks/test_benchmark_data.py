@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from files_on_disk import celeba
 
 from midms.benchmarks import data
-from midms.data import CelebAEdges
+from midms.data import CelebAEdges, ProceduralPairs
+from midms.training.midms import MIDMsTraining
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def options(**changes: object) -> argparse.Namespace:
@@ -32,6 +38,46 @@ def test_a_prepared_item_is_many_times_cheaper_than_a_raw_one(tmp_path):
     assert rows["raw"]["workers_for_step"] >= rows["prepared"]["workers_for_step"] >= 1
 
 
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_loader_is_told_from_one_that_keeps_up(tiny_weights, monkeypatch, slow):
+    original, kept = ProceduralPairs.__getitem__, {}
+
+    def read(self: ProceduralPairs, index: int) -> dict[str, object]:
+        if slow:
+            time.sleep(0.2)
+        return kept.setdefault("item", kept.get("item") or original(self, index))
+
+    monkeypatch.setattr(ProceduralPairs, "__getitem__", read)
+    monkeypatch.setattr(MIDMsTraining, "training_step", pausing(MIDMsTraining.training_step))
+    changes = [f"model.params.weights={tiny_weights}", "data.params.train.params.size=32", "data.params.batch_size=2",
+               "model.params.encoders.widths=[8,8,16]", "model.params.encoders.out_channels=16",
+               "model.params.encoders.hidden=8"]  # fmt: skip
+    found = data.run(options(config=str(ROOT / "configs/demo.yaml"), set=changes, steps=2))
+    rows = {row["name"]: row for row in found}
+    assert list(rows) == ["step", "loader", "training"] and rows["training"]["keeps_up"] is not slow
+    assert (rows["loader"]["median_ms"] > 400) is slow and rows["step"]["median_ms"] > 100
+    assert rows["training"]["median_ms"] >= rows["step"]["median_ms"] and rows["loader"]["num_workers"] == 0
+
+
+def pausing(step: Callable[..., object]) -> Callable[..., object]:
+    """A training step on a device that takes its time."""
+
+    def paused(*arguments: object) -> object:
+        time.sleep(0.1)
+        return step(*arguments)
+
+    return paused
+
+
+def test_retrieval_is_timed():
+    (row,) = data.run(options(pairs=50))
+    assert row["size"] == "50x50" and row["median_ms"] > 0
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match="--items: got 0"):
         list(data.run(options(items=0)))
+    with pytest.raises(ValueError, match="20 nearest of 5"):
+        list(data.run(options(pairs=5)))
+    with pytest.raises(ValueError, match="no file nowhere"):
+        list(data.run(options(config="nowhere.yaml")))
