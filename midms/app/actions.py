@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from midms.diffusion.settings import InterleaveSettings
 from midms.matching.correspondence import normalize_features
 from midms.matching.streaming import masked_logit
 from midms.pipelines.midms import MIDMsPipeline
+from midms.translate import taken_by
 from midms.visualize import Pixels, overlay, to_pixels
 
 MAX_SEED = 2**32 - 1
@@ -36,7 +37,7 @@ class ChosenExemplar(NamedTuple):
 class Task(NamedTuple):
     """Everything that decides a picture, besides the weights."""
 
-    condition: NDArray[np.uint8]  # (L, H, W)
+    condition: NDArray[np.uint8]  # (L, H, W), from 0 to 255
     exemplars: Sequence[ChosenExemplar]
     steps: int  # T
     calls: int  # N
@@ -122,7 +123,8 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     settings = loop_settings(pipe, task)
     _check(pipe, task)
     with torch.no_grad():
-        condition = pipe.encode_condition(task.condition)
+        maps = torch.from_numpy(task.condition).float() / 255
+        condition = pipe.encode_condition(2 * maps - 1 if taken_by(pipe).images else maps)
         exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
         keys = [exemplar.features.features for exemplar in exemplars]
         masks = [exemplar.mask for exemplar in exemplars]
@@ -165,11 +167,11 @@ def shown_steps(total: int) -> set[int]:
 
 def step_frames(pipe: MIDMsPipeline, record: StepRecord, size: tuple[int, int]) -> list[Frame]:
     """One step as pictures: the prediction; where it was matched again also the warp, and the mask over it."""
-    frames = [Frame(f"n = {record.n}: prediction", _picture(pipe, record.prediction, size))]
+    frames = [Frame(f"{record.n} · prediction", _picture(pipe, record.prediction, size))]
     if record.rewarp is not None:
         warp = pipe.decode(record.rewarp.warp, size)
-        frames.append(Frame(f"n = {record.n}: warp", to_pixels(warp)[0]))
-        frames.append(Frame(f"n = {record.n}: mask", to_pixels(overlay(warp, record.rewarp.mask))[0]))
+        frames.append(Frame(f"{record.n} · warp", to_pixels(warp)[0]))
+        frames.append(Frame(f"{record.n} · mask", to_pixels(overlay(warp, record.rewarp.mask))[0]))
     return frames
 
 
@@ -212,22 +214,6 @@ def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDAr
     return np.asarray(alpha) > 127
 
 
-def summary(pipe: MIDMsPipeline, weights: str) -> dict[str, Any]:
-    """What the page says about its weights."""
-    info: Mapping[str, Any] = pipe.info
-    return {"weights": weights, "task": info.get("task"), "size": model_size(pipe), "channels": map_channels(pipe)}
-
-
-def model_size(pipe: MIDMsPipeline) -> int:
-    """Side of the square exemplars that the weights were trained on, 256 where they do not say."""
-    return int(pipe.info.get("size") or 256)
-
-
-def map_channels(pipe: MIDMsPipeline) -> int:
-    """How many condition maps the weights take."""
-    return int(pipe.model.encoders.config["condition_channels"])
-
-
 def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
     mask = None
     if chosen.allowed is not None:
@@ -242,7 +228,7 @@ def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
 def _check(pipe: MIDMsPipeline, task: Task) -> None:
     if not task.exemplars:
         raise ConfigError("no exemplar: pick one below, or upload one")
-    channels, (given, height, width) = map_channels(pipe), task.condition.shape
+    channels, (given, height, width) = taken_by(pipe).channels, task.condition.shape
     if given != channels:
         raise ConfigError(f"condition with {given} maps, these weights take {channels}")
     if max(height, width) > MAX_SIDE:

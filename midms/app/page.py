@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.app import actions, scenes
+from midms.conditions import Taken
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
+from midms.translate import taken_by
 from midms.visualize import Pixels
 
 CANVAS = 384  # pixels of what is painted on or clicked
@@ -28,6 +30,10 @@ STYLE = """
 .gradio-container { max-width: 1360px !important; margin: auto; }
 .swatch { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 3px; border: 1px solid #8888;
   margin: 0 0.25em 0 0.7em; vertical-align: -0.1em; }
+#scenes .grid-container, #exemplars .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+#scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
+.caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; }
+#steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
 #message { min-height: 1.6em; }
 """
 
@@ -39,13 +45,17 @@ class Studio:
     pipe: MIDMsPipeline
     weights: str
     results: Path  # folder for finished pictures
-    size: int = field(init=False)
-    channels: int = field(init=False)
+    taken: Taken = field(init=False)  # what the weights take as a condition
     task: str | None = field(init=False)  # of the built-in scenes; None: there are none for these weights
 
     def __post_init__(self) -> None:
-        self.size, self.channels = actions.model_size(self.pipe), actions.map_channels(self.pipe)
-        self.task = scenes.scene_task(self.pipe.info.get("task"), self.channels)
+        self.taken = taken_by(self.pipe)
+        self.task = None if self.taken.images else scenes.scene_task(self.pipe.info.get("task"), self.taken.channels)
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of exemplars and painted conditions."""
+        return self.taken.side
 
     def scene(self, index: int) -> scenes.Scene:
         """A built-in scene at the weights' size.
@@ -56,6 +66,12 @@ class Studio:
         if self.task is None or not 0 <= index < scenes.COUNT:
             raise ConfigError(f"scene {index}: no such built-in scene")
         return scenes.scene(self.task, self.size, index)
+
+    def built_in_exemplar(self, index: int) -> actions.ChosenExemplar:
+        """The exemplar of a scene, with its maps where the weights match them too."""
+        scene = self.scene(index)
+        released = self.pipe.model.encoders.form == "released"
+        return actions.ChosenExemplar(scene.exemplar, None, scene.exemplar_condition if released else None)
 
     def prune(self) -> None:
         """Remove finished pictures that nobody can be waiting for."""
@@ -96,9 +112,9 @@ def picked(event: gr.SelectData) -> int:
     return int(event.index)
 
 
-def on_canvas(pixels: Pixels) -> Any:
+def on_canvas(pixels: Pixels, smooth: bool = True) -> Any:
     """Pixels as the background of an image editor, nothing painted on them."""
-    return {"background": scenes.enlarge(pixels, CANVAS, False), "layers": [], "composite": None}
+    return {"background": scenes.enlarge(pixels, CANVAS, smooth), "layers": [], "composite": None}
 
 
 def paint_of(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:

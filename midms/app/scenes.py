@@ -49,7 +49,9 @@ def true_answer(task: str, size: int, layout: int, style: int) -> Pixels:
 
 
 def picture_of_maps(maps: NDArray[np.uint8]) -> Pixels:
-    """Condition maps (L, H, W) for the eye, uint8 (H, W, 3)."""
+    """Condition maps, or a condition that is an image, (L, H, W), for the eye: uint8 (H, W, 3)."""
+    if len(maps) == 3:
+        return np.ascontiguousarray(maps.transpose(1, 2, 0))
     return to_pixels(condition_image(torch.from_numpy(maps)[None].float() / 255))[0]
 
 

@@ -21,7 +21,7 @@ STEP_SIDE = 160  # pixels of a picture of a step
 class ConditionInputs(NamedTuple):
     """Components that say which condition was chosen."""
 
-    kind: Any  # "scene", "painting" or "maps": the open tab
+    kind: Any  # "scene", "painting" or "file": the open tab
     index: Any  # of the picked scene
     maps: Any  # uploaded
     canvas: Any
@@ -44,7 +44,7 @@ def translate_tab(studio: Studio) -> None:
         with gr.Column(scale=4, min_width=340):
             view = result_panel(studio)
     gr.Markdown("### The interleaved steps")
-    steps = gr.Gallery(show_label=False, columns=7, height="auto", object_fit="contain", format="png",
+    steps = gr.Gallery(show_label=False, columns=7, fit_columns=False, object_fit="contain", format="png",
                        elem_id="steps", buttons=[], allow_preview=False)  # fmt: skip
     gr.Markdown("### Where a pixel came from")
     origin_panel(view)
@@ -54,39 +54,48 @@ def translate_tab(studio: Studio) -> None:
 def condition_panel(studio: Studio) -> ConditionInputs:
     """Pick a scene, paint, or upload maps."""
     gr.Markdown("### 1 · Condition: what goes where")
-    kind = gr.State("scene" if studio.task else "maps")
+    kind = gr.State("scene" if studio.task else "file")
     index, maps = gr.State(0), gr.State(None)
     canvas: Any = gr.State(None)
     with gr.Tabs():
         if studio.task:
             with gr.Tab("Scenes") as tab:
                 small = [scenes.enlarge(studio.scene(i).drawing, 96, False) for i in range(scenes.COUNT)]
-                gallery = gr.Gallery(small, show_label=False, columns=5, height=CANVAS, allow_preview=False,
+                gallery = gr.Gallery(small, show_label=False, columns=4, height=CANVAS + 40, allow_preview=False,
                                      format="png", selected_index=0, elem_id="scenes", buttons=[])  # fmt: skip
             tab.select(lambda: "scene", None, kind, queue=False, **HIDDEN)
             gallery.select(picked, None, index, queue=False, **HIDDEN)
-        if drawing.paintable(studio.channels):
+        if drawing.paintable(studio.taken.channels):
             with gr.Tab("Paint or upload a drawing", elem_id="paint-tab") as tab:
                 canvas = paint_canvas(studio, index)
             tab.select(lambda: "painting", None, kind, queue=False, **HIDDEN)
-        with gr.Tab("Maps") as tab:
-            maps_upload(studio, maps)
-        tab.select(lambda: "maps", None, kind, queue=False, **HIDDEN)
+        with gr.Tab("File") as tab:
+            file_upload(studio, maps)
+        tab.select(lambda: "file", None, kind, queue=False, **HIDDEN)
     return ConditionInputs(kind, index, maps, canvas)
 
 
-def maps_upload(studio: Studio, maps: gr.State) -> None:
-    """Upload ready condition maps."""
-    gr.Markdown(f"Ready maps of shape ({studio.channels}, H, W) in a `.npy` or `.npz` file, uint8 or from 0 to 1.")
-    shown = gr.Image(show_label=False, interactive=False, height=240, format="png", buttons=[])
-    upload = gr.UploadButton("Upload maps", elem_id="upload-maps")
+def file_upload(studio: Studio, maps: gr.State) -> None:
+    """Upload a condition in whatever form `midms.conditions` reads."""
+    channels = studio.taken.channels
+    forms = [("as its name and the weights suggest", "")]
+    if drawing.paintable(channels) and not studio.taken.images:
+        forms += [("a line drawing", "drawing"), ("a photo, of which the edges are taken", "edges")]
+    what = (
+        "An image" if studio.taken.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
+    )
+    gr.Markdown(f"{what}: a drawing, a photo, joints as `.json`, a map of classes; what suits the weights.")
+    form = gr.Radio(forms, value=forms[0][1], label="It is", visible=len(forms) > 1)
+    shown = gr.Image(show_label=False, interactive=False, height=240, format="png", buttons=[], elem_id="file-maps")
+    note = gr.Markdown()
+    upload = gr.UploadButton("Upload a file", elem_id="upload-condition")
 
     @spoken
-    def receive(file: str | None) -> tuple[NDArray[np.uint8], Pixels]:
-        array = take_upload(file, lambda path: uploads.read_maps(path, studio.channels))
-        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False)
+    def receive(file: str | None, kind: str) -> tuple[NDArray[np.uint8], Pixels, str]:
+        array, said = take_upload(file, lambda path: uploads.read_condition(path, studio.taken, kind or None))
+        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), said
 
-    upload.upload(receive, upload, [maps, shown], **HIDDEN)
+    upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
 
 
 def paint_canvas(studio: Studio, index: gr.State) -> gr.ImageEditor:
@@ -104,7 +113,7 @@ def paint_canvas(studio: Studio, index: gr.State) -> gr.ImageEditor:
         start = gr.Button("Paint the picked scene", size="sm", visible=studio.task == "faces", elem_id="paint-scene")
         clear = gr.Button("Clear", size="sm")
         upload = gr.UploadButton("Upload a drawing", size="sm", elem_id="upload-drawing")
-    start.click(lambda i: on_canvas(scenes.painting_of_scene("faces", studio.size, i)), index, canvas, **HIDDEN)
+    start.click(lambda i: on_canvas(scenes.painting_of_scene("faces", studio.size, i), False), index, canvas, **HIDDEN)
     clear.click(lambda: on_canvas(blank), None, canvas, **HIDDEN)
 
     @spoken
@@ -120,11 +129,7 @@ def exemplar_panel(studio: Studio) -> ExemplarInputs:
     """Up to three exemplars: picked or uploaded, and painted where they may be used."""
     gr.Markdown("### 2 · Exemplars: how it looks")
     slot = gr.State(0)
-    first = (
-        actions.ChosenExemplar(studio.scene(2).exemplar, None, studio.scene(2).exemplar_condition)
-        if studio.task
-        else None
-    )
+    first = studio.built_in_exemplar(2) if studio.task else None
     chosen, editors = [gr.State(first if number == 0 else None) for number in range(SLOTS)], []
     with gr.Tabs():
         for number in range(SLOTS):
@@ -134,14 +139,15 @@ def exemplar_panel(studio: Studio) -> ExemplarInputs:
     gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
     if studio.task:
         small = [scenes.enlarge(studio.scene(i).exemplar, 96) for i in range(scenes.COUNT)]
-        gallery = gr.Gallery(small, label="Built-in exemplars", columns=8, height=150, allow_preview=False,
+        gallery = gr.Gallery(small, show_label=False, columns=4, height=300, allow_preview=False,
                              format="png", elem_id="exemplars", buttons=[])  # fmt: skip
 
         def take(event: gr.SelectData, open_slot: int) -> list[Any]:
-            scene = studio.scene(int(event.index))
-            picked_one = actions.ChosenExemplar(scene.exemplar, None, scene.exemplar_condition)
-            states = [picked_one if number == open_slot else gr.skip() for number in range(SLOTS)]
-            return states + [on_canvas(scene.exemplar) if number == open_slot else gr.skip() for number in range(SLOTS)]
+            exemplar = studio.built_in_exemplar(int(event.index))
+            states = [exemplar if number == open_slot else gr.skip() for number in range(SLOTS)]
+            return states + [
+                on_canvas(exemplar.pixels) if number == open_slot else gr.skip() for number in range(SLOTS)
+            ]
 
         gallery.select(take, slot, [*chosen, *editors], queue=False, **HIDDEN)
     return ExemplarInputs(chosen, editors)
@@ -190,14 +196,13 @@ def number_inputs(studio: Studio) -> list[Any]:
     own = studio.pipe.settings
     with gr.Row():
         steps = gr.Slider(2, max(100, own.num_inference_steps), own.num_inference_steps, step=1, min_width=120,
-                          label="Steps T", info="of the whole chain")  # fmt: skip
+                          label="Steps T")  # fmt: skip
         calls = gr.Slider(0, max(50, own.num_interleaved_steps), own.num_interleaved_steps, step=1, min_width=120,
-                          label="Noise level N", info="of T, are run")  # fmt: skip
+                          label="Noise level N")  # fmt: skip
     with gr.Row():
-        threshold = gr.Slider(0, 2, own.threshold, step=0.01, label="Mask threshold γ", info="0 trusts no match",
+        threshold = gr.Slider(0, 2, own.threshold, step=0.01, label="Threshold γ",
                               min_width=120)  # fmt: skip
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=actions.MAX_SEED, min_width=120,
-                         info="of the noise")  # fmt: skip
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=actions.MAX_SEED, min_width=120)  # fmt: skip
     return [steps, calls, threshold, seed]
 
 
@@ -213,7 +218,7 @@ def result_panel(studio: Studio) -> ResultView:
     with gr.Row():
         png = gr.DownloadButton("PNG with settings", size="sm", interactive=False, elem_id="download-png")
         bundle = gr.DownloadButton("ZIP with inputs", size="sm", interactive=False, elem_id="download-zip")
-    command = gr.Textbox(label="The same from the command line, where the ZIP is unpacked", interactive=False,
+    command = gr.Textbox(label="The same by command, where the ZIP is unpacked", interactive=False,
                          lines=2, buttons=["copy"], elem_id="command")  # fmt: skip
     return ResultView(numbers, start, stop, picture, message, gr.State(None), png, bundle, command)
 
@@ -227,10 +232,10 @@ def origin_panel(view: ResultView) -> None:
                               ("first match: condition with exemplar", "first")], value="last",
                              show_label=False)  # fmt: skip
         with gr.Column(scale=2):
-            marked = gr.Image(show_label=False, interactive=False, height=280, format="png", buttons=[])
+            marked = gr.Image(show_label=False, interactive=False, height=300, format="png", buttons=[])
         with gr.Column(scale=4):
-            origin = gr.Gallery(show_label=False, columns=SLOTS, height=280, object_fit="contain", format="png",
-                                elem_id="origin", buttons=[], allow_preview=False)  # fmt: skip
+            origin = gr.Gallery(show_label=False, columns=SLOTS, fit_columns=False, height=300, object_fit="contain",
+                                format="png", elem_id="origin", buttons=[], allow_preview=False)  # fmt: skip
 
     @spoken
     def origin_of(event: gr.SelectData, result: actions.Result | None, match: str) -> tuple[Any, Any, str]:
@@ -261,7 +266,7 @@ def chosen_condition(
             raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
         return drawing.painted_face(painting[..., :3], studio.size)
     if maps is None:
-        raise ConfigError("no condition maps: upload a .npy or .npz file first")
+        raise ConfigError("no condition: upload a file first")
     return maps
 
 

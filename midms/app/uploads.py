@@ -1,21 +1,24 @@
-"""Files that visitors upload: bounded in bytes and pixels, and refused in words."""
+"""Files that visitors upload: bounded in bytes and pixels, and refused in words that name the file."""
 
 from __future__ import annotations
 
-import io
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from midms.conditions import Taken, make_condition
 from midms.config import ConfigError
 from midms.images import read_rgb
 from midms.visualize import Pixels
 
 MAX_BYTES = 20_000_000
-MAX_MAP_VALUES = 40_000_000  # 151 labels at 512 x 512
+
+Read = TypeVar("Read")
 
 
 class UploadError(ConfigError):
@@ -28,43 +31,23 @@ def read_upload(file: Path) -> Image.Image:
     Raises:
         UploadError: too large in bytes or pixels, of another format, broken, empty.
     """
-    _check_bytes(file)
-    try:
-        picture = read_rgb(file)
-    except (ConfigError, ValueError) as error:
-        raise UploadError(str(error).replace(str(file), file.name)) from None
+    picture = _read(file, read_rgb)
     if min(picture.size) < 2 or max(picture.size) > 100 * min(picture.size):
         raise UploadError(f"{file.name}: {picture.width} x {picture.height} pixels is no picture to work with")
     return picture
 
 
-def read_maps(file: Path, channels: int) -> NDArray[np.uint8]:
-    """Ready condition maps, (L, H, W) in a .npy file, or the first array of a .npz file.
+def read_condition(file: Path, taken: Taken, kind: str | None = None) -> tuple[NDArray[np.uint8], str]:
+    """Condition maps (L, H, W) from whatever file `midms.conditions` knows, and a note on them.
 
-    Args:
-        channels: the L that the weights take.
-    Returns:
-        (L, H, W) uint8; values in [0, 1] of another type are multiplied by 255 and rounded.
+    An image, for weights whose condition is one, is (3, H, W) as well; values are 0 to 255 in either case.
+
     Raises:
-        UploadError: too large, broken, of another shape or range.
+        UploadError: the file cannot be used for these weights.
     """
-    _check_bytes(file)
-    try:
-        array = _read_array(file)
-    except UploadError:
-        raise
-    except Exception:  # numpy and zipfile raise many classes on foreign bytes
-        raise UploadError(f"{file.name}: no array that can be read; expected .npy or .npz without objects") from None
-    if array.ndim != 3 or array.shape[0] != channels or min(array.shape) < 1:
-        raise UploadError(f"{file.name}: shape {array.shape}, expected ({channels}, H, W) for these weights")
-    if array.dtype == np.uint8:
-        return array.astype(np.uint8)
-    if array.dtype.kind not in "fbiu":
-        raise UploadError(f"{file.name}: values of type {array.dtype}, expected uint8, or numbers from 0 to 1")
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise UploadError(f"{file.name}: values from {values.min():.4g} to {values.max():.4g}, expected 0 to 1")
-    return np.round(values * 255).astype(np.uint8)
+    made = _read(file, lambda path: make_condition(path, taken, kind))
+    maps = (made.maps + 1) / 2 if taken.images else made.maps
+    return (maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), made.note
 
 
 def square(picture: Image.Image, size: int, pad: bool = False) -> Pixels:
@@ -76,36 +59,14 @@ def square(picture: Image.Image, size: int, pad: bool = False) -> Pixels:
     return np.asarray(fitted)
 
 
-def _check_bytes(file: Path) -> None:
+def _read(file: Path, reader: Callable[[Path], Read]) -> Read:
+    """What a reader makes of a file that is not too large; messages with its name in place of its path."""
     size = file.stat().st_size
     if size == 0:
         raise UploadError(f"{file.name}: the file is empty")
     if size > MAX_BYTES:
         raise UploadError(f"{file.name}: {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are taken")
-
-
-def _read_array(file: Path) -> NDArray[np.generic]:
-    """The array of a .npy file or the first of a .npz, its claimed size checked before memory is taken."""
-    if not zipfile.is_zipfile(file):
-        return _read_npy(file.name, file.read_bytes())
-    with zipfile.ZipFile(file) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        if not members:
-            raise UploadError(f"{file.name}: an archive without an array")
-        with archive.open(members[0]) as member:
-            content = member.read(4 * MAX_MAP_VALUES + 1)
-    if len(content) > 4 * MAX_MAP_VALUES:
-        raise UploadError(f"{file.name}: more values than {MAX_MAP_VALUES // 1_000_000} million")
-    return _read_npy(file.name, content)
-
-
-def _read_npy(name: str, content: bytes) -> NDArray[np.generic]:
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
-    values = int(np.prod(shape, dtype=np.float64))
-    if values > MAX_MAP_VALUES or values * dtype.itemsize > len(content):
-        raise UploadError(f"{name}: claims an array of shape {shape}, which is not in it or too large")
-    stream.seek(0)
-    return np.load(stream, allow_pickle=False)
+    try:
+        return reader(file)
+    except (ConfigError, ValueError) as error:
+        raise UploadError(str(error).replace(str(file), file.name)) from None
