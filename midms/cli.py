@@ -74,11 +74,19 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--size", type=_side, metavar="PIXELS", help="side to work on pictures at, in their own aspect "
                      "ratio (default: the size the weights were trained with)")  # fmt: skip
     how.add_argument("--device", help="default: cuda where there is one")
+    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; another number can change a pixel by "
+                     "one level")  # fmt: skip
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not 1 <= _count(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected 1 to 1024, got {text}")
     return int(text)
 
 

@@ -55,6 +55,8 @@ def translate(options: argparse.Namespace) -> list[str]:
         ConfigError, ValueError: a file or number that cannot be used.
     """
     check_outputs(options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipe = MIDMsPipeline.from_pretrained(options.weights, device)
     settings = loop_settings(options, pipe)
@@ -201,7 +203,6 @@ def record(options: argparse.Namespace, settings: InterleaveSettings, given: Inp
         "condition_kind": given.condition.kind,
         "settings": asdict(settings),
         "device": device,
-        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
 
@@ -221,7 +222,8 @@ def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: 
     words += ["--threshold", repr(settings.threshold), "--seed", str(options.seed)]
     if options.size is not None:
         words += ["--size", str(options.size)]
-    return [*words, "--device", device, "--out", str(options.out)]
+    words += ["--device", device, "--threads", str(torch.get_num_threads())]
+    return [*words, "--out", str(options.out)]
 
 
 def describe_weights(weights: str, as_json: bool = False) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -168,24 +169,25 @@ def loop_pictures(
 
 
 def iterations_figure(pictures: LoopPictures, shown: int = 3, cell: int = 160) -> Pixels:
-    """Figure 3 for any pair: exemplar, condition, first warp, some steps, result.
+    """Figure 3 for any pair: exemplar and condition, the first warp, some steps of the loop, the result.
 
-    Below each step its new warp of the exemplar, and that warp with the parts the mask rejects in red.
+    A column a step: its prediction, the exemplar warped anew to it, and that warp with the parts in red that the mask
+    rejects.
 
     Args:
         shown: how many steps, spread evenly from the first; those that warp again are preferred.
         cell: height of a tile.
     """
-    candidates = [step for step in pictures.steps if step.warp is not None] or pictures.steps
-    steps = _spread(candidates, shown)
-    start = [("exemplar", pictures.exemplar), ("condition", pictures.condition), ("first warp", pictures.first_warp)]
-    first: list[Captioned] = [*start, *((f"n = {step.n}: prediction", step.prediction) for step in steps)]
-    rows = [[*first, ("result", pictures.result)]]
-    if any(step.warp is not None for step in steps):
-        blank: list[Captioned] = [None] * len(start)
-        rows.append(blank + [None if s.warp is None else ("new warp", s.warp) for s in steps])
-        rows.append(blank + [None if s.warp is None else ("rejected in red", _masked(s)) for s in steps])
-    return panels(rows, cell)
+    steps = _spread([step for step in pictures.steps if step.warp is not None] or pictures.steps, shown)
+    columns: list[list[Captioned]] = [
+        [("exemplar", pictures.exemplar), ("condition", pictures.condition), ("first warp", pictures.first_warp)]
+    ]
+    for step in steps:
+        columns.append([(f"n = {step.n}: prediction", step.prediction)])
+        if step.warp is not None:
+            columns[-1] += [("new warp", step.warp), ("rejected in red", _masked(step))]
+    columns.append([("result", pictures.result)])
+    return panels(list(zip_longest(*columns)), cell)
 
 
 def predictions_figure(pictures: LoopPictures, shown: int = 12, columns: int = 6, cell: int = 160) -> Pixels:
@@ -202,7 +204,7 @@ def correspondence_field(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def correspondence_lines(
-    condition: Tensor, exemplar: Tensor, coordinates: Tensor, across: int = 5, cell: int = 256
+    condition: Tensor, exemplar: Tensor, coordinates: Tensor, count: int = 20, cell: int = 256, gap: int = 6
 ) -> Pixels:
     """Condition and exemplar side by side, with lines from positions of the one to their matches in the other.
 
@@ -211,31 +213,28 @@ def correspondence_lines(
     Args:
         condition, exemplar: (3, H, W) in [-1, 1], of any two sizes.
         coordinates: (2, h, w): (x, y) in the exemplar, [-1, 1] (align-corners).
-        across: lines start from across x across positions, spread evenly.
+        count: of the lines; they start all over the condition, at heights of their own.
         cell: height of the pictures.
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
     left, right = _tile(condition, 2 * cell), _tile(exemplar, 2 * cell)  # twice as large, for smooth lines
-    gap = cell // 16
-    canvas = Image.new("RGB", (left.width + gap + right.width, 2 * cell), (255, 255, 255))
+    canvas = Image.new("RGB", (left.width + 2 * gap + right.width, 2 * cell), (255, 255, 255))
     canvas.paste(left, (0, 0))
-    canvas.paste(right, (left.width + gap, 0))
+    canvas.paste(right, (left.width + 2 * gap, 0))
     draw = ImageDraw.Draw(canvas)
     h, w = coordinates.shape[-2:]
     factor = max(1.0, condition.shape[-1] / w)  # pixels a position
     places = torch.tensor([max(1, round(side / factor)) for side in (exemplar.shape[-1], exemplar.shape[-2])])
-    for row in _evenly(h, across):
-        for column in _evenly(w, across):
-            x, y = ((coordinates[:, row, column].cpu() + 1) / 2 * (places - 1) + 0.5) / places
-            colour = tuple(
-                to_pixels(coordinate_colours(coordinates[None, :, row, column, None, None].float()))[0, 0, 0]
-            )
-            start = ((column + 0.5) / w * left.width, (row + 0.5) / h * left.height)
-            end = (left.width + gap + float(x) * right.width, float(y) * right.height)
-            draw.line([start, end], fill=tuple(map(int, colour)), width=3)
-            for place in (start, end):
-                draw.circle(place, 6, fill=tuple(map(int, colour)), outline=(255, 255, 255), width=2)
+    colours = to_pixels(coordinate_colours(coordinates[None].float()))[0]  # (h, w, 3)
+    for row, column in _scattered(h, w, count):
+        x, y = ((coordinates[:, row, column].cpu() + 1) / 2 * (places - 1) + 0.5) / places
+        red, green, blue = (int(value) for value in colours[row, column])
+        start = ((column + 0.5) / w * left.width, (row + 0.5) / h * left.height)
+        end = (left.width + 2 * gap + float(x) * right.width, float(y) * right.height)
+        draw.line([start, end], fill=(red, green, blue), width=4)
+        for place in (start, end):
+            draw.circle(place, 8, fill=(red, green, blue), outline=(255, 255, 255), width=3)
     return np.asarray(canvas.resize((canvas.width // 2, cell), Image.Resampling.LANCZOS))
 
 
@@ -247,7 +246,8 @@ def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
     """
     if pictures.correspondence is None:
         raise ValueError("no correspondence among the pictures; collect them with return_intermediates=True")
-    lines = correspondence_lines(pictures.condition, pictures.exemplar, pictures.correspondence, cell=cell)
+    gap = 6
+    lines = correspondence_lines(pictures.condition, pictures.exemplar, pictures.correspondence, cell=cell, gap=gap)
     field = correspondence_field(pictures.correspondence, _height_width(pictures.condition))
     height, width = _height_width(pictures.exemplar)
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
@@ -255,16 +255,17 @@ def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
     below = panels(
         [
             [
-                ("condition: colour of its match", 0.75 * field + 0.25 * pictures.condition),
-                ("exemplar: colours of its places", 0.5 * legend + 0.5 * pictures.exemplar),
-                ("first warp", pictures.first_warp),
+                ("condition, in the colour of its match", 0.75 * field + 0.25 * pictures.condition),
+                ("exemplar, in the colours of its places", 0.5 * legend + 0.5 * pictures.exemplar),
             ]
         ],
         cell,
+        gap,
     )
-    width = max(lines.shape[1], below.shape[1])
-    white = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in (lines, below)]
-    return np.concatenate(white)
+    above = np.full((cell + 2 * gap, below.shape[1], 3), 255, np.uint8)
+    columns = min(lines.shape[1], above.shape[1] - gap)
+    above[gap : gap + cell, gap : gap + columns] = lines[:, :columns]
+    return np.concatenate([above, below])
 
 
 def animation(pictures: LoopPictures, cell: int = 192) -> list[Pixels]:
@@ -340,9 +341,12 @@ def _spread(items: Sequence[StepPictures], count: int) -> list[StepPictures]:
     )
 
 
-def _evenly(length: int, count: int) -> list[int]:
-    """Middles of `count` equal parts of `length` positions."""
-    return sorted({int((k + 0.5) * length / count) for k in range(count)})
+def _scattered(height: int, width: int, count: int) -> list[tuple[int, int]]:
+    """Up to `count` positions (row, column) all over a grid, in rows of their own while there are enough."""
+    steps = np.arange(count) + 0.5
+    rows = (steps * height / count).astype(int)
+    columns = ((steps * 0.618034) % 1.0 * width).astype(int)  # golden ratio: neighbours lie far apart
+    return sorted({(int(row), int(column)) for row, column in zip(rows, columns, strict=True)})
 
 
 def _height_width(image: Tensor) -> tuple[int, int]:
