@@ -4,10 +4,10 @@ import dataclasses
 import importlib
 import inspect
 import re
-from functools import reduce
 from pathlib import Path
 
 import pytest
+from programs import resolve
 
 from midms.diffusion.settings import InterleaveSettings
 
@@ -22,15 +22,7 @@ KEYS += ["source_layers", "style_layers", "temperature", "warmup_steps", "weight
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_imports(name: str) -> None:
-    parts = name.split(".")
-    for cut in range(len(parts), 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        reduce(getattr, parts[cut:], module)
-        return
-    pytest.fail(f"no module in {name}")
+    resolve(name)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_ldm import LDM_YAML
 from torch import Tensor
 
 from midms.checkpoints.conversion import convert_ldm
 from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.released import convert_released
+
+PARAMS: dict[str, Any] = LDM_YAML["model"]["params"]
 
 QUIET = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DAMAGE = st.sampled_from(["remove", "scalar", "empty", "transpose", "wider", "rename", "duplicate"])
@@ -60,35 +63,3 @@ def test_configs(ldm_state: dict[str, Tensor], data: st.DataObject, value: Any) 
     key = data.draw(st.sampled_from(sorted(inner)))
     params = {**PARAMS, part: {"params": {**inner, key: value}}}
     converts_or_refuses(convert_ldm, ldm_state, params)
-
-
-PARAMS: dict[str, Any] = {
-    "linear_start": 0.0015,
-    "linear_end": 0.0195,
-    "timesteps": 1000,
-    "unet_config": {
-        "params": {
-            "in_channels": 3,
-            "out_channels": 3,
-            "model_channels": 32,
-            "channel_mult": [1, 2],
-            "num_res_blocks": 1,
-            "attention_resolutions": [2],
-            "num_head_channels": 32,
-        }
-    },
-    "first_stage_config": {
-        "params": {
-            "embed_dim": 3,
-            "n_embed": 16,
-            "ddconfig": {
-                "in_channels": 3,
-                "out_ch": 3,
-                "ch": 32,
-                "ch_mult": [1, 2],
-                "num_res_blocks": 1,
-                "z_channels": 3,
-            },
-        }
-    },
-}

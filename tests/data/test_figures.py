@@ -7,12 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from true_correspondence import errors_of_the_pull
 
 from midms.data.conditions.keypoints import JOINTS
 from midms.data.procedural import figures
 from midms.data.procedural.dataset import generator
-from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.data.procedural.figures import Part
 
 
@@ -30,17 +29,8 @@ def joints_of(scene):
 
 
 def test_the_exemplar_pulled_along_the_true_correspondence_is_the_truth():
-    dataset, errors, copies = fixed_test_pairs("figures", 128, 12), [], []
-    for index in range(12):
-        item = dataset[index]
-        pulled = F.grid_sample(item["exemplar"][None], item["coordinates"].movedim(0, -1)[None], align_corners=True)[0]
-        labels = item["labels"][None].float()
-        inner = item["visible"] & (F.max_pool2d(labels, 5, 1, 2)[0] == -F.max_pool2d(-labels, 5, 1, 2)[0])
-        person = inner & (item["labels"] > Part.shadow)
-        errors.append((pulled - item["truth"]).abs()[:, person].mean())
-        copies.append((item["exemplar"] - item["truth"]).abs()[:, person].mean())
-    assert np.nanmean(errors) < 0.06
-    assert np.nanmean(copies) > 5 * np.nanmean(errors)
+    error, copy = errors_of_the_pull("figures", above=Part.shadow)
+    assert error < 0.06 and copy > 5 * error
 
 
 def test_condition_has_the_published_form_at_every_size():

@@ -8,7 +8,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from documented import ROOT, Command, all_blocks, all_commands, commands, is_python, kind
+from programs import load_program
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROGRAMS = [ROOT / "main.py", *sorted((ROOT / "scripts").glob("*.py"))]
@@ -34,13 +34,7 @@ def module_of(name: str) -> ModuleType:
         package = importlib.util.find_spec(name)
         assert package is not None, f"no module {name}"
         return importlib.import_module(f"{name}.__main__" if package.submodule_search_locations else name)
-    path = ROOT / name
-    assert path.is_file(), f"no program {name}"
-    spec = importlib.util.spec_from_file_location(f"documented_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_program(name)
 
 
 def understand(module: ModuleType, arguments: list[str], patch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,11 @@ import importlib
 import inspect
 import re
 from fnmatch import fnmatch
-from functools import reduce
 from pathlib import Path
 
 import pytest
 from documented import ROOT, blocks, files
-from test_commands import module_of
+from programs import load_program, resolve
 
 PAGES = files()
 #: Pages whose quoted dotted names, settings and paths are all resolved.
@@ -50,19 +49,6 @@ def test_index_names_every_page() -> None:
     assert not missing, f"docs/index.md does not name {missing}"
 
 
-def resolve(name: str) -> None:
-    """Import a dotted name, attributes and dataclass fields included."""
-    parts = name.split(".")
-    for cut in range(len(parts), 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        reduce(getattr, parts[cut:], module)
-        return
-    raise ModuleNotFoundError(name)
-
-
 def quoted_on(page: Path) -> set[str]:
     return set(re.findall(r"`([^`\s]+)`", page.read_text(encoding="utf-8")))
 
@@ -96,7 +82,7 @@ def golden_words() -> list[str]:
 
 @pytest.mark.parametrize("word", golden_words())
 def test_golden_case_exists(word: str, request: pytest.FixtureRequest) -> None:
-    cases = module_of("scripts/verify_parity.py").collect_cases()
+    cases = load_program("scripts/verify_parity.py").collect_cases()
     names = [f"{word}{ending}" for ending in (".safetensors", ".npz", ".json", ".json.gz")]
     assert any(fnmatch(name, pattern) for name in names for pattern in cases), f"nothing checks a case {word}"
     shared = request.getfixturevalue("shared")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from programs import load_program
 
 from midms.checkpoints.folder import load_folder
 from midms.checkpoints.ldm import first_stage_table
@@ -19,11 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/convert_checkpoint.py")
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from programs import load_program
 
 from midms.checkpoints.folder import save_folder
 from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
@@ -16,8 +16,6 @@ from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
 from midms.models.loading import SHIPPED
 from midms.pipelines.midms import MIDMsPipeline
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_shipped_weights_are_small_and_translate():
@@ -43,10 +41,7 @@ def test_a_seed_gives_one_image_whatever_the_batch():
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "scripts/demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/demo.py")
 
 
 @pytest.mark.slow

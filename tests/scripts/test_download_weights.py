@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import importlib.util
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +11,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from programs import load_program
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "download_weights.py"
 CONTENT = bytes(range(256)) * 20
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("download_weights", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "download_weights", module)
-    spec.loader.exec_module(module)
-    return module
+def program() -> ModuleType:
+    return load_program("scripts/download_weights.py")
 
 
 @pytest.fixture

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_program
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "scripts" / "edit_text.py"
 sys.path.insert(0, str(ROOT / "tests" / "oig"))
 
 
-def load_program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("edit_text", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-edit_text = load_program()
+edit_text = load_program("scripts/edit_text.py")
 
 
 @pytest.fixture(scope="module")

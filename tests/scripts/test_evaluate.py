@@ -1,6 +1,5 @@
 """scripts/evaluate.py as its users run it: folders in, numbers or one clear line out."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs import load_program
 
 from midms.evaluation.swd import sliced_wasserstein_distance
 from midms.losses.perceptual import VGG19Features
@@ -21,10 +21,7 @@ COUNT, SIZE = 6, 32
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("evaluate_program", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/evaluate.py")
 
 
 def _save_set(folder: Path, seed: int, noise: float = 0.0) -> np.ndarray:

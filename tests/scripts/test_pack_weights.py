@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
+from programs import load_program
 
 from midms.checkpoints.folder import load_folder, save_folder
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
 from midms.models.loading import load_first_stage
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 data:
   target: midms.data.module.DataModule
@@ -23,10 +20,7 @@ data:
 
 
 def program():
-    spec = importlib.util.spec_from_file_location("pack_weights_program", ROOT / "scripts/pack_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_program("scripts/pack_weights.py").main
 
 
 @pytest.mark.parametrize("kind", ["kl", "vq"])

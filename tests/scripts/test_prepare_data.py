@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import types
@@ -13,17 +12,15 @@ import pytest
 import torch
 from files_on_disk import celeba, photo, standing
 from PIL import Image
+from programs import load_program
 
-from midms.data import CelebAEdges, ImageFolder
+from midms.data import CelebAEdges, ImageFolder, preparation
 from midms.data.conditions.edges import FACE_PARTS
 from midms.data.exemplars import read_pairs
 from midms.data.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
-spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
-assert spec and spec.loader
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
+program = load_program("scripts/prepare_data.py")
 
 
 def run(*words: object) -> int:
@@ -47,6 +44,50 @@ def test_edges_without_a_parser_are_canny_pictures_and_a_second_run_makes_none(p
     assert run("edges", photos) == 0
     assert "1 made, 4 were there, 0 skipped" in capsys.readouterr().out
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["edges", "pairs"])
+def test_worker_processes_make_the_same_files(photos, tmp_path, command):
+    made = []
+    for workers in (0, 2):
+        out = tmp_path / f"made{workers}"
+        more = ("--out", out / "list.txt", "--count", 2) if command == "pairs" else ("--out", out)
+        assert run(command, photos, *more, "--workers", workers) == 0
+        files = sorted(file for file in out.rglob("*") if file.suffix in (".txt", ".png"))
+        made.append([file.read_bytes() for file in files])
+    assert made[0] == made[1] and made[0]
+
+
+@pytest.mark.parametrize("command", ["edges", "keypoints", "pairs"])
+def test_a_stopped_run_leaves_whole_files_and_is_gone_on_with(photos, tmp_path, monkeypatch, capsys, command):
+    """Stopped by Ctrl-C in the third photo."""
+    name, calls = {"edges": "_canny", "keypoints": "_poses", "pairs": "_colour_features"}[command], []
+    work = getattr(preparation, name)
+
+    def stopped(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return work(*arguments)
+
+    words = [command, photos]
+    if command == "keypoints":
+        words += ["--tool", "convert"]
+        for file in photos.rglob("*.jpg"):
+            stem = (photos.with_name("photos_poses") / file.relative_to(photos)).with_suffix("")
+            write_text_poses(stem, [standing(60, 50)])
+    if command == "pairs":
+        monkeypatch.setattr(preparation, "_BLOCK", 2)
+        words += ["--out", tmp_path / "photos_pairs.txt", "--count", 2]
+    monkeypatch.setattr(preparation, name, stopped)
+    assert run(*words) == 130
+    assert "stopped; run the same command to go on" in capsys.readouterr().err
+    assert not list(tmp_path.rglob(".unfinished*")) and not (tmp_path / "photos_pairs.txt").exists()
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert run(*words) == 0
+    assert len(calls) == 3 + 3  # two of the five were done, and are not done again
+    assert all(file.read_bytes() == content for file, content in before.items())
 
 
 def test_broken_photos_are_told_and_the_rest_is_done(photos, capsys):

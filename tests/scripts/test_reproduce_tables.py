@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs import load_program
 
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.denoiser import Denoiser
@@ -33,10 +33,7 @@ CONDITIONS = {"figures": (20, "unshuffle"), "churches": (151, "nearest")}
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("reproduce_tables_program", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/reproduce_tables.py")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +124,35 @@ def test_noise_levels_over_seeds_on_a_data_set_of_ones_own(program, capsys, tiny
         assert row["values"]["swd_average"]["error"] > 0  # two seeds
     assert len(list((tmp_path / "samples").glob("25-*"))) == 2
     assert "swd over noise level" in report.read_text().lower()
+
+
+class AnyFeatures(torch.nn.Module):
+    """Stands for Inception, whose file is not here: 2048 functions of an image's mean colours."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(12, 2048, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1) @ self.weight
+
+
+def test_fid_stands_beside_the_papers_where_its_file_is(program, capsys, monkeypatch, tiny_pipeline_folder, tmp_path):
+    from midms.evaluation import records
+
+    file = tmp_path / "inception.pth"
+    file.write_bytes(b"stands for the weights")
+    monkeypatch.setattr(records, "InceptionFeatures", AnyFeatures)
+    arguments = ["--table", 1, "--weights", tiny_pipeline_folder, "--pairs", 3, "--inception", file]
+    code, out, err = run(program, capsys, *arguments, "--out", tmp_path / "out")
+    assert code == 0, err
+    head = next(line for line in out.splitlines() if line.startswith("| row"))
+    assert "| FID ↓ |" in head and "| FID w/ exemplars ↓ |" in head and "| paper FID |" in head
+    assert "fid was not measured" not in out and "lpips was not measured" in out
+    rows = {row["name"]: row for row in json.loads((tmp_path / "out/table1.json").read_text())["rows"]}
+    assert rows["MIDMs"]["values"]["fid_reference"]["mean"] > 0
+    assert rows["exemplar itself"]["values"]["fid_exemplars"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert rows["CoCosNet"]["values"] == {} and rows["CoCosNet"]["paper"]["fid_exemplars"] == 11.01
 
 
 def test_celeba_as_users_have_it(program, capsys, shared, tiny_pipeline_folder, tmp_path):

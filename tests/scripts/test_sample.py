@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_program
 
 from midms.data.procedural.__main__ import main as draw
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def program(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_program(f"scripts/{name}.py").main
 
 
 def test_benchmark_pairs_are_sampled_once(tiny_pipeline_folder, tmp_path, capsys):

@@ -1,21 +1,15 @@
 """scripts/user_study.py from folders to the figure."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "user_study.py"
+from programs import load_program
 
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("user_study_program", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/user_study.py")
 
 
 def test_from_folders_to_the_figure(program, capsys, tmp_path):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from programs import load_program
 
 from midms.parity.cases import Check, compare
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_parity.py"
 
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program with three kinds of cases of its own."""
-    spec = importlib.util.spec_from_file_location("verify_parity", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_program("scripts/verify_parity.py")
 
     def number(path: Path) -> list[Check]:
         return [compare("number", torch.tensor(float(path.read_text())), torch.tensor(1.0), 0.1)]
