@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, expected 1 or more")
     if options.config:
-        from midms.benchmarks.feeding import feeding_rows  # noqa: PLC0415
+        from midms.benchmarks.feeding import feeding_rows  # noqa: PLC0415 - keeps --help fast
 
         yield from feeding_rows(options)
         return
@@ -77,10 +77,10 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[Row]:
-    import cv2  # noqa: PLC0415
+    import cv2  # noqa: PLC0415 - keeps --help fast
 
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.data.celeba import CelebAEdges  # noqa: PLC0415
+    from midms.benchmarks import timing  # noqa: PLC0415 - keeps --help fast
+    from midms.data.celeba import CelebAEdges  # noqa: PLC0415 - keeps --help fast
 
     cv2.setNumThreads(options.threads)
     raw = CelebAEdges(root, "train", exemplars={"easy": 1.0})
@@ -113,10 +113,10 @@ def retrieval_row(count: int, length: int = 512, nearest_count: int = 20) -> Row
     Raises:
         ValueError: fewer than `nearest_count` others.
     """
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 - keeps --help fast
 
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.data.retrieval import nearest  # noqa: PLC0415
+    from midms.benchmarks import timing  # noqa: PLC0415 - keeps --help fast
+    from midms.data.retrieval import nearest  # noqa: PLC0415 - keeps --help fast
 
     features = torch.randn(count, length, generator=torch.Generator().manual_seed(0))
     own = torch.arange(count)
@@ -130,11 +130,11 @@ def retrieval_row(count: int, length: int = 512, nearest_count: int = 20) -> Row
 
 def plain_faces(root: Path) -> CelebAEdges:
     """The data set that makes an item in the released loader's steps; its items are equal to those of `CelebAEdges`."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - keeps --help fast
+    from PIL import Image  # noqa: PLC0415 - keeps --help fast
 
-    from midms.data import celeba, transforms  # noqa: PLC0415
-    from midms.data.conditions.edges import FACE_PARTS, edge_condition  # noqa: PLC0415
+    from midms.data import celeba, transforms  # noqa: PLC0415 - keeps --help fast
+    from midms.data.conditions.edges import FACE_PARTS, edge_condition  # noqa: PLC0415 - keeps --help fast
 
     class PlainFaces(celeba.CelebAEdges):
         def _make(self, name: str) -> np.ndarray:
@@ -155,13 +155,13 @@ def plain_faces(root: Path) -> CelebAEdges:
 
 def draw_faces(root: Path, count: int) -> Path:
     """Drawn faces in the layout and at the sizes of CelebAMask-HQ, with lists."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - keeps --help fast
+    from PIL import Image  # noqa: PLC0415 - keeps --help fast
 
-    from midms.data import celeba  # noqa: PLC0415
-    from midms.data.conditions.edges import FACE_PARTS  # noqa: PLC0415
-    from midms.data.exemplars import format_pairs  # noqa: PLC0415
-    from midms.data.procedural.dataset import generator, task_module  # noqa: PLC0415
+    from midms.data import celeba  # noqa: PLC0415 - keeps --help fast
+    from midms.data.conditions.edges import FACE_PARTS  # noqa: PLC0415 - keeps --help fast
+    from midms.data.exemplars import format_pairs  # noqa: PLC0415 - keeps --help fast
+    from midms.data.procedural.dataset import generator, task_module  # noqa: PLC0415 - keeps --help fast
 
     faces = task_module("faces")
     names = [f"{index}.jpg" for index in range(count)]
