@@ -54,18 +54,23 @@ class Patches(Protocol):
     def split(self, rows: int, /) -> Iterable[Tensor]: ...
 
 
-def _binomial_filter(images: Tensor, gain: float = 1.0) -> Tensor:
-    """5x5 binomial low-pass of (N, C, H, W), the border mirrored without repeating the edge pixel."""
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=images.dtype, device=images.device) / 16
-    channels = images.shape[1]
+def _smooth(padded: Tensor, dim: int, step: int) -> Tensor:
+    """Taps 1, 4, 6, 4, 1 along a dimension that has two more entries on both sides; every `step`-th result."""
+    size, before = padded.shape[dim] - 4, (slice(None),) * dim
+    taps = [padded[(*before, slice(k, k + size, step))] for k in range(5)]
+    return (taps[0] + taps[4]).add_(taps[1] + taps[3], alpha=4).add_(taps[2], alpha=6)
+
+
+def _binomial_filter(images: Tensor, gain: float = 1.0, step: int = 1) -> Tensor:
+    """5x5 binomial low-pass of (N, C, H, W), the border mirrored without repeating the edge pixel; every `step`-th
+    pixel of it. Sums of shifted images: on a CPU several times as fast as a grouped convolution."""
     padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
-    rows = F.conv2d(padded, (gain * taps).view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
-    return F.conv2d(rows, taps.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels)
+    return _smooth(_smooth(padded, 2, step), 3, step).mul_(gain / 256)
 
 
 def pyramid_down(images: Tensor) -> Tensor:
     """Low-pass and take every second pixel from 0: (N, C, H, W) -> (N, C, H/2, W/2)."""
-    return _binomial_filter(images)[:, :, ::2, ::2]
+    return _binomial_filter(images, step=2)
 
 
 def pyramid_up(images: Tensor) -> Tensor:
