@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from files_on_disk import celeba, churches, deepfashion, photo, standing
+from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints
+from midms.data.files import BrokenFileError
 from midms.data.poses import read_text_poses, text_files, write_text_poses
 from midms.data.verify import verify
 
+ROOT = Path(__file__).resolve().parents[2]
 MASKS = "CelebAMask-HQ-mask-anno"
 Planted = list[tuple[str, str]]  # file, words of the reason
 
@@ -154,6 +160,47 @@ def test_training_completes_and_counts_what_it_skipped(faulty, tmp_path, kind, m
     assert len(seen) == len(dataset)
     stems = {Path(name).stem if kind != "deepfashion" else name for name in dataset.broken}
     assert len(stems) == skipped, sorted(stems)
+
+
+@pytest.mark.slow
+def test_the_programs_name_all_25_and_train_on_the_rest(faulty, tmp_path, tiny_weights, capsys):
+    """`prepare_data.py verify` and `main.py` with `skip_broken: true`, as their users call them."""
+    roots, planted = faulty
+    verify_program, train_program = (load_main(ROOT / file) for file in ("scripts/prepare_data.py", "main.py"))
+    named = []
+    for kind, root in roots.items():
+        assert verify_program(["verify", "--data", kind, "--root", str(root), "--quiet"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == f"{len(planted[kind])} faults"
+        named += lines[:-2]
+        for file, words in planted[kind]:
+            assert any(line.startswith(f"{file}: ") and words in line for line in lines), (file, words)
+    assert len(named) == 25
+
+    options = {"root": str(roots["celeba"]), "split": "train", "size": 32, "skip_broken": True}
+    dataset = CelebAEdges(**options)
+    config = OmegaConf.load(ROOT / "configs/demo.yaml")
+    config.data.params = {"train": {"target": "midms.data.celeba.CelebAEdges", "params": options}, "batch_size": 10}
+    config.model.params.encoders.update({"widths": [8, 8, 16], "out_channels": 16, "hidden": 8})
+    config.model.params.update({"weights": str(tiny_weights), "warmup_steps": 99})
+    config.trainer = {"max_steps": -(-len(dataset) // 10), "accelerator": "cpu"}
+    OmegaConf.save(config, tmp_path / "faulty.yaml")
+    assert train_program(["--base", str(tmp_path / "faulty.yaml"), "-t", "--run", str(tmp_path / "run")]) == 0
+    for name in dataset.names:
+        with suppress(BrokenFileError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset.read(name)
+    assert len(dataset.broken) == 8
+    assert "left out 8 broken images: " in capsys.readouterr().out
+    assert (tmp_path / "run/weights/encoders.safetensors").is_file()
+
+
+def load_main(file: Path) -> Callable[[list[str]], int]:
+    spec = importlib.util.spec_from_file_location(f"{file.stem}_of_faults", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def test_wrong_folders_are_told_in_one_line(tmp_path):
