@@ -20,7 +20,12 @@ from documented import ROOT, Command, all_blocks, all_commands, commands, is_pyt
 from programs import load_program
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROGRAMS = [ROOT / "main.py", *sorted((ROOT / "scripts").glob("*.py"))]
+PROGRAMS = [
+    ROOT / "main.py",
+    ROOT / "midms" / "cli.py",
+    ROOT / "midms" / "app" / "__main__.py",
+    *sorted((ROOT / "scripts").glob("*.py")),
+]
 
 
 class Parsed(Exception):
@@ -106,7 +111,10 @@ def check_pip(words: list[str], patch: pytest.MonkeyPatch) -> None:
 def check_midms(words: list[str], patch: pytest.MonkeyPatch) -> None:
     script = PYPROJECT["project"].get("scripts", {}).get("midms")
     assert script, "pyproject.toml declares no program called midms"
-    understand(module_of(script.split(":")[0]), words, patch)
+    if words[0] == "app":  # has options of its own
+        understand(module_of("midms.app"), words[1:], patch)
+    else:
+        understand(module_of(script.split(":")[0]), words, patch)
 
 
 def check_launcher(words: list[str], patch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,9 @@ class Run(NamedTuple):
 
 
 RUNS = [
-    Run(r"sample\.py --condition sketch\.png --exemplar photo\.png", ("--steps", "8")),
+    Run(r"midms translate --condition sketch\.png --exemplar photo\.jpg --weights demo --out out\.png$"),
+    Run(r"midms show out\.png"),
+    Run(r"midms info"),
     Run(r"procedural --task faces --show 8", (), (("8", "2"),)),
     Run(r"procedural --time 200", (), (("200", "3"),)),
     Run(r"download_weights\.py --list"),
@@ -111,6 +113,8 @@ def fitting(run: Run) -> list[Command]:
 def execute(run: Run) -> None:
     command = fitting(run)[0]
     words = [dict(run.replaced).get(word, word) for word in command.words[1:]] + list(run.extra)
+    if command.words[0] == "midms":
+        words = ["midms.cli", *words]
     name, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
     assert module_of(name).main(arguments) == 0, command
 
