@@ -28,10 +28,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-clip", help="CLIP of the text tab (default: the one that came with the weights)")
     parser.add_argument("--device", help="default: cuda where there is one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: 7860)")
+    parser.add_argument("--port", type=_port, default=7860, help="0 takes a free one (default: 7860)")
     parser.add_argument("--folder", type=Path, help="for uploads and results (default: a temporary one, removed after)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
+    return int(text)
 
 
 def prepare_environment(folder: Path) -> None:

@@ -68,6 +68,8 @@ class Result(NamedTuple):
     matches: dict[str, Matching]  # "first": condition with exemplars; "last": last matched prediction with exemplars
     trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
     temperature: float  # tau of the softmax
+    device: str
+    threads: int  # of the CPU: another number can change the last bit
 
 
 class Progress(NamedTuple):
@@ -156,7 +158,8 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
             query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.features)
         matches["last"] = Matching(query, [exemplar.features.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
-    result = Result(task, np.asarray(output.images[0]), matches, trusted, pipe.model.temperature)
+    machine = pipe.device.type, torch.get_num_threads()
+    result = Result(task, np.asarray(output.images[0]), matches, trusted, pipe.model.temperature, *machine)
     yield Progress([*frames, Frame("result", result.pixels)], total, total, result)
 
 

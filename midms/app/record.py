@@ -24,8 +24,9 @@ class Saved(NamedTuple):
     command: str  # to be run where the bundle was unpacked
 
 
-def command_of(task: Task, weights: str) -> str:
+def command_of(result: Result, weights: str) -> str:
     """The command line that makes the same picture from the files of `input_files`."""
+    task = result.task
     count = range(1, len(task.exemplars) + 1)
     words = ["midms", "translate", "--condition", "condition.npy"]
     words += ["--exemplar", *(f"exemplar_{number}.png" for number in count)]
@@ -34,7 +35,8 @@ def command_of(task: Task, weights: str) -> str:
     if task.exemplars[0].condition is not None:
         words += ["--exemplar-condition", *(f"exemplar_condition_{number}.npy" for number in count)]
     words += ["--steps", str(task.steps), "--calls", str(task.calls), "--threshold", repr(task.threshold)]
-    return shlex.join([*words, "--seed", str(task.seed), "--weights", weights, "--out", "again.png"])
+    words += ["--seed", str(task.seed), "--weights", weights, "--device", result.device]
+    return shlex.join([*words, "--threads", str(result.threads), "--out", "again.png"])
 
 
 def input_files(task: Task) -> dict[str, bytes]:
@@ -50,8 +52,9 @@ def input_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def settings_of(task: Task, weights: str, inputs: dict[str, bytes]) -> dict[str, Any]:
+def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[str, Any]:
     """What decides the picture, ready for JSON, in the form that `midms show` reads."""
+    task = result.task
     return {
         "program": "midms app",
         "weights": weights,
@@ -60,7 +63,7 @@ def settings_of(task: Task, weights: str, inputs: dict[str, bytes]) -> dict[str,
         "threshold": task.threshold,
         "seed": task.seed,
         "inputs": {name: hashlib.sha256(content).hexdigest()[:16] for name, content in inputs.items()},
-        "command": command_of(task, weights),
+        "command": command_of(result, weights),
         "versions": versions(),
     }
 
@@ -70,7 +73,7 @@ def save_result(folder: Path, result: Result, weights: str) -> Saved:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    settings = settings_of(result.task, weights, files)
+    settings = settings_of(result, weights, files)
     picture, bundle = place / "midms.png", place / "midms.zip"
     picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
     command = str(settings["command"])

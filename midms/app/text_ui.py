@@ -79,7 +79,7 @@ def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
 
 def text_numbers() -> list[Any]:
     """Sliders of an edit; the values are the method's own."""
-    steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N")
+    steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N", elem_id="text-steps")
     scale = gr.Slider(1, 20, 5, step=0.5, label="Guidance scale s")
     clip_weight = gr.Slider(0, 1, 0.1, step=0.01, label="λ₁, towards the words")
     structure_weight = gr.Slider(0, 3, 1, step=0.05, label="λ₂, keeping the structure")

@@ -1,0 +1,188 @@
+"""Translations as the page runs them, and the way back: from a pixel to the exemplar, from a picture to its command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from midms import cli
+from midms.app import actions, record
+from midms.app.actions import ChosenExemplar, Result, Task
+from midms.config import ConfigError
+from midms.matching.correspondence import argmax_correspondence
+from midms.pipelines.midms import MIDMsPipeline
+from midms.provenance import read_settings
+
+SIZE = 32
+RNG = np.random.default_rng(0)
+CONDITION = RNG.integers(0, 256, (15, SIZE, SIZE), np.uint8)
+PHOTOS = [RNG.integers(0, 256, (SIZE, SIZE, 3), np.uint8) for _ in range(2)]
+LEFT = np.zeros((SIZE, SIZE), bool)
+LEFT[:, : SIZE // 2] = True
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_pipeline_folder: Path) -> MIDMsPipeline:
+    return MIDMsPipeline.from_pretrained(tiny_pipeline_folder)
+
+
+def task(*exemplars: ChosenExemplar, **changes: Any) -> Task:
+    whole = Task(CONDITION, exemplars or (ChosenExemplar(PHOTOS[0]),), 8, 4, 4.0, 7)
+    return whole._replace(**changes)
+
+
+def run(pipe: MIDMsPipeline, given: Task) -> Result:
+    *_, last = actions.translate(pipe, given)
+    assert last.result is not None
+    return last.result
+
+
+@pytest.fixture(scope="module")
+def pair(pipe: MIDMsPipeline) -> Result:
+    """Of two exemplars, the right half of the first forbidden."""
+    return run(pipe, task(ChosenExemplar(PHOTOS[0], LEFT), ChosenExemplar(PHOTOS[1])))
+
+
+def test_steps_come_one_by_one_and_the_result_is_the_pipelines(pipe: MIDMsPipeline) -> None:
+    given = task()
+    seen = list(actions.translate(pipe, given))
+    assert [progress.done for progress in seen] == [0, 1, 2, 3, 4, 4]
+    assert [frame.caption for frame in seen[0].frames] == ["first warp"]
+    assert [frame.caption for frame in seen[1].frames[1:]] == ["4 · prediction", "4 · warp", "4 · mask"]
+    assert all(frame.pixels.shape == (SIZE, SIZE, 3) for frame in seen[-1].frames)
+    settings = pipe.settings.replace(num_inference_steps=8, num_interleaved_steps=4, threshold=4.0)
+    alone = pipe(CONDITION, PHOTOS[0], settings=settings, seed=7).images[0]
+    assert seen[-1].result is not None
+    np.testing.assert_array_equal(seen[-1].result.pixels, np.asarray(alone))
+
+
+def test_every_number_matters(pipe: MIDMsPipeline) -> None:
+    base = run(pipe, task()).pixels
+    for change in ({"seed": 8}, {"calls": 2}, {"steps": 16}, {"threshold": 0.0}):
+        assert (run(pipe, task(**change)).pixels != base).any(), change
+
+
+def test_no_step_gives_the_warp(pipe: MIDMsPipeline) -> None:
+    seen = list(actions.translate(pipe, task(calls=0)))
+    assert [frame.caption for frame in seen[-1].frames] == ["first warp", "result"]
+    assert seen[-1].result is not None and set(seen[-1].result.matches) == {"first"}
+
+
+def test_many_steps_are_thinned_for_showing() -> None:
+    shown = actions.shown_steps(50)
+    assert len(shown) == actions.SHOWN and {1, 50} <= shown
+    assert actions.shown_steps(3) == {1, 2, 3} and actions.shown_steps(0) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"calls": 8}, "num_interleaved_steps"),
+        ({"calls": -1}, "N = -1"),
+        ({"steps": 5000, "calls": 1}, "at most 1000"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**40}, "seed"),
+        ({"threshold": -1.0}, "threshold"),
+        ({"exemplars": ()}, "no exemplar"),
+        ({"condition": np.zeros((20, SIZE, SIZE), np.uint8)}, "20 maps"),
+        ({"condition": np.zeros((15, 4096, 8), np.uint8)}, "at most 1024"),
+        ({"exemplars": (ChosenExemplar(PHOTOS[0], np.zeros((SIZE, SIZE), bool)),)}, "paint more"),
+    ],
+)
+def test_mistakes_are_told(pipe: MIDMsPipeline, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        list(actions.translate(pipe, task(**change)))
+
+
+def test_leaving_stops_the_work(pipe: MIDMsPipeline) -> None:
+    calls = []
+    hook = pipe.model.denoiser.register_forward_hook(lambda *_: calls.append(1))
+    progress = actions.translate(pipe, task(steps=100, calls=90))
+    next(progress)
+    next(progress)
+    progress.close()
+    hook.remove()
+    assert 1 <= len(calls) <= 30
+
+
+def test_a_single_exemplars_trace_is_its_argmax(pipe: MIDMsPipeline) -> None:
+    result = run(pipe, task())
+    match = result.matches["first"]
+    best = argmax_correspondence(match.query, match.keys[0])[0]  # (2, h, w)
+    tokens = best.shape[-1]
+    for row, column in ((0, 0), (3, 5), (tokens - 1, 2)):
+        found = actions.trace(result, (column + 0.5) * SIZE / tokens, (row + 0.5) * SIZE / tokens, "first")
+        expected = ((best[:, row, column] + 1) / 2 * (tokens - 1) + 0.5) * SIZE / tokens
+        assert (found.x, found.y) == pytest.approx(tuple(expected.tolist()), abs=1e-3)
+        assert found.exemplar == 0 and -1 <= found.cosine <= 1
+
+
+def test_traces_stay_in_the_allowed_part(pair: Result) -> None:
+    for which in ("first", "last"):
+        for x, y in RNG.integers(0, SIZE, (20, 2)):
+            found = actions.trace(pair, int(x), int(y), which)
+            assert sum(float(weights.sum()) for weights in found.weights) == pytest.approx(1, abs=1e-4)
+            middle = found.weights[0].shape[1] // 2
+            assert found.weights[0][:, middle:].sum() < 1e-6
+            assert found.exemplar == 1 or found.x < SIZE / 2
+            assert 0 <= found.trusted <= found.rewarps == len(pair.trusted)
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, SIZE), (SIZE, 0)])
+def test_pixels_outside_are_refused(pair: Result, place: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match="expected one of a picture"):
+        actions.trace(pair, *place)
+
+
+def test_paint_says_what_is_allowed() -> None:
+    paint = np.zeros((100, 100, 4), np.uint8)
+    assert actions.allowed_part(None, (SIZE, SIZE)) is None
+    assert actions.allowed_part(paint, (SIZE, SIZE)) is None
+    paint[:, :50, 3] = 140  # half transparent, as the brush is
+    allowed = actions.allowed_part(paint, (SIZE, SIZE))
+    np.testing.assert_array_equal(allowed, LEFT)
+
+
+def test_the_command_makes_the_same_picture(
+    pair: Result, tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    saved = record.save_result(tmp_path / "results", pair, str(tiny_pipeline_folder))
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(saved.bundle) as archive:
+        archive.extractall(unpacked)
+    monkeypatch.chdir(unpacked)
+    words = shlex.split(Path("command.txt").read_text())
+    assert words[0] == "midms" and shlex.join(words) == saved.command
+    assert cli.main(words[1:]) == 0
+    again = np.asarray(Image.open("again.png"))
+    np.testing.assert_array_equal(again, pair.pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open("result.png")), pair.pixels)
+    capsys.readouterr()
+    assert cli.main(["show", "result.png"]) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == saved.command and told.err == ""
+
+
+def test_the_picture_holds_its_settings(pair: Result, tmp_path: Path) -> None:
+    saved = record.save_result(tmp_path, pair, "demo")
+    settings = read_settings(saved.picture)
+    expected = {"T": 8, "N": 4, "threshold": 4.0, "seed": 7, "weights": "demo", "command": saved.command}
+    assert expected.items() <= settings.items()
+    assert set(settings["inputs"]) == {"condition.npy", "exemplar_1.png", "exemplar_2.png", "mask_1.png", "mask_2.png"}
+    assert json.dumps(settings)
+    assert all(tmp_path in file.parents for file in (saved.picture, saved.bundle))
+
+
+def test_threads_do_not_leave_gradients_on(pipe: MIDMsPipeline) -> None:
+    assert torch.is_grad_enabled()
+    run(pipe, task(calls=1))
+    assert torch.is_grad_enabled()
