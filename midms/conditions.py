@@ -277,4 +277,4 @@ def _planes(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _unit(maps: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(maps)).float() / 255
+    return torch.from_numpy(np.array(maps)).float() / 255

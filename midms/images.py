@@ -106,8 +106,8 @@ def working_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits or of floats in 8: by the mode's range, or the smallest usual one that holds the values."""
-    values = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=65535.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # floats that are no numbers
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=65535.0, neginf=0.0)
     tops = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
     if image.mode == "F":
         tops = [1.0, *tops]
