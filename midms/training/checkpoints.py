@@ -34,12 +34,15 @@ class WholeFiles(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # torch's writer hides the first behind the second
             aside.unlink(missing_ok=True)
+            refusal = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(refusal, OSError):
+                raise
             last = newest(path.parent)
             stands = f"the last whole one is {last}" if last else "there is none before it"
             raise TrainingError(
-                f"{path}: the checkpoint could not be written ({error.strerror or error}); {stands}; "
+                f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {stands}; "
                 "make room and go on with --resume"
             ) from error
 

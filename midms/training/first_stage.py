@@ -164,7 +164,7 @@ class FirstStageTraining(Stage):
         """PSNR of the reconstruction."""
         images = batch["image"]
         reconstruction, _ = self(images, self.global_step, self.validation_generators(batch_idx, len(images)))
-        self.log_validation({"psnr": psnr(reconstruction.clamp(-1, 1).float(), images).mean()}, len(images))
+        self.add_validation({"psnr": psnr(reconstruction.clamp(-1, 1).float(), images).mean()}, len(images))
 
     def configure_optimizers(self) -> Any:
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""

@@ -107,7 +107,7 @@ class LatentDiffusionTraining(Stage):
         """The loss of the averaged weights on fixed noise."""
         images = batch["image"]
         loss = self.loss(self.averaged, images, self.validation_generators(batch_idx, len(images)))
-        self.log_validation({"loss": loss}, len(images))
+        self.add_validation({"loss": loss}, len(images))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a warm-up and a cosine to the last step."""

@@ -174,7 +174,7 @@ class MIDMsTraining(Stage):
             found = self.translate(batch, batch_idx)
         images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
-        self.log_validation(values, len(batch["truth"]))
+        self.add_validation(values, len(batch["truth"]))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -67,7 +67,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
         raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
     data, module = instantiate(config.data), instantiate(config.model)
     module.patience = int(settings.get("max_bad_losses", 5))
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         if resume is not None:
             report_differences(_config_of(resume, folder), config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, ca
     if isinstance(interval, int):  # Lightning refuses an interval beyond the last step
         options["val_check_interval"] = min(interval, int(options["max_steps"]))
     return pl.Trainer(
-        **options,
+        **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
         callbacks=callbacks,
         plugins=[WholeFiles()],
@@ -109,6 +109,16 @@ def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, ca
         log_every_n_steps=int(settings.get("log_every", 20)),
         use_distributed_sampler=False,
     )
+
+
+def _strategy(options: dict[str, Any]) -> str:
+    """The strategy asked for; DDP in the form that bears weights without a gradient, as in the warm-up."""
+    asked = str(options.get("strategy", "auto"))
+    if asked not in ("auto", "ddp"):
+        return asked
+    hardware = {key: options[key] for key in ("accelerator", "devices", "num_nodes") if key in options}
+    probe = pl.Trainer(**hardware, strategy=asked, logger=False, enable_checkpointing=False)
+    return "ddp_find_unused_parameters_true" if isinstance(probe.strategy, pl.strategies.DDPStrategy) else asked
 
 
 def _callbacks(folder: Path, settings: dict[str, Any], module: Stage) -> list[Callback]:

@@ -47,6 +47,7 @@ class Stage(pl.LightningModule):
         self.seed, self.gradient_clip, self.accumulation = seed, gradient_clip, accumulation
         self.channels_last = channels_last
         self.patience, self.skipped, self.bad_in_a_row = 5, 0, 0
+        self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
         """Averages are equal on all ranks without being sent; the memory format is set before the optimiser is."""
@@ -66,10 +67,18 @@ class Stage(pl.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         return self.generators(batch_idx * data.batch_size, count, step=-1)
 
-    def log_validation(self, values: dict[str, Tensor], count: int) -> None:
-        """Log means over the validation set; `count` samples have these."""
-        named = {f"val/{name}": value for name, value in values.items()}
-        self.log_dict(named, prog_bar=True, sync_dist=True, batch_size=count)
+    def add_validation(self, values: dict[str, Tensor], count: int) -> None:
+        """Add means over `count` samples to those of the validation set."""
+        for name, value in values.items():
+            total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
+            self.validated[name] = self.validated.get(name, 0.0) + total  # type: ignore[assignment]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log means over all samples of all ranks, whose shares may differ by one."""
+        for name, own in self.validated.items():
+            total = self.trainer.strategy.reduce(own, reduce_op="sum") if self.trainer.world_size > 1 else own
+            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)  # type: ignore[index]
+        self.validated = {}
 
     def optimise(
         self, optimizer: Any, weights: Iterable[nn.Parameter], batch: Batch, terms_of: Terms
@@ -86,7 +95,11 @@ class Stage(pl.LightningModule):
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
+        vectors = [buffer for name, buffer in self.named_buffers() if name.endswith(("weight_u", "weight_v"))]
+        before = [vector.clone() for vector in vectors]
         for first, part, share, last in split(batch, self.accumulation):
+            for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
+                vector.copy_(value)
             with nullcontext() if last else self._without_sync():
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])

@@ -152,6 +152,11 @@ class Progress(TQDMProgressBar):
         super().on_train_start(trainer, pl_module)
         self.train_progress_bar.reset(trainer.max_steps)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the bar's line, so that what is said next has a line of its own."""
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.close()
+
     def init_train_tqdm(self) -> Tqdm:
         """One bar for the whole run, not one an epoch."""
         bar = super().init_train_tqdm()

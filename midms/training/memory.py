@@ -1,0 +1,254 @@
+"""How much GPU memory a step of stage 3 needs, counted without a GPU.
+
+    python -m midms.training.memory --base configs/celeba.yaml
+    python -m midms.training.memory --base configs/celeba.yaml model.params.gradient_checkpointing=false
+
+Networks and tensors are torch's fake ones, which know shape, type and device and store nothing. Weights, gradients,
+AdamW's two moments and averages are counted from the parameters; activations are the tensors that autograd saves for
+the way back, each once, in the types that `trainer.precision` gives them on CUDA. Attention is taken to run in one
+kernel, as it does there, which saves its inputs, its output and one number a row. Not counted: the CUDA context,
+workspaces of convolutions, and what the allocator loses between blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from midms.models.midms import MIDMs
+
+
+class Row(NamedTuple):
+    """A part of the memory."""
+
+    name: str
+    bytes: int
+
+
+class Saved:
+    """Counts the tensors that autograd saves, each storage once, without those of the networks themselves."""
+
+    def __init__(self, networks: nn.Module) -> None:
+        self.known = {_storage(tensor) for tensor in [*networks.parameters(), *networks.buffers()]}
+        self.bytes = 0
+        self.alive: list[Any] = []  # a freed storage's place could be taken by another
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        key = _storage(tensor)
+        if key not in self.known:
+            self.known.add(key)
+            self.alive.append(tensor)
+            self.bytes += tensor.untyped_storage().nbytes()
+        return tensor
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what is saved inside the block."""
+        from torch.autograd.graph import saved_tensors_hooks  # noqa: PLC0415 - heavy; `--help` answers at once
+
+        with saved_tensors_hooks(self.pack, lambda tensor: tensor):
+            yield
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def fixed_rows(model: MIDMs, features: nn.Module, average: bool) -> list[Row]:
+    """What is there before the first step: 4 bytes a number; AdamW keeps two more a trained weight."""
+    trained = _numbers(model.encoders) + _numbers(model.denoiser)
+    frozen = sum(_numbers(part) for part in (model.first_stage, model.refiner, features) if part is not None)
+    rows = [
+        Row("trained weights", 4 * trained),
+        Row("their gradients", 4 * trained),
+        Row("AdamW's two moments", 8 * trained),
+        Row("frozen: first stage, U-Net before fine-tuning, features", 4 * frozen),
+    ]
+    return [*rows, Row("averaged weights", 4 * trained)] if average else rows
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batch: int, size: int) -> list[Row]:
+    """What one end-to-end step saves: exemplar and source branch are one batch of 2B.
+
+    The matching saves its inputs and outputs alone (`midms.matching.streaming`), which are among these.
+    """
+    import torch  # noqa: PLC0415
+
+    def image(count: int, channels: int = 3) -> Tensor:
+        return torch.empty(count, channels, size, size, device="cuda")
+
+    saved, keep, rows = Saved(torch.nn.ModuleList([model, features])), [], []
+
+    def count(name: str, compute: Callable[[], Any]) -> Any:
+        before = saved.bytes
+        with saved.counting():
+            keep.append(compute())
+        rows.append(Row(name, saved.bytes - before))
+        return keep[-1]
+
+    maps = model.encoders.config["condition_channels"]
+    condition = count("F_X and the head", lambda: model.encode_condition(image(batch, maps)))
+    labels = image(2 * batch, maps) if model.encoders.form == "released" else None
+    both = count("F_Y and the head", lambda: model.encode_exemplar(image(2 * batch), labels))
+    latent = torch.empty_like(both.latent).requires_grad_()
+    double = type(condition)(*(torch.cat([part, part]) for part in condition))
+    times = torch.zeros(2 * batch, dtype=torch.long, device="cuda")
+    count(f"U-Net, {calls} calls", lambda: [model.denoiser(latent.clone(), times) for _ in range(calls)])
+    count(
+        f"F_iter, {rewarps} re-warps", lambda: [model.encoders.encode_iterate(latent, double) for _ in range(rewarps)]
+    )
+    decoded = count("decoder", lambda: model.first_stage.decode(latent))
+    maps_of = count("features of the results", lambda: features(decoded))
+    count("losses on them", lambda: [(value - torch.empty_like(value)).abs().mean() for value in maps_of.values()])
+    return rows
+
+
+def largest_block(model: MIDMs, batch: int, side: int) -> Row:
+    """What one block of the U-Net saves while it is computed again."""
+    import torch  # noqa: PLC0415
+
+    saved, unet, sizes = Saved(model), model.denoiser.unet, [0]
+    unet.disable_gradient_checkpointing()
+    handles = []
+    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
+        handles.append(block.register_forward_pre_hook(lambda *_: sizes.append(-saved.bytes)))
+        handles.append(block.register_forward_hook(lambda *_: sizes.append(sizes.pop() + saved.bytes)))
+    channels = model.first_stage.latent_channels
+    latent = torch.empty(2 * batch, channels, side, side, device="cuda", requires_grad=True)
+    with saved.counting():
+        model.denoiser(latent, torch.zeros(2 * batch, dtype=torch.long, device="cuda"))
+    for handle in handles:
+        handle.remove()
+    return Row("the U-Net's largest block, computed again", max(sizes))
+
+
+def build(params: dict[str, Any]) -> tuple[MIDMs, nn.Module]:
+    """The model of a config and its feature network, inside `pretended_cuda`.
+
+    Weights that are not there yet are taken to be of LDM's published form with as many latent channels.
+    """
+    import torch  # noqa: PLC0415
+
+    from midms.config import ConfigError, instantiate  # noqa: PLC0415
+    from midms.losses.perceptual import FirstStageFeatures  # noqa: PLC0415
+    from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8, Denoiser  # noqa: PLC0415
+    from midms.models.encoders import CorrespondenceEncoders  # noqa: PLC0415
+    from midms.models.first_stage import KL_F8, VQ_F4, FirstStage  # noqa: PLC0415
+    from midms.models.loading import open_weights  # noqa: PLC0415
+    from midms.models.midms import MIDMs  # noqa: PLC0415
+
+    try:
+        found = open_weights(params["weights"]).configs
+        configs = found["first_stage"], found["denoiser"]
+    except ConfigError:
+        configs = (VQ_F4, CELEBAHQ_VQ4) if params["encoders"]["latent_channels"] == 3 else (KL_F8, CHURCHES_KL8)
+    with torch.device("cuda"):
+        encoders = CorrespondenceEncoders(**params["encoders"])
+        model = MIDMs(FirstStage(configs[0]), encoders, Denoiser(configs[1]), Denoiser(configs[1]))
+        if params.get("features") is None:
+            return model, FirstStageFeatures(model.first_stage.model)
+        node = params["features"]
+        return model, instantiate({**node, "params": {**(node.get("params") or {}), "weights": "random"}})
+
+
+@contextmanager
+def pretended_cuda(sixteen_bits: bool) -> Iterator[None]:
+    """Tensors that store nothing, on a GPU that need not be there, with attention in one kernel."""
+    import torch  # noqa: PLC0415
+    import torch.nn.functional as F  # noqa: PLC0415
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+
+    class OneKernel(torch.autograd.Function):
+        """Attention as flash kernels save it."""
+
+        @staticmethod
+        def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            out = torch.empty_like(query)
+            ctx.save_for_backward(query, key, value, out, query[..., 0].float())
+            return out
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return ctx.saved_tensors[:3]
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
+        return OneKernel.apply(query, key, value)
+
+    before, F.scaled_dot_product_attention = F.scaled_dot_product_attention, attention
+    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    try:
+        torch.set_autocast_enabled("cuda", sixteen_bits)
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        with FakeTensorMode():
+            yield
+    finally:
+        F.scaled_dot_product_attention = before
+        torch.set_autocast_enabled("cuda", enabled)
+        torch.set_autocast_dtype("cuda", dtype)
+
+
+def estimate(config: Any, size: int) -> list[Row]:
+    """All parts for one end-to-end step of a stage-3 config on images of `size` pixels.
+
+    Raises:
+        ConfigError: the config is of another stage.
+    """
+    from midms.config import ConfigError, resolve  # noqa: PLC0415
+    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+
+    whole = resolve(config)
+    if not whole["model"]["target"].endswith(".MIDMsTraining"):
+        raise ConfigError(f"model.target: {whole['model']['target']}, expected MIDMsTraining; only stage 3 is counted")
+    params = whole["model"]["params"]
+    settings = InterleaveSettings(**{"refine_steps": 0, **params.get("interleave", {})})
+    batch = -(-int(whole["data"]["params"].get("batch_size", 8)) // int(params.get("accumulation", 1)))
+    checkpointing = bool(params.get("gradient_checkpointing"))
+    calls, rewarps = settings.num_interleaved_steps, len(settings.rewarped_steps())
+    with pretended_cuda("16" in str(whole["trainer"].get("precision", "32-true"))):
+        model, features = build(params)
+        model.train()
+        if checkpointing:
+            model.denoiser.unet.enable_gradient_checkpointing()
+        rows = fixed_rows(model, features, params.get("ema_decay") is not None)
+        rows += saved_rows(model, features, calls, rewarps, batch, size)
+        return [*rows, largest_block(model, batch, size // model.first_stage.factor)] if checkpointing else rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the sum; 0 on success, 2 with one line on a user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m midms.training.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged left to right")
+    parser.add_argument("--size", type=int, default=256, help="pixels per side")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    options = parser.parse_intermixed_args(arguments)
+    from midms.config import ConfigError, check, load_config  # noqa: PLC0415
+
+    files = [item for item in options.base if "=" not in item]
+    try:
+        config = load_config(files, options.overrides + [item for item in options.base if "=" in item])
+        check(config)
+        rows = estimate(config, options.size)
+    except ConfigError as error:
+        print(f"memory: {error}", file=sys.stderr)
+        return 2
+    for row in [*rows, Row("sum", sum(row.bytes for row in rows))]:
+        print(f"{row.bytes / 1e9:7.2f} GB  {row.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
