@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
+from midms.losses.matching import full
 from midms.matching.confidence import match_confidence
 from midms.matching.correspondence import Match, match
 from midms.models.denoiser import Denoiser
@@ -86,7 +87,7 @@ class MIDMs(nn.Module):
             noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
         """
         with torch.no_grad():
-            latent = self.first_stage.encode(images, sample=noise is not None, noise=noise).float()  # (B, c, h, w)
+            latent = full(self.first_stage.encode(images, sample=noise is not None, noise=noise))  # (B, c, h, w)
         grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
@@ -108,7 +109,7 @@ class MIDMs(nn.Module):
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
-                condition = self.first_stage.encode(condition).float()
+                condition = full(self.first_stage.encode(condition))
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
