@@ -18,7 +18,11 @@ import sys
 from collections.abc import Sequence
 
 #: Subcommand -> module with SUMMARY, add_arguments and run.
-BENCHMARKS = {"data": "midms.benchmarks.data", "matching": "midms.benchmarks.matching"}
+BENCHMARKS = {
+    "data": "midms.benchmarks.data",
+    "matching": "midms.benchmarks.matching",
+    "sampling": "midms.benchmarks.sampling",
+}
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
 WIDTHS = (16, 9, 6, 8, 17, 12, 9, 8)
 

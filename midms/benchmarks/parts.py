@@ -1,0 +1,67 @@
+"""Time by part: which share of a run the U-Net, the first stage, the encoders and the matching take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from midms.models.midms import MIDMs
+
+#: Part -> (attribute of the model, method).
+METHODS = {
+    "unet": [("denoiser", "forward")],
+    "decode": [("first_stage", "decode")],
+    "encode": [("first_stage", "encode")],
+    "encoders": [("encoders", "encode_condition"), ("encoders", "encode_exemplar"), ("encoders", "encode_iterate")],
+    "matching": [("", "match")],
+}
+PARTS = tuple(METHODS)
+
+
+class PartClock:
+    """Milliseconds and calls of each part; processor time on the CPU, synchronised wall time on CUDA."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.milliseconds: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+
+    def now(self) -> float:
+        """Milliseconds."""
+        if self.device == "cpu":
+            return 1e3 * time.process_time()
+        torch.cuda.synchronize()
+        return 1e3 * time.perf_counter()
+
+    def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, counted as a call of `part`."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = self.now()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.milliseconds[part] += self.now() - start  # type: ignore[assignment]
+                self.calls[part] += 1
+
+        return timed
+
+    @contextmanager
+    def watching(self, model: MIDMs) -> Iterator[PartClock]:
+        """Count the model's own parts inside the block."""
+        watched = []
+        for part, places in METHODS.items():
+            for owner, method in places:
+                target = getattr(model, owner) if owner else model
+                target.__dict__[method] = self.wrap(part, getattr(target, method))
+                watched.append((target, method))
+        try:
+            yield self
+        finally:
+            for target, method in watched:
+                del target.__dict__[method]

@@ -1,0 +1,42 @@
+"""How the networks compute: attention, memory layout and precision, changed in place; weights keep their values."""
+
+from __future__ import annotations
+
+import torch
+
+from midms.models.midms import MIDMs
+
+
+def fused_attention(model: MIDMs) -> None:
+    """Attention of U-Net and first stage by `scaled_dot_product_attention`, which holds no matrix where it can."""
+    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415
+
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.set_processor(AttnProcessor2_0())
+
+
+def lay_out(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
+    """Precision and memory layout of first stage and U-Nets; the encoders stay float32, contiguous.
+
+    The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
+    """
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    for part in (model.first_stage, model.denoiser, model.refiner):
+        if part is not None:
+            part.to(dtype=dtype, memory_format=form)
+
+
+def compile_networks(model: MIDMs) -> None:
+    """Compile U-Nets and the first stage's decoder for static shapes, in place; with CUDA graphs on a GPU.
+
+    The first call of each shape compiles (minutes for the published sizes).
+    """
+    mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
+    for part in (
+        model.denoiser.unet,
+        None if model.refiner is None else model.refiner.unet,
+        model.first_stage.model.decoder,
+    ):
+        if part is not None:
+            part.compile(dynamic=False, mode=mode)
