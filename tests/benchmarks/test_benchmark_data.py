@@ -69,9 +69,11 @@ def pausing(step: Callable[..., object]) -> Callable[..., object]:
     return paused
 
 
-def test_retrieval_is_timed():
-    (row,) = data.run(options(pairs=50))
-    assert row["size"] == "50x50" and row["median_ms"] > 0
+def test_retrieval_is_timed_and_its_hits_counted():
+    pairs, *styles = data.run(options(pairs=50))
+    assert pairs["size"] == "50x50" and pairs["median_ms"] > 0
+    assert [row["pass"] for row in styles] == ["faces", "figures", "churches"]
+    assert all(row["times_chance"] == round(199 * row["hits"]) > 50 for row in styles)
 
 
 def test_mistakes():

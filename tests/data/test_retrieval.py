@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from midms.data.procedural.dataset import generator, task_module
-from midms.data.retrieval import colour_and_gradient_features, group_numbers, module_features, nearest
+from midms.benchmarks.retrieval import style_hits
+from midms.data.retrieval import group_numbers, module_features, nearest
 
 
 def test_nearest_is_a_plain_cosine_search_without_the_own_group():
@@ -44,20 +43,7 @@ def test_features_by_a_module_are_averaged_over_places():
     torch.testing.assert_close(got, torch.cat(batches).mean((2, 3)))
 
 
-def test_same_style_scenes_are_found_forty_times_more_often_than_by_chance():
-    faces, scenes, styles = task_module("faces"), 2, 40
-    pictures = [
-        faces.render(
-            faces.sample_layout(generator("test", 100 * style + scene, 0)),
-            faces.sample_style(generator("test", style, 1)),
-            64,
-        ).image
-        for style in range(styles)
-        for scene in range(scenes)
-    ]
-    features = torch.from_numpy(np.stack([colour_and_gradient_features(picture) for picture in pictures]))
-    number = torch.arange(len(features))
-    found, _ = nearest(features, features, 1, number, number)
-    hits = (found[:, 0] // scenes == number // scenes).float().mean()
-    chance = (scenes - 1) / (len(features) - 1)
-    assert hits > 40 * chance
+@pytest.mark.parametrize(("task", "factor"), [("faces", 60), ("figures", 35), ("churches", 25)])
+def test_same_style_scenes_are_found_many_times_more_often_than_by_chance(task, factor):
+    hits, chance = style_hits(task, styles=40)
+    assert hits > factor * chance

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from files_on_disk import celeba, churches, deepfashion, photo, standing
 from omegaconf import OmegaConf
 from PIL import Image
+from programs import load_program
 from torch.utils.data import DataLoader
 
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints
@@ -166,7 +165,7 @@ def test_training_completes_and_counts_what_it_skipped(faulty, tmp_path, kind, m
 def test_the_programs_name_all_25_and_train_on_the_rest(faulty, tmp_path, tiny_weights, capsys):
     """`prepare_data.py verify` and `main.py` with `skip_broken: true`, as their users call them."""
     roots, planted = faulty
-    verify_program, train_program = (load_main(ROOT / file) for file in ("scripts/prepare_data.py", "main.py"))
+    verify_program, train_program = (load_program(file).main for file in ("scripts/prepare_data.py", "main.py"))
     named = []
     for kind, root in roots.items():
         assert verify_program(["verify", "--data", kind, "--root", str(root), "--quiet"]) == 1
@@ -193,14 +192,6 @@ def test_the_programs_name_all_25_and_train_on_the_rest(faulty, tmp_path, tiny_w
     assert len(dataset.broken) == 8
     assert "left out 8 broken images: " in capsys.readouterr().out
     assert (tmp_path / "run/weights/encoders.safetensors").is_file()
-
-
-def load_main(file: Path) -> Callable[[list[str]], int]:
-    spec = importlib.util.spec_from_file_location(f"{file.stem}_of_faults", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def test_wrong_folders_are_told_in_one_line(tmp_path):
