@@ -19,7 +19,8 @@ class Photos(Dataset[dict[str, Tensor]]):
     Args:
         root: folder of photos, searched with its folders.
         size: pixels per side.
-        training: a random crop from 286 / 256 of `size` and a random flip, fixed for an index; else whole.
+        training: a random crop from 286 / 256 of `size` and a random flip; else whole. ``photos[index, draw]`` is
+            always the same view, ``photos[index]`` that of draw 0.
         every: take each so-manieth photo, from `first` on: (20, 0) and so forth split a folder without lists.
         seed: of crops and flips.
     Raises:
@@ -32,12 +33,18 @@ class Photos(Dataset[dict[str, Tensor]]):
         self.root, self.size, self.training, self.seed = Path(root), size, training, seed
         self.names = list_photos(self.root)[first::every]
 
+    @property
+    def draws_views(self) -> bool:
+        """Whether an item differs from draw to draw, so that a loader should give the draw's number with the index."""
+        return self.training
+
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        index, draw = key if isinstance(key, tuple) else (key, 0)
         load_size = round(self.size * 286 / 256) if self.training else self.size
         pixels = photo_pixels(read_photo(self.root / self.names[index], upright=True), load_size)
-        rng = np.random.default_rng([self.seed, index])
+        rng = np.random.default_rng([self.seed, index, draw])
         view = draw_view(rng, load_size, self.size) if self.training else centre_view(load_size, self.size)
         return {"image": image_tensor(apply_view(pixels, view))}

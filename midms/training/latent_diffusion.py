@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule, sample_noise
 from midms.diffusion.solvers import ddim_step, predict_x0
-from midms.losses.matching import diffusion_loss
+from midms.losses.matching import diffusion_loss, full
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
 from midms.models.loading import copy_weights, load_first_stage, load_pretrained
@@ -79,13 +79,13 @@ class LatentDiffusionTraining(Stage):
             if self.mirror:
                 flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
                 images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)  # (B, 3, H, W)
-            latents = self.first_stage.encode(images, scaled=True).float()  # (B, c, h, w)
+            latents = full(self.first_stage.encode(images, scaled=True))  # (B, c, h, w)
         times = torch.cat([torch.randint(self.max_time, (1,), generator=one) for one in generators]).to(
             latents.device
         )  # (B,)
         noise = sample_noise(latents.shape, generators).to(latents)  # (B, c, h, w)
         alpha_bar = self.schedule.alphas_cumprod.to(latents.device)[times].view(-1, 1, 1, 1)
-        return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times).float(), noise)
+        return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times), noise)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of AdamW and of the average."""

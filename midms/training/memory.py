@@ -184,7 +184,8 @@ def pretended_cuda(sixteen_bits: bool) -> Iterator[None]:
     def attention(query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
         return OneKernel.apply(query, key, value)
 
-    before, F.scaled_dot_product_attention = F.scaled_dot_product_attention, attention
+    before = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = attention  # type: ignore[assignment]
     enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     try:
         torch.set_autocast_enabled("cuda", sixteen_bits)

@@ -23,6 +23,7 @@ from midms.losses.matching import (
     cycle_loss,
     diffusion_loss,
     domain_loss,
+    full,
     perceptual_loss,
     source_loss,
     warped_condition_loss,
@@ -62,7 +63,7 @@ class PaperPass:
     def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
         """The terms of step `number`, unweighted, and "loss", their weighted sum; `index` plays no part."""
         terms = self.terms(batch, noise, warming=number < warmup)
-        loss = torch.stack([self.weights[name] * value.float() for name, value in terms.items()]).sum()
+        loss = torch.stack([self.weights[name] * full(value) for name, value in terms.items()]).sum()
         return terms | {"loss": loss}
 
     def terms(self, batch: Batch, noise: Noise, warming: bool) -> dict[str, Tensor]:

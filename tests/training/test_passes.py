@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -114,8 +116,11 @@ def test_the_released_preset_gives_the_golden_terms(name, shared):
     params = config["latent_diffusion"]
     schedule = {"start": params["linear_start"], "end": params["linear_end"]}
     model = MIDMs(parts.first_stage, parts.encoders, parts.denoiser, None, schedule, RELEASED_TEMPERATURE).eval()
-    objective = ReleasedPass(model, parts.settings, _vgg19(case), RELEASED_OBJECTIVES[config["dataset"]])
-    inputs = case.inputs
+    weights = dataclasses.replace(RELEASED_OBJECTIVES[config["dataset"]], warp=0.0)  # churches' alone
+    objective = ReleasedPass(model, parts.settings, _vgg19(case), weights)
+    inputs = dict(case.inputs)
+    for label in ("label", "label_ref"):  # stored at half the size of the images
+        inputs[label] = torch.nn.functional.interpolate(inputs[label], inputs["image"].shape[-2:], mode="nearest")
     batch = {"condition": inputs["label"], "exemplar_condition": inputs["label_ref"], "source": inputs["image"],
              "exemplar": inputs["ref"]}  # fmt: skip
     found = objective(

@@ -100,13 +100,37 @@ def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
         (["model.params.weights=nowhere"], "'nowhere'"),
         (["--resume", "no/such/run"], "no checkpoint in"),
         (["trainer.max_steps=-1"], "trainer.max_steps"),
+        (["trainer.accumulate_grad_batches=2"], "set model.params.accumulation"),
+        (["model.params.loss=reported"], "expected 'paper' or 'released'"),
+        (["model.params.loss=released"], "needs encoders.form 'released'"),
+        (["model.params.compile=quickly"], "compile: got 'quickly'"),
+        (
+            ["model.params.features={target: midms.losses.perceptual.VGG19Features, params: {weights: caffe}}"],
+            "get vgg19_conv.pth from the README of https://github.com/microsoft/CoCosNet and put it there",
+        ),
     ],
 )
-def test_mistakes_are_one_line_and_exit_2(tmp_path, tiny_weights, capsys, more, message):
+def test_mistakes_are_one_line_and_exit_2(tmp_path, tiny_weights, capsys, monkeypatch, more, message):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     assert program()(stage_three(tiny_weights, 1, "--run", str(tmp_path / "run"), *more)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_says_which_keys_differ(tmp_path, tiny_weights, capsys):
+    """Compared with the config beside the checkpoint, also where a file of another run is named."""
+    main = program()
+    assert main(stage_three(tiny_weights, 1, "--run", str(tmp_path / "run"))) == 0
+    capsys.readouterr()
+    file = tmp_path / "run/checkpoints/step_00000001.ckpt"
+    more = ["--resume", str(file), "--run", str(tmp_path / "other"), "model.params.learning_rate=0.5"]
+    assert main(stage_three(tiny_weights, 2, *more)) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume: ")]
+    assert told == [
+        "resume: model.params.learning_rate was 0.0006, is now 0.5",
+        "resume: trainer.max_steps was 1, is now 2",
+    ]
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path, tiny_weights, capsys):

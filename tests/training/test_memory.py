@@ -1,0 +1,37 @@
+"""The counted memory of a step: weights as they are, activations as the switches say."""
+
+from __future__ import annotations
+
+import pytest
+from small_runs import ROOT
+
+from midms.config import load_config
+from midms.models.loading import load_denoiser, load_encoders
+from midms.training.memory import estimate, main
+
+DEMO = ROOT / "configs/demo.yaml"
+
+
+def rows(*overrides: str) -> dict[str, int]:
+    return {row.name: row.bytes for row in estimate(load_config([DEMO], overrides), 64)}
+
+
+def test_weights_moments_and_activations_are_counted():
+    plain = rows("data.params.batch_size=2")
+    numbers = sum(p.numel() for net in (load_denoiser("demo"), load_encoders("demo")) for p in net.parameters())
+    assert plain["trained weights"] == plain["their gradients"] == 4 * numbers
+    assert plain["AdamW's two moments"] == 8 * numbers
+    larger = rows("data.params.batch_size=4", "model.params.ema_decay=0.99")
+    assert larger["averaged weights"] == 4 * numbers
+    parts = ("decoder", "F_Y and the head", "U-Net, 4 calls")
+    assert all(larger[part] == pytest.approx(2 * plain[part], rel=0.1) for part in parts)
+    thrifty = rows(
+        "data.params.batch_size=4", "model.params.accumulation=2", "model.params.gradient_checkpointing=true"
+    )
+    assert thrifty["U-Net, 4 calls"] < 0.7 * plain["U-Net, 4 calls"]
+    assert thrifty["decoder"] == plain["decoder"]
+
+
+def test_another_stage_is_refused_in_one_line(capsys):
+    assert main(["--base", str(ROOT / "configs/ldm/demo.yaml")]) == 2
+    assert "only stage 3 is counted" in capsys.readouterr().err
