@@ -41,9 +41,10 @@ def _port(text: str) -> int:
 
 
 def prepare_environment(folder: Path) -> None:
-    """Keep Gradio's files in `folder` and its reports at home; before Gradio is imported."""
+    """Keep the libraries' files in `folder` and their reports at home; before they are imported."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
