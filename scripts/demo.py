@@ -90,7 +90,7 @@ def training_curves(run: Path, out: Path) -> None:
     with (run / "metrics.csv").open() as file:
         for row in csv.DictReader(file):
             for name, value in row.items():
-                if value and name not in ("step", "epoch"):
+                if value and name not in ("step", "epoch", "train/skipped") and not name.startswith("run/"):
                     table.setdefault(name, []).append((float(row["step"]), float(value)))
     curves(out / "training_curves.png", table, "training")
 
