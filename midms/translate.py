@@ -57,7 +57,7 @@ def translate(options: argparse.Namespace) -> list[str]:
     check_outputs(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(options.device)
     pipe = MIDMsPipeline.from_pretrained(options.weights, device)
     settings = loop_settings(options, pipe)
     given = read_inputs(options, pipe, device)
@@ -83,6 +83,20 @@ def translate(options: argparse.Namespace) -> list[str]:
     save_png(options.out, to_pixels(image)[0], text_chunk(recorded))
     height, width = given.condition.size
     return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
+
+
+def usable_device(name: str | None) -> str:
+    """A device that tensors can be put on; none asks for cuda where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {chosen}: {str(error).strip().splitlines()[0][:160]}") from None
+    return chosen
 
 
 def check_outputs(options: argparse.Namespace) -> None:

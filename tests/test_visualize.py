@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from midms.data.conditions.keypoints import pose_condition
-from midms.visualize import condition_image, coordinate_colours, curves, grid, overlay, save_png, to_pixels
+from midms.diffusion.interleave import StepRecord
+from midms.pipelines.midms import MIDMsPipeline
+from midms.visualize import (
+    LoopPictures,
+    StepPictures,
+    animation,
+    condition_image,
+    coordinate_colours,
+    correspondence_field,
+    correspondence_figure,
+    correspondence_lines,
+    curves,
+    grid,
+    iterations_figure,
+    loop_pictures,
+    overlay,
+    predictions_figure,
+    save_animation,
+    save_png,
+    to_pixels,
+)
 
 
 def test_pixels_are_rounded_and_clipped():
@@ -56,3 +77,92 @@ def test_rejected_regions_turn_red_and_coordinates_have_colours():
 def test_curves(tmp_path):
     curves(tmp_path / "curves.png", {"loss": [(0, 1.0), (1, 0.5)], "psnr": [(0, 3.0)]}, "training")
     assert Image.open(tmp_path / "curves.png").width > 900
+
+
+@pytest.fixture
+def pictures() -> LoopPictures:
+    """A made-up translation with four steps, whose first two warp the exemplar again."""
+    colour = torch.linspace(-1, 1, 8)
+    steps = [StepPictures(n, colour[n].expand(3, 24, 36)) for n in (4, 3, 2, 1)]
+    mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[None]
+    steps[:2] = [step._replace(warp=colour[6].expand(3, 24, 36), mask=mask) for step in steps[:2]]
+    ys, xs = torch.meshgrid(torch.linspace(-1, 1, 4), torch.linspace(-1, 1, 6), indexing="ij")
+    image = torch.rand(3, 24, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return LoopPictures(image, image[:, :, :20], image, steps, image, torch.stack([xs, ys]))
+
+
+def test_figure_3_has_a_column_a_step_and_falls_back_to_one_row(pictures):
+    whole = iterations_figure(pictures, shown=2, cell=48)
+    assert whole.shape == (3 * (48 + 18 + 6), 72 * 4 + 6 * 5, 3)
+    plain = iterations_figure(pictures._replace(steps=[s._replace(warp=None, mask=None) for s in pictures.steps]))
+    assert plain.shape[1] > whole.shape[1] and len(np.unique(plain)) > 100
+    assert iterations_figure(pictures._replace(steps=[]), cell=48).shape[1] == 72 * 2 + 6 * 3
+
+
+def test_figure_11_has_every_prediction(pictures):
+    found = predictions_figure(pictures, columns=3, cell=48)
+    assert found.shape == (2 * (48 + 18 + 6), 3 * 72 + 4 * 6, 3)
+    for step in pictures.steps:
+        assert (found == to_pixels(step.prediction)[0, 0]).all(axis=-1).sum() >= 48 * 70
+    assert predictions_figure(pictures, shown=2, columns=9, cell=48).shape[1] == 4 * 72 + 5 * 6
+
+
+def test_lines_join_positions_with_their_matches():
+    blank, h, w = torch.ones(3, 40, 40), 5, 5
+    left = torch.full((2, h, w), -1.0)  # everything was found in the exemplar's upper left corner
+    found = correspondence_lines(blank, blank, left, count=5, cell=100, gap=4)
+    assert found.shape == (100, 204, 3)
+    ink = (found < 200).any(axis=-1)
+    assert ink[:, 104:].sum() > 0 and not ink[30:, 130:].any()  # all ends lie there
+    assert all(ink[row, :100].any() for row in (10, 30, 50, 70, 90))
+    right = correspondence_lines(blank, torch.ones(3, 40, 80), -left, count=5, cell=100, gap=4)
+    assert right.shape == (100, 304, 3) and (right[80:, 270:] < 200).any()
+
+
+def test_the_field_and_its_legend(pictures):
+    field = correspondence_field(pictures.correspondence, (24, 36))
+    assert field.shape == (3, 24, 36) and field[0, 0, -1] == 1 and field[1, -1, 0] == 1
+    found = correspondence_figure(pictures, cell=64)
+    assert found.shape[0] == 64 + 12 + 64 + 18 + 6 and found.std() > 20
+    with pytest.raises(ValueError, match="return_intermediates"):
+        correspondence_figure(pictures._replace(correspondence=None))
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_an_animation_has_every_frame_and_stays_on_the_last(pictures, tmp_path, ending):
+    frames = animation(pictures, cell=48)
+    assert len(frames) == 1 + 4 + 2 * 2 + 1 and len({frame.shape for frame in frames}) == 1
+    save_animation(tmp_path / f"a.{ending}", frames, milliseconds=100, last=900)
+    read = Image.open(tmp_path / f"a.{ending}")
+    durations = []
+    for index in range(read.n_frames):
+        read.seek(index)
+        read.load()
+        durations.append(read.info["duration"])
+    assert sum(durations) == 100 * (len(frames) - 1) + 900 and durations[-1] >= 900
+    assert read.info["loop"] == 0 and read.size == frames[0].shape[1::-1]
+    close = np.abs(np.asarray(read.convert("RGB")).astype(int) - frames[-1]).mean()
+    assert close < 12
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{ending}"]
+
+
+def test_animations_of_other_kinds_are_refused(pictures, tmp_path):
+    for name, frames in (("a.mp4", animation(pictures)), ("a.gif", [])):
+        with pytest.raises(ValueError, match=r"\.gif or \.webp"):
+            save_animation(tmp_path / name, frames)
+
+
+def test_pictures_are_collected_from_a_call(tiny_pipeline_folder):
+    pipe = MIDMsPipeline.from_pretrained(tiny_pipeline_folder)
+    rng = torch.Generator().manual_seed(0)
+    maps, photos = torch.rand(2, 15, 32, 32, generator=rng), torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1
+    records: list[StepRecord] = []
+    output = pipe(maps, photos, return_intermediates=True, output_type="pt", callback=records.append)
+    found = loop_pictures(condition_image(maps)[1], photos[1], output.warps, records, pipe.decode, output.images,
+                          output.correspondence, row=1)  # fmt: skip
+    assert [step.n for step in found.steps] == [4, 3, 2, 1]
+    for step, prediction in zip(found.steps, output.predictions, strict=True):
+        torch.testing.assert_close(step.prediction, prediction[1], atol=1e-5, rtol=0)
+    masks = [step.mask for step in found.steps if step.mask is not None]
+    assert len(masks) == len(output.masks) and torch.equal(masks[0], output.masks[0][1])
+    assert torch.equal(found.result, output.images[1]) and torch.equal(found.correspondence, output.correspondence[1])

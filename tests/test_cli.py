@@ -1,0 +1,202 @@
+"""The program midms through its command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from midms.cli import main
+from midms.pipelines.midms import MIDMsPipeline
+from midms.provenance import read_settings
+from midms.visualize import to_pixels
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a sketch, two photos, maps and masks, where the program runs."""
+    rng = np.random.default_rng(0)
+    for name, size in (("photo.jpg", (90, 60)), ("other.png", (33, 40))):
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(tmp_path / name)
+    sketch = Image.new("L", (200, 120), 255)
+    sketch.paste(0, (20, 50, 180, 54))
+    sketch.save(tmp_path / "sketch.png")
+    np.save(tmp_path / "maps.npy", rng.integers(0, 256, (15, 32, 32), dtype=np.uint8))
+    half = Image.new("L", (90, 60), 0)
+    half.paste(255, (0, 0, 45, 60))
+    half.save(tmp_path / "half.png")
+    Image.new("L", (9, 9), 255).save(tmp_path / "all.png")
+    Image.new("L", (9, 9), 0).save(tmp_path / "none.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def weights(tiny_pipeline_folder: Path) -> str:
+    return str(tiny_pipeline_folder)
+
+
+def pixels(file: str) -> np.ndarray:
+    return np.asarray(Image.open(file))
+
+
+def test_two_pictures_become_one_of_the_size_of_the_sketch(folder, weights, capsys):
+    command = "translate --condition sketch.png --exemplar photo.jpg --out made/out.png --weights"
+    assert main([*command.split(), weights]) == 0
+    assert Image.open("made/out.png").size == (200, 120) and pixels("made/out.png").std() > 1
+    assert capsys.readouterr().err == "made/out.png: 200 x 120\n"
+    assert [path.name for path in Path("made").iterdir()] == ["out.png"]
+
+
+def test_ready_maps_give_what_the_pipeline_gives(folder, weights):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "other.png", "--weights", weights]
+    assert main([*words, "--out", "out.png", "--seed", "7", "--steps", "12"]) == 0
+    pipe = MIDMsPipeline.from_pretrained(weights)
+    output = pipe("maps.npy", "other.png", seed=7, num_inference_steps=12, output_type="pt")
+    assert np.array_equal(pixels("out.png"), to_pixels(output.images)[0])
+
+
+def test_the_recorded_command_makes_the_same_bytes(folder, weights, capsys):
+    words = ["translate", "--condition", "sketch.png", "--exemplar", "photo.jpg", "other.png", "--weights", weights]
+    words += ["--exemplar-mask", "half.png", "all.png", "--seed", "3", "--calls", "3", "--threshold", "0.4"]
+    assert main([*words, "--size", "24", "--out", "out.png"]) == 0
+    first = Path("out.png").read_bytes()
+    capsys.readouterr()
+    assert main(["show", "out.png"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and shown.out.startswith("midms translate --condition sketch.png")
+    Path("out.png").unlink()
+    assert main(shlex.split(shown.out)[1:]) == 0
+    assert Path("out.png").read_bytes() == first
+    recorded = read_settings("out.png")
+    assert recorded["settings"]["threshold"] == 0.4 and recorded["seed"] == 3
+    assert set(recorded["inputs"]) == {"sketch.png", "photo.jpg", "other.png", "half.png", "all.png"}
+
+
+def test_show_warns_of_files_that_are_gone_or_changed(folder, weights, capsys):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*words, "--out", "out.png", "--calls", "1"]) == 0
+    Path("maps.npy").unlink()
+    Image.new("RGB", (4, 4)).save("photo.jpg")
+    capsys.readouterr()
+    assert main(["show", "out.png"]) == 0
+    assert "maps.npy is not here" in (error := capsys.readouterr().err) and "photo.jpg is not what it was" in error
+    assert main(["show", "out.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["num_interleaved_steps"] == 1
+
+
+def test_masks_decide_which_exemplar_is_used(folder, weights):
+    words = ["translate", "--condition", "maps.npy", "--weights", weights, "--calls", "1"]
+    assert main([*words, "--exemplar", "photo.jpg", "--out", "one.png"]) == 0
+    assert main([*words, "--exemplar", "photo.jpg", "other.png", "--out", "two.png"]) == 0
+    assert main([*words, "--exemplar", "photo.jpg", "--exemplar-mask", "half.png", "--out", "half_used.png"]) == 0
+    assert main([*words, "--exemplar", "photo.jpg", "--exemplar-mask", "all.png", "--out", "all_used.png"]) == 0
+    assert np.array_equal(pixels("one.png"), pixels("all_used.png"))
+    assert not np.array_equal(pixels("one.png"), pixels("two.png"))
+    assert not np.array_equal(pixels("one.png"), pixels("half_used.png"))
+
+
+def test_pictures_of_what_happened(folder, weights, capsys):
+    words = "translate --condition sketch.png --exemplar photo.jpg other.png --out out.png --steps-picture s/steps.png"
+    words += " --predictions-picture predictions.png --correspondence-picture matches.png --animation a.gif b.webp"
+    assert main([*words.split(), "--weights", weights]) == 0
+    assert "the first of the exemplars" in capsys.readouterr().err
+    for name in ("s/steps.png", "predictions.png", "matches.png"):
+        assert pixels(name).std() > 10
+    assert Image.open("a.gif").n_frames > 4 and Image.open("b.webp").n_frames > 4
+
+
+def test_edges_of_a_photo_say_that_no_parser_was_there(folder, weights, capsys):
+    words = "translate --condition photo.jpg --condition-kind edges --exemplar other.png --out out.png --weights"
+    assert main([*words.split(), weights]) == 0
+    assert "note: no face parser" in capsys.readouterr().err and Image.open("out.png").size == (90, 60)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--condition gone.png", "gone.png: no such picture"),
+        ("--condition half.png --exemplar gone.jpg", "gone.jpg: no such picture"),
+        ("--weights nowhere", "weights 'nowhere'"),
+        ("--out out.jpg", "--out out.jpg: expected a name that ends in .png"),
+        ("--animation a.mp4", "--animation a.mp4: expected"),
+        ("--steps-picture a.jpg", "--steps-picture a.jpg: expected"),
+        ("--exemplar-mask all.png none.png", "--exemplar-mask: 2 files for 1 exemplars"),
+        ("--exemplar-mask none.png", "none.png: too little white"),
+        ("--steps 5 --calls 9", "num_interleaved_steps: got 9"),
+        ("--steps 5000 --calls 1", "--steps 5000: expected at most 1000"),
+        ("--threshold -1", "threshold"),
+        ("--condition-kind keypoints", "these weights take 15 condition maps"),
+        ("--device nonsense", "--device nonsense: "),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_two(folder, weights, capsys, words, message):
+    base = ["translate", "--condition", "sketch.png", "--exemplar", "photo.jpg", "--out", "out.png"]
+    assert main([*base, "--weights", weights, *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("midms translate: ")
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["translate"],
+        ["translate", "--seed", "-1"],
+        ["translate", "--condition-size", "10"],
+        ["translate", "--size", "9999"],
+        ["translate", "--threads", "0"],
+        ["dance"],
+        [],
+    ],
+)
+def test_a_wrong_command_line_exits_two(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "midms" in capsys.readouterr().err
+
+
+def test_show_refuses_what_has_no_settings(folder, capsys):
+    assert main(["show", "sketch.png"]) == 2
+    assert capsys.readouterr().err.startswith("midms show: sketch.png: no settings inside")
+
+
+def test_info(weights, capsys):
+    assert main(["info", weights]) == 0
+    assert "condition: 15 maps" in capsys.readouterr().out
+    assert main(["info", weights, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["size"] == 32 and facts["parameters"]["denoiser"] > 1000
+    assert main(["info", "nothing"]) == 2
+
+
+def test_the_rest_of_the_line_is_the_apps(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["app", "--help"])
+    assert "--port" in capsys.readouterr().out
+
+
+def test_help_answers_without_torch():
+    code = "import sys; sys.argv = ['midms', 'translate', '--help']\n"
+    code += "from midms.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+    code += "assert 'torch' not in sys.modules"
+    begin = time.process_time()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "--exemplar-mask" in found.stdout and time.process_time() - begin < 5
+
+
+def test_threads_are_set_and_recorded(folder, weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)  # two threads on a busy machine take half a minute
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*words, "--calls", "1", "--threads", "2", "--out", "out.png"]) == 0
+    assert asked == [2] and f"--threads {torch.get_num_threads()}" in read_settings("out.png")["command"]
