@@ -22,6 +22,8 @@ BENCHMARKS = {
     "data": "midms.benchmarks.data",
     "matching": "midms.benchmarks.matching",
     "sampling": "midms.benchmarks.sampling",
+    "steps": "midms.benchmarks.steps",
+    "training": "midms.benchmarks.training",
 }
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
 WIDTHS = (16, 9, 6, 8, 17, 12, 9, 8)

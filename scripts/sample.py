@@ -4,7 +4,10 @@
     python scripts/sample.py --benchmark faces --pairs 16 --out outputs/faces --save-intermediates
     python scripts/sample.py --condition sketch.png --exemplar photo.jpg --out outputs/mine
     python scripts/sample.py --condition maps/*.npy --exemplar photo.jpg --weights runs/demo/weights --out outputs/mine
+    torchrun --nproc-per-node 2 scripts/sample.py --benchmark faces --pairs 256 --out outputs/faces
 
+Under torchrun each process takes its share of the pairs; OUT has to be one folder that all of them see. A pair's noise
+depends on the seed and the pair alone. When a process is lost, run the same command again: what is done is kept.
 Results go to OUT/images; with the benchmark also OUT/truth, OUT/exemplars, OUT/conditions under the same names, so
 that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures them.
 """
@@ -13,9 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+#: Task of the built-in benchmark -> weights that the package ships for it.
+SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
+PROTOCOLS = ("paper", "released", "fast")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,16 +39,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
     parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
-    parser.add_argument("--protocol", choices=["weights", "paper", "released"], default="weights",
-                        help="settings: the weights' own (default), the paper's or the released code's")  # fmt: skip
+    parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
+                        help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip
     parser.add_argument("--steps", type=int, help="T")
     parser.add_argument("--calls", type=int, help="N (default: T / 4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--fast", action="store_true", help="the quickest way of computing that keeps the picture")
     parser.add_argument("--device", default=None, help="default: cuda where there is one")
     parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     options = parser.parse_args(arguments)
+    options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
     if options.weights is None:
@@ -79,8 +89,7 @@ def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
     """The protocol's settings with the command line's changes."""
     from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
 
-    chosen = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}.get(options.protocol)
-    settings = chosen() if chosen else pipe.settings
+    settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
     if options.steps:
         settings = settings.replace(
             num_inference_steps=options.steps, num_interleaved_steps=options.calls or max(1, options.steps // 4)
@@ -118,29 +127,50 @@ def save_pair(
     save_png(options.out / "images" / f"{name}.png", to_pixels(output.images[row]), text)
 
 
+def share(count: int, rank: int, world: int) -> range:
+    """Indices of the pairs that a process makes; fixed by its number, whatever is done already."""
+    return range(rank, count, world)
+
+
+def load_pipeline(options: argparse.Namespace) -> Any:
+    """The pipeline on this process's device, checked against the task."""
+    import torch  # noqa: PLC0415
+
+    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
+    task = pipe.info.get("task")
+    if options.benchmark and task not in (None, options.benchmark):
+        raise ConfigError(f"--weights: {options.weights} are for {task}, --benchmark says {options.benchmark}")
+    return pipe.fast() if options.fast else pipe
+
+
 def sample(options: argparse.Namespace) -> dict[str, int]:
-    """Make what is missing; returns how many were made and how many were there."""
+    """Make what is missing of this process's share; returns how many were made and how many were there."""
     import torch  # noqa: PLC0415
     from torch.utils.data import default_collate  # noqa: PLC0415
     from tqdm import tqdm  # noqa: PLC0415
 
     from midms.evaluation.benchmark import noise_generators  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
 
-    pipe = MIDMsPipeline.from_pretrained(
-        options.weights, options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    pipe = load_pipeline(options)
     settings = settings_of(options, pipe)
     names, load = work(options, pipe.info.get("size"))
-    missing = [
-        i for i, name in enumerate(names) if options.overwrite or not (options.out / "images" / f"{name}.png").is_file()
-    ]
+    mine = share(len(names), rank, world)
+    missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
     text = {"midms": json.dumps({"weights": str(options.weights), "seed": options.seed, "protocol": options.protocol,
                                  "T": settings.num_inference_steps, "N": settings.num_interleaved_steps})}  # fmt: skip
-    for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=None):
+    for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]
-        if len({(item["condition"].shape, item["exemplar"].shape) for item in items}) > 1:  # one by one
+        if len({item["condition"].shape for item in items}) > 1:  # conditions of several sizes go one by one
             groups = [([index], [item]) for index, item in zip(indices, items, strict=True)]
         else:
             groups = [(indices, items)]
@@ -158,7 +188,20 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
             )
             for row, index in enumerate(numbers):
                 save_pair(options, names[index], batch, output, row, text)
-    return {"made": len(missing), "already there": len(names) - len(missing)}
+    return merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
+
+
+def merge(counts: dict[str, int], world: int) -> dict[str, int]:
+    """Wait for all processes and add up what they did."""
+    if world == 1:
+        return counts
+    import torch  # noqa: PLC0415
+
+    torch.distributed.init_process_group("gloo")
+    numbers = torch.tensor(list(counts.values()))
+    torch.distributed.all_reduce(numbers)
+    torch.distributed.destroy_process_group()
+    return dict(zip(counts, numbers.tolist(), strict=True))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,7 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, ValueError) as error:
         print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"{counts['made']} made, {counts['already there']} already there: {options.out / 'images'}")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{counts['made']} made, {counts['already there']} already there: {options.out / 'images'}")
     return 0
 
 

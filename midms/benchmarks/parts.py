@@ -51,17 +51,18 @@ class PartClock:
 
         return timed
 
-    @contextmanager
-    def watching(self, model: MIDMs) -> Iterator[PartClock]:
-        """Count the model's own parts inside the block."""
-        watched = []
-        for part, places in METHODS.items():
-            for owner, method in places:
-                target = getattr(model, owner) if owner else model
-                target.__dict__[method] = self.wrap(part, getattr(target, method))
-                watched.append((target, method))
-        try:
-            yield self
-        finally:
-            for target, method in watched:
-                del target.__dict__[method]
+
+@contextmanager
+def watching(model: MIDMs, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Put `wrap(part, method)` in the place of the methods that do the parts' work, inside the block."""
+    watched = []
+    for part, places in METHODS.items():
+        for owner, method in places:
+            target = getattr(model, owner) if owner else model
+            target.__dict__[method] = wrap(part, getattr(target, method))
+            watched.append((target, method))
+    try:
+        yield
+    finally:
+        for target, method in watched:
+            del target.__dict__[method]

@@ -62,7 +62,8 @@ def _mask(matrix: Tensor, settings: InterleaveSettings, temperature: float) -> T
     flat = matrix.flatten(3).flatten(1, 2) / temperature  # (B, N, N)
     grid = coordinate_grid(*size, matrix.device, matrix.dtype).flatten(1).T  # (N, 2)
     maps = [(weights @ grid).mT.unflatten(2, size) for weights in (flat.softmax(2), flat.softmax(1).mT)]
-    return [cycle_consistency_mask(one, None, settings.threshold, "released") for one in maps][0]
+    masks = [cycle_consistency_mask(one, None, settings.threshold, "released") for one in maps]
+    return masks[0]  # the second is computed and not used
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
     """One run of a mode; the clock's part "all" is the whole."""
     import torch  # noqa: PLC0415
 
-    from midms.benchmarks.parts import PartClock  # noqa: PLC0415
+    from midms.benchmarks.parts import PartClock, watching  # noqa: PLC0415
     from midms.benchmarks.released_sampling import (  # noqa: PLC0415
         dense_match,
         dense_rematch,
@@ -107,7 +107,7 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
 
     with torch.no_grad():
         ready = encode() if mode == "cached" else None
-        with clock.watching(model):
+        with watching(model, clock.wrap):
             clock.wrap("all", reference)() if mode == "reference" else clock.wrap("all", translate)(ready)
     return clock
 

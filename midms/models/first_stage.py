@@ -182,14 +182,26 @@ class FirstStage(nn.Module):
         """
         latents = latents / self.scale_factor if scaled else latents
         if self.kind == "vq":
-            latents = self.quantise(latents).latents if quantise else latents
+            latents = self.nearest_codes(latents) if quantise else latents
             images = self.model.decode(latents, force_not_quantize=True).sample  # (B, 3, H, W)
         else:
             images = self.model.decode(latents).sample  # (B, 3, H, W)
         return images if size is None else images[..., : size[0], : size[1]]
 
+    def nearest_codes(self, latents: Tensor, rows: int = 512) -> Tensor:
+        """What `decode` does first (VQ only): (B, C, h, w) to its nearest codes, with straight-through gradients.
+
+        Distances are float32 and made `rows` latent vectors at a time, so memory is rows x codes.
+        """
+        codes = self.model.quantize.embedding.weight.detach()  # (K, C)
+        flat = latents.detach().movedim(1, -1).flatten(0, 2).float()  # (N, C)
+        half_norms = codes.float().square().sum(dim=1) / 2  # |z - e|² / 2 = |z|² / 2 - z e + |e|² / 2
+        indices = [torch.addmm(half_norms, part, codes.float().mT, alpha=-1).argmin(dim=1) for part in flat.split(rows)]
+        nearest = codes[torch.cat(indices)].unflatten(0, (len(latents), *latents.shape[2:])).movedim(-1, 1)
+        return latents + (nearest - latents).detach()  # (B, C, h, w)
+
     def quantise(self, latents: Tensor) -> Quantised:
-        """Nearest codes of (B, C, h, w), what `decode` does first (VQ only)."""
+        """Nearest codes of (B, C, h, w), with the losses that train them (VQ only)."""
         if self.kind != "vq":
             raise ValueError("a KL first stage has no codes to quantise to")
         codes, loss, (_, _, indices) = self.model.quantize(latents)

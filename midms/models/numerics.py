@@ -27,7 +27,7 @@ def lay_out(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
             part.to(dtype=dtype, memory_format=form)
 
 
-def compile_networks(model: MIDMs) -> None:
+def compile_static(model: MIDMs) -> None:
     """Compile U-Nets and the first stage's decoder for static shapes, in place; with CUDA graphs on a GPU.
 
     The first call of each shape compiles (minutes for the published sizes).

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from programs import load_program
+from programs import ROOT, load_program
 
+from midms.checkpoints.folder import load_folder, save_states
 from midms.data.procedural.__main__ import main as draw
+from midms.models.encoders import CorrespondenceEncoders
 
 
 def program(name: str):
@@ -60,3 +67,59 @@ def test_drawing_program(tmp_path):
     assert Image.open(tmp_path / "faces.png").width > 600
     with pytest.raises(SystemExit, match="2"):
         draw([str(tmp_path / "x.png"), "--task", "cats"])
+
+
+@pytest.mark.parametrize(("task", "channels"), [("figures", 20), ("churches", 151)])
+def test_every_task_of_the_benchmark(tiny_pipeline_folder, tmp_path, capsys, task, channels):
+    folder = load_folder(tiny_pipeline_folder)
+    encoders = CorrespondenceEncoders(**(folder.configs["encoders"] | {"condition_channels": channels}))
+    states, configs = folder.states | {"encoders": encoders.state_dict()}, dict(folder.configs)
+    configs["encoders"] = encoders.config
+    weights = save_states(tmp_path / "weights", states, configs, folder.info | {"task": task})
+    command = ["--benchmark", task, "--pairs", "1", "--out", str(tmp_path / "out"), "--weights", str(weights)]
+    assert program("sample")([*command, "--fast", "--protocol", "fast"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["conditions", "exemplars", "images", "truth"]
+    assert program("sample")(["--benchmark", "faces", *command[2:], "--overwrite"]) == 2
+    assert f"are for {task}, --benchmark says faces" in capsys.readouterr().err
+
+
+def test_weights_follow_the_task():
+    parse = load_program("scripts/sample.py").parse
+    chosen = [parse(["--benchmark", task, "--out", "x"]).weights for task in ("faces", "figures", "churches")]
+    assert chosen == ["demo", "demo-figures", "demo-churches"]
+
+
+def test_shares_cover_all_pairs_once_and_do_not_depend_on_what_is_done(tiny_pipeline_folder, tmp_path, monkeypatch):
+    module = load_program("scripts/sample.py")
+    assert sorted(i for rank in range(3) for i in module.share(10, rank, 3)) == list(range(10))
+    command = ["--benchmark", "faces", "--weights", str(tiny_pipeline_folder), "--pairs", "4", "--batch-size", "2"]
+    assert module.main([*command, "--out", str(tmp_path / "one")]) == 0
+    monkeypatch.setattr(module, "merge", lambda counts, world: counts)  # no second process to wait for
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert module.main([*command, "--out", str(tmp_path / "two")]) == 0
+    assert pictures(tmp_path / "two") == pictures(tmp_path / "one") and len(pictures(tmp_path / "two")) == 4
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "images").glob("*.png")}
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_pictures_of_one_and_go_on_after_one_is_lost(tmp_path):
+    command = ["scripts/sample.py", "--benchmark", "faces", "--pairs", "8", "--batch-size", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *command, "--out", str(tmp_path / "one")], cwd=ROOT, env=environment, check=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    lost = subprocess.Popen([*torchrun, *command, "--out", str(tmp_path / "two")], cwd=ROOT, env=environment)
+    while not (tmp_path / "two/images").is_dir() or not pictures(tmp_path / "two"):
+        assert lost.poll() is None, "ended without a picture"
+        time.sleep(0.02)
+    children = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
+    os.kill(int(children[0]), 9)
+    lost.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two/images").glob("0*.png")}
+    subprocess.run([*torchrun, *command, "--out", str(tmp_path / "two")], cwd=ROOT, env=environment, check=True)
+    assert pictures(tmp_path / "two") == pictures(tmp_path / "one")
+    assert all((tmp_path / "two/images" / name).stat().st_mtime_ns == then for name, then in kept.items())

@@ -1,0 +1,50 @@
+"""Both training steps have one loss and one gradient; ours saves less."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+
+from midms.benchmarks import training
+from midms.benchmarks.training_step import Step
+
+
+def options(**changes: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    training.add_arguments(parser)
+    small = {"device": "cpu", "threads": 1, "config": "tiny", "size": 64, "no_memory": True}
+    return argparse.Namespace(**(vars(parser.parse_args([])) | small | changes))
+
+
+def test_reference_and_ours_have_one_loss_and_one_gradient():
+    steps = [Step(mode, "tiny", 64, 1, "cpu") for mode in ("reference", "ours")]
+    for step in steps:
+        step.model.encoders.eval()  # spectral norm iterates once a call, and ours makes fewer calls
+        step.features.load_state_dict(steps[0].features.state_dict())
+    losses = [step.loss() for step in steps]
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=2e-3)
+    first, second = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(step.model.denoiser.parameters()))])
+        for loss, step in zip(losses, steps, strict=True)
+    )
+    assert torch.cosine_similarity(first, second, dim=0) > 0.99
+
+
+def test_rows_count_what_is_saved_and_say_what_was_not_measured(tmp_path):
+    rows = list(training.run(options(reference=True, plot=tmp_path / "saved.png")))
+    steps = {row["name"]: row for row in rows if row["pass"] == "step" and row["device"] == "cpu"}
+    assert list(steps) == ["reference", "ours"] and steps["reference"]["ratio"] == 1.0
+    saved = {(row["name"], row["pass"]): row["saved_mb"] for row in rows if "saved_mb" in row}
+    assert saved["ours", "unet"] < saved["reference", "unet"] / 2
+    assert saved["ours", "all"] < saved["reference", "all"] * 0.8
+    parts = sum(value for (mode, part), value in saved.items() if mode == "ours" and part != "all")
+    assert parts == pytest.approx(saved["ours", "all"], abs=0.1)
+    assert [row["note"] for row in rows if row["device"] == "cuda"] == ["not measured: no CUDA device"] * 2
+    assert (tmp_path / "saved.png").stat().st_size > 5000
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="--size: got 40"):
+        list(training.run(options(size=40)))
