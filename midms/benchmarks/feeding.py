@@ -60,6 +60,7 @@ def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
     """
     config = load_config([options.config], options.set)
     check(config)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(0, verbose=False)
     data, module = instantiate(config.data), instantiate(config.model)
     clock, steps = StepClock(_WARM + options.steps), options.steps
@@ -76,7 +77,6 @@ def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
         enable_progress_bar=False,
         use_distributed_sampler=False,
     )
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice for a training that is meant to last
         trainer.fit(module, datamodule=data)

@@ -56,20 +56,38 @@ def scene_segmenter(weights: str, device: str = "cpu") -> LabelMaps:
 def rtmlib_poses(detector: str | None, pose: str | None, device: str = "cpu") -> Poses:
     """RTMPose by rtmlib, in OpenPose's 18 joints; without files rtmlib downloads its own.
 
+    Where the detector (YOLOX) finds nobody, rtmlib looks for joints in the whole photo; a person without a sure joint
+    is left out here.
+
     Raises:
-        ValueError: rtmlib is not installed, or a file is missing.
+        ValueError: rtmlib is not installed, or a file is missing, no ONNX network or an RTMO one.
     """
     library = _library("rtmlib", "pip install rtmlib onnxruntime")
     _require_files(detector, pose)
-    body = library.Body(det=detector, pose=pose, to_openpose=True, backend="onnxruntime", device=device)
+    if pose is not None and "rtmo" in pose:
+        raise ValueError(f"{pose}: rtmlib takes a path with 'rtmo' for its own download; give an RTMPose file, renamed")
+    files = {"det": detector, "pose": pose}
+    sizes = {f"{name}_input_size": size for name, file in files.items() if file and (size := _input_size(file))}
+    body = library.Body(**files, **sizes, to_openpose=True, backend="onnxruntime", device=device)
 
     def find(photo: Image.Image) -> list[Pose]:
         joints, scores = body(np.ascontiguousarray(np.asarray(photo)[..., ::-1]))
         people = np.concatenate([joints, np.asarray(scores)[..., None]], axis=-1).astype(np.float64)
         people[people[..., 2] < MIN_SCORE] = np.nan
-        return list(people)
+        return [person for person in people if not np.isnan(person).all()]
 
     return find
+
+
+def _input_size(file: str) -> tuple[int, int] | None:
+    """(width, height) that an ONNX network takes, which rtmlib does not ask it; None where it takes any."""
+    runtime = _library("onnxruntime", "pip install onnxruntime")
+    try:
+        shape = runtime.InferenceSession(file, providers=["CPUExecutionProvider"]).get_inputs()[0].shape
+    except Exception as error:  # classes of the library's own, all meaning a foreign file
+        raise ValueError(f"{file}: no ONNX network ({str(error).splitlines()[0]})") from None
+    height, width = shape[-2:]
+    return (width, height) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def controlnet_poses(weights: str | None, device: str = "cpu") -> Poses:

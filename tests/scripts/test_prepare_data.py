@@ -16,6 +16,7 @@ from programs import load_program
 
 from midms.data import CelebAEdges, ImageFolder, preparation
 from midms.data.conditions.edges import FACE_PARTS
+from midms.data.conditions.keypoints import JOINTS
 from midms.data.exemplars import read_pairs
 from midms.data.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 
@@ -144,6 +145,41 @@ def test_poses_by_rtmlib_have_unsure_joints_left_out(photos, monkeypatch):
     assert run("keypoints", photos) == 0
     (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
     assert np.flatnonzero(np.isnan(pose[:, 0])).tolist() == [3] and (np.delete(pose, 3, 0)[:, :2] == 7).all()
+
+
+def constant_network(file: Path, size: tuple[int, int], outputs: dict[str, np.ndarray]) -> Path:
+    """An ONNX network for images of (width, height) that always answers the same."""
+    onnx = pytest.importorskip("onnx", reason="needs the package onnx")
+    taken = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, size[1], size[0]])
+    given = [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v.shape) for k, v in outputs.items()]
+    nodes = [onnx.helper.make_node("Constant", [], [k], value=onnx.numpy_helper.from_array(v.astype(np.float32)))
+             for k, v in outputs.items()]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "constant", [taken], given)
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), file)
+    return file
+
+
+def test_poses_by_rtmlib_from_files_of_any_input_size(photos, tmp_path, capsys):
+    """The detector sees a person in the right half; the pose network all joints in the middle of what it is given."""
+    pytest.importorskip("rtmlib", reason="needs the package rtmlib")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    scale = 96 / 60  # of the detector's picture, 96 pixels wide, to the photo, 60 x 50
+    box = np.array([[[30 * scale, 0, 60 * scale, 50 * scale, 0.95]]])
+    middle = {f"simcc_{axis}": np.zeros((1, 17, 2 * side)) for axis, side in (("x", 48), ("y", 64))}
+    for values in middle.values():
+        values[..., values.shape[-1] // 2] = 0.9
+        values[:, 9] *= 0.1  # the left wrist is unsure
+    detector = constant_network(tmp_path / "det.onnx", (96, 96), {"boxes": box})
+    pose = constant_network(tmp_path / "pose.onnx", (48, 64), middle)
+    assert run("keypoints", photos, "--det", detector, "--weights", pose) == 0
+    (found,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
+    assert np.flatnonzero(np.isnan(found[:, 0])).tolist() == [JOINTS.index("l_wrist")]
+    np.testing.assert_allclose(np.delete(found, 7, 0)[:, :2], [[45, 25]] * 17, atol=0.5)
+    (tmp_path / "text.onnx").write_text("no network")
+    capsys.readouterr()
+    assert run("keypoints", photos, "--out", tmp_path / "other", "--weights", tmp_path / "text.onnx") == 2
+    assert "text.onnx: no ONNX network" in capsys.readouterr().err
 
 
 @pytest.mark.slow
