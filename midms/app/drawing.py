@@ -27,6 +27,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 PAPER = (255, 255, 255)
 PAIRED = ("brow", "eye", "ear")
 INSIDE_SKIN = ("brow", "eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
+MAX_SIDE = 2048  # of a painting
 LINE_WEIGHT = 3.0  # a line that covers a quarter of a cell keeps it
 
 
@@ -43,8 +44,10 @@ def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
     Args:
         painting: (H, W, 3), square.
     Raises:
-        ConfigError: nothing is painted.
+        ConfigError: nothing is painted, or too large a painting.
     """
+    if max(painting.shape[:2]) > MAX_SIDE:
+        raise ConfigError(f"a painting of {painting.shape[1]} x {painting.shape[0]} pixels: at most {MAX_SIDE} a side")
     names = [*PALETTE, "paper"]
     colours = np.array([*PALETTE.values(), PAPER], np.int32)
     distance = [((painting.astype(np.int32) - colour) ** 2).sum(-1) for colour in colours]

@@ -94,15 +94,15 @@ def spoken(handler: Callable[..., Any]) -> Callable[..., Any]:
     def told(*values: Any, **options: Any) -> Any:
         try:
             return handler(*values, **options)
-        except ConfigError as error:
-            raise gr.Error(str(error), duration=8, print_exception=False) from None
+        except ValueError as error:  # ConfigError is one
+            raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
 
     @functools.wraps(handler)
     def told_stream(*values: Any, **options: Any) -> Iterator[Any]:
         try:
             yield from handler(*values, **options)
-        except ConfigError as error:
-            raise gr.Error(str(error), duration=8, print_exception=False) from None
+        except ValueError as error:  # ConfigError is one
+            raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
 
     return told_stream if inspect.isgeneratorfunction(handler) else told
 

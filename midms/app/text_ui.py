@@ -22,7 +22,7 @@ def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
             gr.Markdown("### Picture")
             shown = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
                              elem_id="text-picture")  # fmt: skip
-            upload = gr.UploadButton("Upload a photo", elem_id="upload-text-picture")
+            upload = gr.UploadButton("Upload a picture", elem_id="upload-text-picture")
             source = gr.Textbox(label="It shows", placeholder="a cat on a bed", elem_id="source-prompt")
             target = gr.Textbox(label="It should show", placeholder="a dog on a bed", elem_id="target-prompt")
         with gr.Column(min_width=320):

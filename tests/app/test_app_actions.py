@@ -76,6 +76,13 @@ def test_no_step_gives_the_warp(pipe: MIDMsPipeline) -> None:
     assert seen[-1].result is not None and set(seen[-1].result.matches) == {"first"}
 
 
+@pytest.mark.parametrize("size", [(50, 36), (32, 64)])
+def test_maps_of_any_size(pipe: MIDMsPipeline, size: tuple[int, int]) -> None:
+    result = run(pipe, task(condition=np.zeros((15, *size), np.uint8)))
+    assert result.pixels.shape == (*size, 3)
+    assert actions.trace(result, size[1] - 1, size[0] - 1).exemplar == 0
+
+
 def test_many_steps_are_thinned_for_showing() -> None:
     shown = actions.shown_steps(50)
     assert len(shown) == actions.SHOWN and {1, 50} <= shown

@@ -53,6 +53,8 @@ def test_a_painted_scene_has_the_outlines_of_its_condition() -> None:
 def test_an_empty_canvas_is_told() -> None:
     with pytest.raises(ConfigError, match="empty"):
         painted_face(blank(), 64)
+    with pytest.raises(ConfigError, match="at most 2048"):
+        painted_face(np.zeros((4, 5000, 3), np.uint8), 64)
 
 
 def test_uploaded_drawings_become_ink_on_paper() -> None:

@@ -128,13 +128,14 @@ def test_paint_and_repeat_from_the_command_line(visit: Callable[[], Any], tmp_pa
     page.click("#paint-tab-button:visible")
     page.click("#paint-scene")
     page.wait_for_timeout(2000)
-    for editor, rows in (("#canvas", (60,)), ("#exemplar-1", (-40, -10, 20, 50))):
+    neck, across = [((10, 75), (14, 110))], [((-70, row), (70, row)) for row in (-40, -10, 20, 50)]
+    for editor, strokes in (("#canvas", neck), ("#exemplar-1", across)):
         box = page.locator(f"{editor} canvas").first.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        for row in rows:
-            page.mouse.move(x - 70, y + row)
+        for start, end in strokes:
+            page.mouse.move(x + start[0], y + start[1])
             page.mouse.down()
-            page.mouse.move(x + 70, y + row, steps=8)
+            page.mouse.move(x + end[0], y + end[1], steps=8)
             page.mouse.up()
     page.wait_for_timeout(1000)
     translate(page)
@@ -204,9 +205,7 @@ def test_edit_by_text(chromium: Any, tmp_path: Path) -> None:
         page.get_by_role("tab", name="Edit by text").click()
         page.click("#edit")
         page.wait_for_selector(".toast-body:has-text('upload one first')")
-        page.locator(
-            "input[data-testid='Upload a photo-upload-button']:near(#upload-text-picture)"
-        ).last.set_input_files(tmp_path / "cat.png")
+        page.set_input_files("input[data-testid='Upload a picture-upload-button']", tmp_path / "cat.png")
         page.wait_for_selector("#text-picture img")
         page.fill("#source-prompt textarea", "a cat")
         page.fill("#target-prompt textarea", "a dog")
