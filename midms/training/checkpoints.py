@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,12 +59,21 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: Path, every: int, keep: int = 2) -> None:
         self.folder, self.every, self.keep = folder, every, keep
+        self.saved = -1  # step of the last one written
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Clear away what a killed run left half written."""
-        if trainer.is_global_zero:
-            for torn in self.folder.glob("*.part"):
-                torn.unlink()
+        """Clear away what a killed run left half written, and set aside what lies ahead of this run."""
+        if not trainer.is_global_zero:
+            return
+        for torn in self.folder.glob("*.part"):
+            torn.unlink()
+        ahead = [path for path in self.folder.glob("step_*.ckpt") if path.stem > step_name(trainer.global_step)]
+        if ahead:
+            aside = next(path for n in count(1) if not (path := self.folder.with_name(f"checkpoints_{n}")).exists())
+            aside.mkdir()
+            for path in ahead:
+                path.rename(aside / path.name)
+            print(f"checkpoints of an earlier run beyond step {trainer.global_step}: moved to {aside}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Count the batch for the data order, then save when it is time."""
@@ -76,11 +86,11 @@ class Checkpoints(Callback):
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint of this step, unless it is there, and drop the oldest ones."""
-        path = self.folder / f"step_{trainer.global_step:08d}.ckpt"
-        if trainer.strategy.broadcast(path.is_file()):
+        """Write a checkpoint of this step, unless that was just done, and drop the oldest ones."""
+        if self.saved == trainer.global_step:
             return
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(self.folder / f"{step_name(trainer.global_step)}.ckpt")
+        self.saved = trainer.global_step
         if trainer.is_global_zero:
             for old in sorted(self.folder.glob("step_*.ckpt"))[: -self.keep]:
                 old.unlink()
@@ -123,6 +133,11 @@ class StopOnSignal(Callback):
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+
+def step_name(step: int) -> str:
+    """Name of a step's checkpoint, without its ending; names sort like steps."""
+    return f"step_{step:08d}"
 
 
 def newest(folder: Path) -> Path | None:

@@ -132,26 +132,34 @@ def largest_block(model: MIDMs, batch: int, side: int) -> Row:
     return Row("the U-Net's largest block, computed again", max(sizes))
 
 
-def build(params: dict[str, Any]) -> tuple[MIDMs, nn.Module]:
-    """The model of a config and its feature network, inside `pretended_cuda`.
+def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configs of first stage and U-Net: those of the weights a config starts from.
 
     Weights that are not there yet are taken to be of LDM's published form with as many latent channels.
     """
-    import torch  # noqa: PLC0415
-
-    from midms.config import ConfigError, instantiate  # noqa: PLC0415
-    from midms.losses.perceptual import FirstStageFeatures  # noqa: PLC0415
-    from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8, Denoiser  # noqa: PLC0415
-    from midms.models.encoders import CorrespondenceEncoders  # noqa: PLC0415
-    from midms.models.first_stage import KL_F8, VQ_F4, FirstStage  # noqa: PLC0415
+    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8  # noqa: PLC0415
+    from midms.models.first_stage import KL_F8, VQ_F4  # noqa: PLC0415
     from midms.models.loading import open_weights  # noqa: PLC0415
-    from midms.models.midms import MIDMs  # noqa: PLC0415
 
     try:
         found = open_weights(params["weights"]).configs
-        configs = found["first_stage"], found["denoiser"]
     except ConfigError:
-        configs = (VQ_F4, CELEBAHQ_VQ4) if params["encoders"]["latent_channels"] == 3 else (KL_F8, CHURCHES_KL8)
+        return (VQ_F4, CELEBAHQ_VQ4) if params["encoders"]["latent_channels"] == 3 else (KL_F8, CHURCHES_KL8)
+    return found["first_stage"], found["denoiser"]
+
+
+def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[MIDMs, nn.Module]:
+    """The model of a config and its feature network, inside `pretended_cuda`."""
+    import torch  # noqa: PLC0415
+
+    from midms.config import instantiate  # noqa: PLC0415
+    from midms.losses.perceptual import FirstStageFeatures  # noqa: PLC0415
+    from midms.models.denoiser import Denoiser  # noqa: PLC0415
+    from midms.models.encoders import CorrespondenceEncoders  # noqa: PLC0415
+    from midms.models.first_stage import FirstStage  # noqa: PLC0415
+    from midms.models.midms import MIDMs  # noqa: PLC0415
+
     with torch.device("cuda"):
         encoders = CorrespondenceEncoders(**params["encoders"])
         model = MIDMs(FirstStage(configs[0]), encoders, Denoiser(configs[1]), Denoiser(configs[1]))
@@ -215,8 +223,9 @@ def estimate(config: Any, size: int) -> list[Row]:
     batch = -(-int(whole["data"]["params"].get("batch_size", 8)) // int(params.get("accumulation", 1)))
     checkpointing = bool(params.get("gradient_checkpointing"))
     calls, rewarps = settings.num_interleaved_steps, len(settings.rewarped_steps())
+    configs = network_configs(params)
     with pretended_cuda("16" in str(whole["trainer"].get("precision", "32-true"))):
-        model, features = build(params)
+        model, features = build(params, configs)
         model.train()
         if checkpointing:
             model.denoiser.unet.enable_gradient_checkpointing()
