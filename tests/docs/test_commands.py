@@ -42,6 +42,15 @@ def module_of(name: str) -> ModuleType:
     return load_program(name)
 
 
+def stopping(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """`parse`, which raises `Parsed` where it would return."""
+
+    def stop(*arguments: Any) -> None:
+        raise Parsed(parse(*arguments))
+
+    return stop
+
+
 def understand(module: ModuleType, arguments: list[str], patch: pytest.MonkeyPatch) -> None:
     """Let a program parse a command line, with the checks it makes on it, and stop there."""
     if "..." in arguments:  # an abbreviation: only the options shown have to exist
@@ -57,13 +66,8 @@ def understand(module: ModuleType, arguments: list[str], patch: pytest.MonkeyPat
         getattr(module, "check_options", lambda options: None)(builder().parse_args(arguments))
         return
 
-    def stop(self: argparse.ArgumentParser, given: Any = None, namespace: Any = None) -> None:
-        found, rest = self.parse_known_args(given, namespace)
-        if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
-        raise Parsed(found)
-
-    patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    for name in ("parse_args", "parse_intermixed_args"):
+        patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
     with pytest.raises(Parsed):
         module.main(arguments)
 
@@ -84,7 +88,7 @@ def check_python(words: list[str], patch: pytest.MonkeyPatch) -> None:
             assert words[1] in ("pip", "pytest", "venv", "build", "notebook"), f"no such module is used here: {words}"
         return
     understand(module_of(words[0]), words[1:], patch)
-    if words[0] == "main.py":
+    if words[0] == "main.py" and "..." not in words:
         compose(words[1:])
 
 

@@ -74,7 +74,14 @@ def test_quoted_names_exist(page: Path) -> None:
 def golden_words() -> list[str]:
     """What differences-from-the-released-code.md quotes and is neither a name, a key nor a path."""
     training = importlib.import_module("midms.training.midms").MIDMsTraining
-    keys = {*inspect.signature(training.__init__).parameters, "form", "condition_input", "padding_mode", "noise"}
+    keys = {
+        *inspect.signature(training.__init__).parameters,
+        "form",
+        "condition_input",
+        "padding_mode",
+        "noise",
+        "per_sample",
+    }
     keys |= {"interleave.*", "exemplar_features", "midms.parity"}
     words = quoted_on(RESOLVED[0]) - keys
     return sorted(w for w in words if "." not in w and "=" not in w and "/" not in w and not w.startswith("--"))
