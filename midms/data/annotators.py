@@ -94,13 +94,17 @@ def controlnet_poses(weights: str | None, device: str = "cpu") -> Poses:
     """OpenPose's own body network by controlnet-aux (its weights are for non-commercial use).
 
     Raises:
-        ValueError: controlnet-aux is not installed, or the weights are missing.
+        ValueError: controlnet-aux is not installed, or the weights are missing or do not fit.
     """
     library = _library("controlnet_aux.open_pose.body", "pip install controlnet-aux")
     if weights is None:
         raise ValueError("controlnet-aux needs --weights body_pose_model.pth (lllyasviel/Annotators on the hub)")
     _require_files(weights)
-    body = library.Body(weights).to(device)
+    try:
+        body = library.Body(weights).to(device)
+    except Exception as error:  # whatever a foreign file raises
+        reason = str(error).partition(".")[0]
+        raise ValueError(f"{weights}: no weights of OpenPose's body network ({reason})") from None
 
     def find(photo: Image.Image) -> list[Pose]:
         candidate, subset = body(np.ascontiguousarray(np.asarray(photo)[..., ::-1]))
