@@ -23,6 +23,7 @@ from midms.checkpoints.folder import load_folder
 from midms.training import midms, run  # noqa: F401 - imported before the fork
 
 STEPS = 6
+NO_VALIDATION = "trainer.limit_val_batches=0"
 
 
 class Nursery:
@@ -33,7 +34,7 @@ class Nursery:
 
     def start(self, name: str, *more: str, before: Callable[[], None] = lambda: None) -> int:
         """Fork a training of run `name`; its output goes to name.out."""
-        arguments = stage_three(self.weights, self.folder / name, self.steps, "run.keep=3", *more)
+        arguments = stage_three(self.weights, self.folder / name, self.steps, "run.keep=3", NO_VALIDATION, *more)
         child = os.fork()
         if child:
             return child
@@ -122,7 +123,7 @@ def full_disk(nursery: Nursery) -> dict[str, object]:
 
 
 def main() -> None:
-    """Arguments: folder, weights, kills, whether to try the rest."""
+    """Arguments: folder, weights, kills, and "rest" to try the signals and the full disk too."""
     folder, weights, kills, rest = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "rest"
     nursery = Nursery(folder, weights, STEPS)
     begun = time.monotonic()

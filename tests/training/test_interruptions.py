@@ -21,11 +21,17 @@ def interrupt(folder: Path, weights: Path, kills: int, rest: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_killed_told_to_stop_and_out_of_room(tmp_path, tiny_weights):
-    """After each the run goes on and ends with the weights of the uninterrupted one, bit for bit."""
-    seen = interrupt(tmp_path, tiny_weights, 2, "rest")
+def test_two_kills(tmp_path, tiny_weights):
+    """The run goes on after each and ends with the weights of the uninterrupted one, bit for bit."""
+    seen = interrupt(tmp_path, tiny_weights, 2, "kills")["killed"]
+    assert seen["kills"] == 2 and seen["equal"], seen
+
+
+@pytest.mark.slow
+def test_told_to_stop_and_out_of_room(tmp_path, tiny_weights):
+    """The same after a signal, which saves first, and after a full disk."""
+    seen = interrupt(tmp_path, tiny_weights, 0, "rest")
     assert seen["whole"] == 0
-    assert seen["killed"]["kills"] == 2 and seen["killed"]["equal"], seen["killed"]
     for name, code in (("SIGTERM", 143), ("SIGINT", 130)):
         assert seen[name]["code"] == code and seen[name]["equal"], seen[name]
         assert f"main.py: {name}: saved step " in seen[name]["said"]

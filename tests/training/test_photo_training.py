@@ -48,7 +48,7 @@ def test_resuming_on_photos_is_exact_across_an_epochs_end(tmp_path, tiny_weights
     assert all(torch.equal(one[part][key], two[part][key]) for part in one for key in one[part])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_broken_photo_is_one_line_or_left_out(workers, tmp_path, tiny_weights, capsys):
     root, main = files_on_disk.celeba(tmp_path / "data", train=3), program()
     photo = root / "CelebA-HQ-img" / "1.jpg"

@@ -28,7 +28,8 @@ def arguments(stage: str, weights: Path, run: Path, *more: str) -> list[str]:
     return stage_three(weights, run, 2, "model.params.warmup_steps=1", "model.params.ema_decay=0.9", *more)
 
 
-@pytest.mark.parametrize("stage", ["midms", *(pytest.param(s, marks=pytest.mark.slow) for s in ("first", "kl", "ldm"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", TERMS)
 def test_two_ranks_are_one_with_twice_the_batch(stage, tmp_path, tiny_weights):
     one, two = tmp_path / "one", tmp_path / "two"
     keep = ["run.keep=9", "trainer.val_check_interval=2", "trainer.precision=64-true"]

@@ -51,7 +51,7 @@ def plain(tmp_path_factory, tiny_weights):
     return run
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "compiled")) for n in THRIFT])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "parts")) for n in THRIFT])
 def test_thrift_changes_no_gradient(name, tmp_path, tiny_weights, plain):
     """Parts of a batch, another memory format, checkpoints, a compiled U-Net: the same gradients and terms."""
     run = tmp_path / "run"
