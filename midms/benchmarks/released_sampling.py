@@ -32,7 +32,10 @@ def plain_attention(model: MIDMs) -> None:
 
 
 def dense_match(query: Tensor, key: Tensor, latent: Tensor, labels: Tensor | None, temperature: float) -> Tensor:
-    """The first match: the matrix, and a softmax of it for each of the things that are warped; gives the warp."""
+    """The first match: the matrix, and a softmax of it for each of the things that are warped; gives the warp.
+
+    Features (B, C, h, w), `latent` (B, c, h, w) and `labels` (B, L, h, w) on grids of one size.
+    """
     matrix = _matrix(query, key)
     warp = soft_warp(latent, matrix, temperature)
     if labels is not None:
@@ -43,7 +46,10 @@ def dense_match(query: Tensor, key: Tensor, latent: Tensor, labels: Tensor | Non
 def dense_rematch(
     query: Tensor, key: Tensor, latent: Tensor, labels: Tensor | None, settings: InterleaveSettings, temperature: float
 ) -> Rewarp:
-    """A re-warp: latent, labels (exemplar branch), cycle, and in the exemplar branch the flows and both masks."""
+    """A re-warp: latent, labels (exemplar branch), cycle, and in the exemplar branch the flows and both masks.
+
+    Features (B, C, h, w), `latent` (B, c, h, w) and `labels` (B, L, h, w) on grids of one size.
+    """
     matrix = _matrix(query, key)
     warp = soft_warp(latent, matrix, temperature)
     cycle = soft_warp(warp, matrix.permute(0, 3, 4, 1, 2), temperature)

@@ -32,6 +32,7 @@ MODES = ("lean", "cached", "fast")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["lean"], help="(default: lean)")
     parser.add_argument("--config", default="celebahq", help="sizes: celebahq, churches, demo or tiny")

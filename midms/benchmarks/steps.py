@@ -22,6 +22,7 @@ SUMMARY = "quality against the number of U-Net calls, for shorter schedules"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--weights", default="demo", help="folder or shipped name (default: demo)")
     parser.add_argument("--pairs", type=int, default=64, help="of the fixed test list (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16)

@@ -24,6 +24,7 @@ SUMMARY = "an end-to-end training step: seconds, peak memory and what each part 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
     parser.add_argument("--config", help="celebahq, churches, demo or tiny (default: celebahq on CUDA, else demo)")
     parser.add_argument("--size", type=int, help="pixels a side (default: 256 on CUDA, else 64)")

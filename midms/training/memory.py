@@ -40,6 +40,7 @@ class Saved:
         self.alive: list[Any] = []  # a freed storage's place could be taken by another
 
     def pack(self, tensor: Tensor) -> Tensor:
+        """Count the storage of a tensor of any shape that autograd keeps, once, and hand it on."""
         key = _storage(tensor)
         if key not in self.known:
             self.known.add(key)
