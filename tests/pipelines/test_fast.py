@@ -21,4 +21,5 @@ def test_on_the_shipped_weights_fast_is_within_40_db_of_plain(tmp_path):
     weight = pipe.model.denoiser.unet.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     again = MIDMsPipeline.from_pretrained(pipe.save_pretrained(tmp_path / "saved"))
-    assert torch.equal(again(batch["condition"], batch["exemplar"], output_type="pt").images, plain)
+    assert torch.equal(again.model.denoiser.unet.conv_in.weight, weight)
+    assert psnr(again(batch["condition"], batch["exemplar"], output_type="pt").images, plain).min() > 40
