@@ -101,7 +101,7 @@ def cells_of(table: Table, plus_minus: str = "±") -> tuple[list[str], list[list
 
 def caption(table: Table) -> str:
     """One line above the numbers."""
-    parts = [f"Table {table.number}. {table.title}." if table.number[0].isdigit() else f"{table.title}."]
+    parts = [table.title + (f" (Table {table.number} of the paper)." if table.number.isdigit() else ".")]
     if any(row.differences for row in table.rows):
         parts.append(f"Δ: {table.rows[0].name} minus the row, pair by pair.")
     if table.published_on:

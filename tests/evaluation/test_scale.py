@@ -1,7 +1,7 @@
 """10,000 images of 256 pixels in flat memory: ``pytest -m slow tests/evaluation/test_scale.py -s`` prints the numbers.
 
 FID and KID run from end to end on 10,000 files. SWD, whose patches take the longest, runs from end to end on
-MIDMS_SCALE_SWD files (default: 400; 10000 takes a quarter of an hour of a core), and its sorting, the only part whose
+MIDMS_SCALE_SWD files (default: 400; give 10000 for all), and its sorting, the only part whose
 memory depends on the count, on the patches of 10,000 images. Cheaper than a user's run without a change to memory: a
 narrow network, 64 of 512 directions (they are worked on 32 at a time), every picture under ten names.
 """
