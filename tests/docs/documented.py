@@ -136,8 +136,11 @@ def all_commands() -> list[Command]:
         for match in INLINE.finditer(text):
             place = f"{file.relative_to(ROOT).as_posix()}:{text.count(chr(10), 0, match.start()) + 1}"
             shown = " ".join(match[1].split())
-            fragment = shown.startswith(("scripts/", "main.py"))  # a program and some of its options
-            found += commands(f"python {shown} ..." if fragment else shown, place)
+            if shown.startswith(("scripts/", "main.py")):  # a program and some of its options
+                shown = f"python {shown} ..."
+            elif re.fullmatch(r"midms \w+", shown):
+                shown = f"{shown} ..."
+            found += commands(shown, place)
     first: dict[tuple[str, ...], Command] = {}
     for command in found:
         first.setdefault(command.words, command)
