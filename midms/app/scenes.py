@@ -42,12 +42,6 @@ def scene(task: str, size: int, index: int) -> Scene:
     return Scene(maps, picture_of_maps(maps), to_pixels(item["exemplar"]), labels)
 
 
-def true_answer(task: str, size: int, layout: int, style: int) -> Pixels:
-    """The layout of pair `layout` drawn in the style of the exemplar of pair `style`, (H, W, 3)."""
-    pairs = _pairs(task, size)
-    return pairs.module.render(pairs.scenes(layout)[2], pairs.scenes(style)[3], size).image
-
-
 def picture_of_maps(maps: NDArray[np.uint8]) -> Pixels:
     """Condition maps, or a condition that is an image, (L, H, W), for the eye: uint8 (H, W, 3)."""
     if len(maps) == 3:

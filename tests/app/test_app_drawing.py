@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from midms.app.drawing import PALETTE, ink_on_paper, paintable, painted_face
-from midms.app.scenes import enlarge, painting_of_scene, picture_of_maps, scene, scene_task, true_answer
+from midms.app.scenes import enlarge, painting_of_scene, picture_of_maps, scene, scene_task
 from midms.config import ConfigError
 from midms.data.conditions.edges import FACE_PARTS
 
@@ -73,10 +73,11 @@ def test_scenes_suit_the_weights() -> None:
     assert paintable(15) and not paintable(20)
 
 
-def test_the_true_answer_of_a_pair_is_the_benchmarks() -> None:
+def test_scenes_are_the_benchmarks_pairs() -> None:
     from midms.data.procedural.dataset import test_pairs as pairs
     from midms.visualize import to_pixels
 
-    truth = to_pixels(pairs("faces", 64, 4)[2]["truth"])
-    np.testing.assert_array_equal(true_answer("faces", 64, 2, 2), truth)
-    assert picture_of_maps(scene("faces", 64, 2).condition).shape == (64, 64, 3)
+    item, found = pairs("faces", 64, 4)[2], scene("faces", 64, 2)
+    np.testing.assert_array_equal(found.exemplar, to_pixels(item["exemplar"]))
+    np.testing.assert_allclose(found.condition / 255, item["condition"], atol=1e-6)
+    assert picture_of_maps(found.condition).shape == (64, 64, 3)

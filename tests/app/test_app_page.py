@@ -189,6 +189,23 @@ def test_two_visitors_at_once_both_get_a_picture(visit: Callable[[], Any]) -> No
 
 
 @pytest.mark.slow
+def test_stop_frees_the_queue(visit: Callable[[], Any]) -> None:
+    page = visit()
+    for label, value in (("Steps T", "100"), ("Noise level N", "50")):
+        page.get_by_label(f"number input for {label}").fill(value)
+        page.keyboard.press("Tab")
+    page.click("#translate")
+    page.wait_for_selector("#message:has-text('Step')")
+    page.click("#stop")
+    page.wait_for_selector("#message:has-text('Stopped.')")
+    page.get_by_label("number input for Noise level N").fill("2")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(500)
+    translate(page)
+    assert "2 U-Net calls" in page.locator("#message").inner_text()
+
+
+@pytest.mark.slow
 def test_edit_by_text(chromium: Any, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra text")
     import torch
