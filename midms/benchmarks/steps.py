@@ -55,8 +55,8 @@ def schedules() -> dict[str, InterleaveSettings]:
         "paper, not refined": loop(200, 50),
         "T=64 N=16": loop(64, 16),
         "T=64 N=16 k=4": loop(64, 16, interval=4),
-        "T=50 N=12 k=4": loop(50, 12, interval=4),
-        "fast": InterleaveSettings.fast(),
+        "fast": InterleaveSettings.fast(),  # T=50 N=12 k=4
+        "T=50 N=12 k=4 2M": loop(50, 12, "dpm2", 4),
         "T=32 N=8 k=2 2M": loop(32, 8, "dpm2", 2),
         "T=32 N=8 k=2 2M + 4": loop(32, 8, "dpm2", 2, 4),
         "T=16 N=4": loop(16, 4),

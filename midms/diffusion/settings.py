@@ -80,10 +80,10 @@ class InterleaveSettings:
 
     @classmethod
     def fast(cls) -> InterleaveSettings:
-        """The paper's run in 12 calls instead of 70: every 4th of its loop steps by DPM-Solver++ 2M, re-warping every
-        4th time, without refinement. What that costs is measured by `scripts/benchmark.py steps`.
+        """The paper's run in 12 calls instead of 70: every 4th step of its loop, re-warping every 4th time, without
+        refinement. What that costs is measured by `scripts/benchmark.py steps` (docs/benchmarks/sampling.md).
         """
-        return cls(num_inference_steps=50, num_interleaved_steps=12, solver="dpm2", rewarp_interval=4, refine_steps=0)
+        return cls(num_inference_steps=50, num_interleaved_steps=12, rewarp_interval=4, refine_steps=0)
 
     def replace(self, **changes: object) -> InterleaveSettings:
         """A copy with some settings changed, checked again."""
