@@ -6,7 +6,6 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -188,10 +187,9 @@ def test_help_answers_without_torch():
     code = "import sys; sys.argv = ['midms', 'translate', '--help']\n"
     code += "from midms.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
     code += "assert 'torch' not in sys.modules"
-    begin = time.process_time()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert "--exemplar-mask" in found.stdout and time.process_time() - begin < 5
+    assert "--exemplar-mask" in found.stdout
 
 
 def test_threads_are_set_and_recorded(folder, weights, monkeypatch):
