@@ -73,13 +73,17 @@ def variants(root: Path, size: int, count: int) -> list[tuple[str, Path, Path]]:
     filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     for name, resample in filters.items():
         small = root / f"half, {name}"
-        rewrite(first, small, lambda image, f=resample: image.resize((size // 2,) * 2, f).resize((size,) * 2, f))
+
+        def halve(image: Any, resample: Any = resample) -> Any:
+            return image.resize((size // 2, size // 2), resample).resize((size, size), resample)
+
+        rewrite(first, small, halve)
         rows.append((f"PNG by way of {size // 2} pixels, {name} - PNG", small, second))
     for part in (4, 2):
         pair = [root / f"{role}, one in {part}" for role in ("first", "second")]
         for source, target in zip((first, second), pair, strict=True):
             rewrite(source, target, lambda image: image, most=count // part)
-        rows.append((f"PNG - PNG, {count // part} images", *pair))
+        rows.append((f"PNG - PNG, {count // part} images", pair[0], pair[1]))
     return rows
 
 
