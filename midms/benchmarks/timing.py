@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ def row(
     device: str,
     dtype: str,
     pass_name: str,
-    times: list[float] | None,
+    times: Sequence[float] | None,
     peak_mb: float | None,
-    reference: list[float] | None,
+    reference: Sequence[float] | None,
 ) -> Row:
     """Median time, peak memory and gain over the reference; null if unknown."""
     return {

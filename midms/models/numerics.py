@@ -13,7 +13,7 @@ def fused_attention(model: MIDMs) -> None:
 
     for module in model.modules():
         if isinstance(module, Attention):
-            module.set_processor(AttnProcessor2_0())
+            module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
 
 
 def lay_out(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
@@ -24,7 +24,7 @@ def lay_out(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
     form = torch.channels_last if channels_last else torch.contiguous_format
     for part in (model.first_stage, model.denoiser, model.refiner):
         if part is not None:
-            part.to(dtype=dtype, memory_format=form)
+            part.to(dtype=dtype).to(memory_format=form)
 
 
 def compile_static(model: MIDMs) -> None:
