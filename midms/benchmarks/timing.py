@@ -56,7 +56,7 @@ def time_rounds(variants: dict[str, Run], rounds: int, device: str) -> dict[str,
     return times
 
 
-def ratio_of_rounds(reference: list[float], times: list[float]) -> float:
+def ratio_of_rounds(reference: Sequence[float], times: Sequence[float]) -> float:
     """Median over the rounds of reference time / time."""
     return statistics.median(a / b for a, b in zip(reference, times, strict=True))
 
