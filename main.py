@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 when it ran to the end; 2, with one line, on what the user can mend; 130 or 143 after SIGINT or SIGTERM.
     """
     options = parse(arguments)
-    from midms.training.errors import Interrupted  # noqa: PLC0415 - heavy; `--help` answers at once
-    from midms.training.run import UserError, run  # noqa: PLC0415
+    from midms.training.errors import Interrupted
+    from midms.training.run import UserError, run
 
     try:
         run(options)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; importing it takes no torch."""
-    from midms import __version__  # noqa: PLC0415
+    from midms import __version__
 
     parser = argparse.ArgumentParser(
         prog="midms", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
-    from midms.condition_maps import KINDS  # noqa: PLC0415
+    from midms.condition_maps import KINDS
 
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
     given = parser.add_argument_group("what is given")
@@ -105,7 +105,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def show(options: argparse.Namespace) -> None:
     """Print the command that made a picture; what it read and is now missing or changed goes to stderr."""
-    from midms.provenance import file_digest, read_settings  # noqa: PLC0415
+    from midms.provenance import file_digest, read_settings
 
     settings = read_settings(options.picture)
     if options.json or not isinstance(settings.get("command"), str):
@@ -122,7 +122,7 @@ def show(options: argparse.Namespace) -> None:
 
 def start_app(arguments: Sequence[str]) -> int:
     """Start `midms.app` with the rest of the command line."""
-    from midms.app.__main__ import main as app  # noqa: PLC0415
+    from midms.app.__main__ import main as app
 
     return app(list(arguments))
 
@@ -133,17 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["app"]:  # its options are its own
         return start_app(words[1:])
     options = build_parser().parse_args(words)
-    from midms.config import ConfigError  # noqa: PLC0415 - the rest of the program after the command line
+    from midms.config import ConfigError
 
     try:
         if options.command == "show":
             show(options)
         elif options.command == "info":
-            from midms.translate import describe_weights  # noqa: PLC0415 - torch
+            from midms.translate import describe_weights
 
             print(describe_weights(options.weights, options.json))
         else:
-            from midms.translate import translate  # noqa: PLC0415 - torch
+            from midms.translate import translate
 
             for line in translate(options):
                 print(line, file=sys.stderr)

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
 
-    import torch  # noqa: PLC0415
+    import torch
 
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.to_released and (options.config or options.ema):
         parser.error("--config and --ema go with --to only")
 
-    from midms.checkpoints.convert import convert_to_folder, convert_to_released  # noqa: PLC0415 - keeps --help fast
-    from midms.checkpoints.errors import CheckpointError  # noqa: PLC0415
+    from midms.checkpoints.convert import convert_to_folder, convert_to_released
+    from midms.checkpoints.errors import CheckpointError
 
     try:
         if options.to_released:

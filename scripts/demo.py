@@ -53,12 +53,12 @@ def call(*command: str) -> None:
 
 def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     """condition | exemplar | first warp | three steps of the loop | result | truth, and the masks."""
-    from torch.utils.data import default_collate  # noqa: PLC0415
+    from torch.utils.data import default_collate
 
-    from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
-    from midms.evaluation.benchmark import noise_generators  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
-    from midms.visualize import condition_image, grid, overlay, save_png  # noqa: PLC0415
+    from midms.data.procedural.dataset import test_pairs
+    from midms.evaluation.benchmark import noise_generators
+    from midms.pipelines.midms import MIDMsPipeline
+    from midms.visualize import condition_image, grid, overlay, save_png
 
     pipe = MIDMsPipeline.from_pretrained(weights)
     dataset = test_pairs(task, pipe.info.get("size", 64), count)
@@ -84,7 +84,7 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
 
 def training_curves(run: Path, out: Path) -> None:
     """The run's metrics.csv as a picture."""
-    from midms.visualize import curves  # noqa: PLC0415
+    from midms.visualize import curves
 
     table: dict[str, list[tuple[float, float]]] = {}
     with (run / "metrics.csv").open() as file:
@@ -97,7 +97,7 @@ def training_curves(run: Path, out: Path) -> None:
 
 def comparable(options: argparse.Namespace) -> bool:
     """Whether what was trained started from weights that translate themselves, not from the first two stages alone."""
-    from midms.models.loading import open_weights  # noqa: PLC0415
+    from midms.models.loading import open_weights
 
     return not options.skip_training and "encoders" in open_weights(options.weights).configs
 
@@ -123,9 +123,9 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)
-    from midms.config import ConfigError  # noqa: PLC0415
-    from midms.evaluation.reproduce import check_task  # noqa: PLC0415
-    from midms.models.loading import open_weights  # noqa: PLC0415
+    from midms.config import ConfigError
+    from midms.evaluation.reproduce import check_task
+    from midms.models.loading import open_weights
 
     try:
         check_task(open_weights(options.weights).info, options.task, options.weights)

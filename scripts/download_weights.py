@@ -120,7 +120,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     Raises:
         DownloadError: not reachable, or a file differs.
     """
-    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 - keeps --help fast
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
         info = HfApi().model_info(weights.repository, files_metadata=True)

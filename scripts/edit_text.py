@@ -132,7 +132,7 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
 
 def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments for inversion and edit: those of --released under those given one by one."""
-    from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings  # noqa: PLC0415 - keeps --help fast
+    from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings
 
     if options.num_inference_steps < 2:
         raise UsageError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
@@ -153,9 +153,9 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     Raises:
         UsageError: files are missing or unreadable.
     """
-    import torch  # noqa: PLC0415 - keeps --help fast
+    import torch
 
-    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415
+    from midms.oig.pipeline import OIGPipeline
 
     def load(option: str, name: str, reader: Any) -> Any:
         try:
@@ -168,13 +168,13 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     pipeline = load("--model", options.model, OIGPipeline)
     wants_clip = options.clip or (pipeline.clip_model is None and (options.clip_weight != 0 or options.task))
     if wants_clip:
-        from transformers import CLIPModel, CLIPTokenizer  # noqa: PLC0415
+        from transformers import CLIPModel, CLIPTokenizer
 
         name = options.clip or DEFAULT_CLIP
         pipeline.register_modules(clip_model=load("--clip", name, CLIPModel).eval())
         pipeline.register_modules(clip_tokenizer=load("--clip", name, CLIPTokenizer))
     if options.captioner and not options.source_prompt:
-        from transformers import BlipForConditionalGeneration, BlipProcessor  # noqa: PLC0415
+        from transformers import BlipForConditionalGeneration, BlipProcessor
 
         pipeline.register_modules(captioner=load("--captioner", options.captioner, BlipForConditionalGeneration).eval())
         pipeline.register_modules(caption_processor=load("--captioner", options.captioner, BlipProcessor))
@@ -221,8 +221,8 @@ def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: d
 
 def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
     """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
-    from midms.images import read_rgb  # noqa: PLC0415
-    from midms.oig.editing import edit_image  # noqa: PLC0415
+    from midms.images import read_rgb
+    from midms.oig.editing import edit_image
 
     picture = None if job.picture is None else read_rgb(job.picture)
     edit = edit_image(

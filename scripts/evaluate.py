@@ -119,9 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    import torch  # noqa: PLC0415  --help must not wait for it
+    import torch
 
-    from midms.evaluation.suite import Folders, Options, evaluate, expand, library_versions  # noqa: PLC0415
+    from midms.evaluation.suite import Folders, Options, evaluate, expand, library_versions
 
     if args.report and not args.report.resolve().parent.is_dir():
         parser.error(f"--report: no folder {args.report.resolve().parent}")
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     versions = library_versions()
     print(_as_json(args, results, versions) if args.json else _table(results))
     if args.report:
-        from midms.evaluation.report import write_report  # noqa: PLC0415
+        from midms.evaluation.report import write_report
 
         write_report(args.report, folders, results, versions)
     named = set(expand(args.metrics)) if args.metrics else set()

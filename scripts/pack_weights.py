@@ -35,9 +35,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def pack(options: argparse.Namespace) -> Path:
     """A whole pipeline in half precision."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+    from midms.pipelines.midms import MIDMsPipeline
 
     dtype = getattr(torch, options.dtype or "float16")
     return MIDMsPipeline.from_pretrained(options.source).save_pretrained(options.target, dtype)
@@ -45,11 +45,11 @@ def pack(options: argparse.Namespace) -> Path:
 
 def standardise(options: argparse.Namespace) -> Path:
     """A first stage alone, with latents of unit variance on the config's training images."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.checkpoints.folder import save_folder  # noqa: PLC0415
-    from midms.config import ConfigError, instantiate, load_config  # noqa: PLC0415
-    from midms.models.loading import load_first_stage, open_weights  # noqa: PLC0415
+    from midms.checkpoints.folder import save_folder
+    from midms.config import ConfigError, instantiate, load_config
+    from midms.models.loading import load_first_stage, open_weights
 
     config, loaded = load_config([options.standardise]), open_weights(options.source)
     if set(loaded.configs) != {"first_stage"}:
@@ -70,7 +70,7 @@ def standardise(options: argparse.Namespace) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.config import ConfigError
 
     try:
         path = standardise(options) if options.standardise else pack(options)

@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
     options = build_parser().parse_args(arguments)
-    from midms.data import preparation  # noqa: PLC0415  --help must not wait for it
+    from midms.data import preparation
 
     try:
         return int(getattr(preparation, options.command)(options))

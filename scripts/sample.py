@@ -62,10 +62,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]:
     """Names of the results, and a function of an index that gives that pair as a dict of tensors."""
-    from midms.pipelines.midms import batch_conditions, batch_pictures  # noqa: PLC0415
+    from midms.pipelines.midms import batch_conditions, batch_pictures
 
     if options.benchmark:
-        from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
+        from midms.data.procedural.dataset import test_pairs
 
         dataset = test_pairs(options.benchmark, size or 64, options.pairs)
         return [f"{index:05d}" for index in range(options.pairs)], dataset.__getitem__
@@ -87,7 +87,7 @@ def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]
 
 def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
     """The protocol's settings with the command line's changes."""
-    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+    from midms.diffusion.settings import InterleaveSettings
 
     settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
     if options.steps:
@@ -101,7 +101,7 @@ def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
 
 def save_intermediates(folder: Path, output: Any, row: int) -> None:
     """First warp, predictions n = N ... 1 and masks of one pair."""
-    from midms.visualize import save_png, to_pixels  # noqa: PLC0415
+    from midms.visualize import save_png, to_pixels
 
     save_png(folder / "warp.png", to_pixels(output.warps[row]))
     count = len(output.predictions)
@@ -115,7 +115,7 @@ def save_pair(
     options: argparse.Namespace, name: str, batch: dict[str, Any], output: Any, row: int, text: dict[str, str]
 ) -> None:
     """Everything of one pair; the result last, for its presence says that the pair is done."""
-    from midms.visualize import condition_image, save_png, to_pixels  # noqa: PLC0415
+    from midms.visualize import condition_image, save_png, to_pixels
 
     if options.save_intermediates:
         save_intermediates(options.out / "intermediates" / name, output, row)
@@ -134,10 +134,10 @@ def share(count: int, rank: int, world: int) -> range:
 
 def load_pipeline(options: argparse.Namespace) -> Any:
     """The pipeline on this process's device, checked against the task."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.config import ConfigError  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+    from midms.config import ConfigError
+    from midms.pipelines.midms import MIDMsPipeline
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and "LOCAL_RANK" in os.environ:
@@ -151,11 +151,11 @@ def load_pipeline(options: argparse.Namespace) -> Any:
 
 def sample(options: argparse.Namespace) -> dict[str, int]:
     """Make what is missing of this process's share; returns how many were made and how many were there."""
-    import torch  # noqa: PLC0415
-    from torch.utils.data import default_collate  # noqa: PLC0415
-    from tqdm import tqdm  # noqa: PLC0415
+    import torch
+    from torch.utils.data import default_collate
+    from tqdm import tqdm
 
-    from midms.evaluation.benchmark import noise_generators  # noqa: PLC0415
+    from midms.evaluation.benchmark import noise_generators
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -195,7 +195,7 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
     """Wait for all processes and add up what they did."""
     if world == 1:
         return counts
-    import torch  # noqa: PLC0415
+    import torch
 
     torch.distributed.init_process_group("gloo")
     numbers = torch.tensor(list(counts.values()))
@@ -207,7 +207,7 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.config import ConfigError
 
     try:
         counts = sample(options)

@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _make(args: argparse.Namespace) -> None:
-    from midms.evaluation.user_study import make_study  # noqa: PLC0415  --help must not wait for it
+    from midms.evaluation.user_study import make_study
 
     methods = dict(args.methods)
     if len(methods) != len(args.methods):
@@ -59,7 +59,7 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _summarise(args: argparse.Namespace) -> None:
-    from midms.evaluation.user_study import draw_figure, preferences, read_answers  # noqa: PLC0415
+    from midms.evaluation.user_study import draw_figure, preferences, read_answers
 
     key = _load(args.key)
     people = [read_answers(key, _load(path), str(path)) for path in args.answers]

@@ -54,10 +54,10 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
     Raises:
         ConfigError: the weights cannot be used, or the port is taken.
     """
-    import torch  # noqa: PLC0415 - keeps --help fast
+    import torch
 
-    from midms.app.server import launch  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+    from midms.app.server import launch
+    from midms.pipelines.midms import MIDMsPipeline
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipe = MIDMsPipeline.from_pretrained(options.weights, device)
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     folder = options.folder or Path(tempfile.mkdtemp(prefix="midms-app-"))
     prepare_environment(folder.resolve())
-    from midms.config import ConfigError  # noqa: PLC0415
+    from midms.config import ConfigError
 
     try:
         serve(options, folder.resolve())

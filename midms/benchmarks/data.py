@@ -65,12 +65,12 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, expected 1 or more")
     if options.config:
-        from midms.benchmarks.feeding import feeding_rows  # noqa: PLC0415 - keeps --help fast
+        from midms.benchmarks.feeding import feeding_rows
 
         yield from feeding_rows(options)
         return
     if options.pairs is not None:
-        from midms.benchmarks.retrieval import retrieval_rows  # noqa: PLC0415
+        from midms.benchmarks.retrieval import retrieval_rows
 
         yield from retrieval_rows(options.pairs)
         return
@@ -80,10 +80,10 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[Row]:
-    import cv2  # noqa: PLC0415 - keeps --help fast
+    import cv2
 
-    from midms.benchmarks import timing  # noqa: PLC0415 - keeps --help fast
-    from midms.data.celeba import CelebAEdges  # noqa: PLC0415 - keeps --help fast
+    from midms.benchmarks import timing
+    from midms.data.celeba import CelebAEdges
 
     cv2.setNumThreads(options.threads)
     raw = CelebAEdges(root, "train", exemplars={"easy": 1.0})
@@ -112,11 +112,11 @@ def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[R
 
 def plain_faces(root: Path) -> CelebAEdges:
     """The data set that makes an item in the released loader's steps; its items are equal to those of `CelebAEdges`."""
-    import numpy as np  # noqa: PLC0415 - keeps --help fast
-    from PIL import Image  # noqa: PLC0415 - keeps --help fast
+    import numpy as np
+    from PIL import Image
 
-    from midms.data import celeba, transforms  # noqa: PLC0415 - keeps --help fast
-    from midms.data.conditions.edges import FACE_PARTS, edge_condition  # noqa: PLC0415 - keeps --help fast
+    from midms.data import celeba, transforms
+    from midms.data.conditions.edges import FACE_PARTS, edge_condition
 
     class PlainFaces(celeba.CelebAEdges):
         def _make(self, name: str) -> np.ndarray:
@@ -137,13 +137,13 @@ def plain_faces(root: Path) -> CelebAEdges:
 
 def draw_faces(root: Path, count: int) -> Path:
     """Drawn faces in the layout and at the sizes of CelebAMask-HQ, with lists."""
-    import numpy as np  # noqa: PLC0415 - keeps --help fast
-    from PIL import Image  # noqa: PLC0415 - keeps --help fast
+    import numpy as np
+    from PIL import Image
 
-    from midms.data import celeba  # noqa: PLC0415 - keeps --help fast
-    from midms.data.conditions.edges import FACE_PARTS  # noqa: PLC0415 - keeps --help fast
-    from midms.data.exemplars import format_pairs  # noqa: PLC0415 - keeps --help fast
-    from midms.data.procedural.dataset import generator, task_module  # noqa: PLC0415 - keeps --help fast
+    from midms.data import celeba
+    from midms.data.conditions.edges import FACE_PARTS
+    from midms.data.exemplars import format_pairs
+    from midms.data.procedural.dataset import generator, task_module
 
     faces = task_module("faces")
     names = [f"{index}.jpg" for index in range(count)]

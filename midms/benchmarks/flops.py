@@ -17,7 +17,7 @@ PRODUCT = 2048  # side of the square product that shows what the device can do
 
 def count_flop(function: Callable[[], object]) -> int:
     """FLOP of the products and convolutions in a call, 2 per multiply-add."""
-    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+    from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         function()
@@ -30,7 +30,7 @@ def sampling_flop(config: str, size: int) -> dict[str, float]:
     Args:
         config: one of `networks.SIZES`. size: pixels a side.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
         model = random_model(config)

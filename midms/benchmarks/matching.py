@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Row]:
-    import torch  # noqa: PLC0415 - keeps --help fast
+    import torch
 
-    from midms.benchmarks import timing  # noqa: PLC0415 - keeps --help fast
-    from midms.benchmarks.matching_blocks import build, ceiling_scale  # noqa: PLC0415 - keeps --help fast
+    from midms.benchmarks import timing
+    from midms.benchmarks.matching_blocks import build, ceiling_scale
 
     dtype, backward = getattr(torch, options.dtype), pass_name == "forward+backward"
     matrix_mb = options.batch * size**4 * dtype.itemsize / 2**20

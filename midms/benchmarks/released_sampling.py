@@ -24,7 +24,7 @@ MatchBlock = Callable[..., Rewarp]
 
 def plain_attention(model: MIDMs) -> None:
     """Attention that forms its matrix and the softmax of it one after the other, in U-Net and first stage."""
-    from diffusers.models.attention_processor import Attention, AttnProcessor  # noqa: PLC0415
+    from diffusers.models.attention_processor import Attention, AttnProcessor
 
     for module in model.modules():
         if isinstance(module, Attention):

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
             raise ValueError(f"--{name}: got {getattr(options, name)}, expected 1 or more")
     if options.size < 32 or options.size % 32:
         raise ValueError(f"--size: got {options.size}, expected a multiple of 32")
-    from midms.benchmarks.networks import random_model, random_pairs  # noqa: PLC0415
+    from midms.benchmarks.networks import random_model, random_pairs
 
     modes = ["reference"] * options.reference + list(options.modes)
     model = random_model(options.config, options.device)
@@ -76,17 +76,17 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) -> PartClock:
     """One run of a mode; the clock's part "all" is the whole."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.benchmarks.parts import PartClock, watching  # noqa: PLC0415
-    from midms.benchmarks.released_sampling import (  # noqa: PLC0415
+    from midms.benchmarks.parts import PartClock, watching
+    from midms.benchmarks.released_sampling import (
         dense_match,
         dense_rematch,
         plain_attention,
         released_translation,
     )
-    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
-    from midms.models.numerics import fused_attention, lay_out  # noqa: PLC0415
+    from midms.diffusion.settings import InterleaveSettings
+    from midms.models.numerics import fused_attention, lay_out
 
     plain_attention(model) if mode == "reference" else fused_attention(model)
     lay_out(model, torch.float32 if mode == "reference" else getattr(torch, options.dtype), mode == "fast")
@@ -114,8 +114,8 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
 
 
 def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClock]]) -> Iterator[Row]:
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.benchmarks.parts import PARTS  # noqa: PLC0415
+    from midms.benchmarks import timing
+    from midms.benchmarks.parts import PARTS
 
     for part in ("all", *PARTS):
         times = [clock.milliseconds[part] for clock in clocks[mode]]
@@ -129,8 +129,8 @@ def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClo
 
 def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[PartClock]]) -> Row:
     """Counted FLOP of the lean run over the rate of a large product, and how far the wholes are from it."""
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.benchmarks.flops import product_rate, sampling_flop  # noqa: PLC0415
+    from midms.benchmarks import timing
+    from midms.benchmarks.flops import product_rate, sampling_flop
 
     flop = options.batch * sum(sampling_flop(options.config, options.size).values())
     rate = product_rate(options.device, model.alphas_cumprod.dtype)
@@ -148,12 +148,12 @@ def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[Par
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of the parts' times; the floor as a line."""
-    import matplotlib  # noqa: PLC0415
+    import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
-    from midms.benchmarks.parts import PARTS  # noqa: PLC0415
+    from midms.benchmarks.parts import PARTS
 
     modes = list(dict.fromkeys(row["name"] for row in rows if row["name"] != "floor"))
     seconds = {(row["name"], row["pass"]): row["median_ms"] / 1e3 for row in rows}

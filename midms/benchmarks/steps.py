@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def schedules() -> dict[str, InterleaveSettings]:
     """The rows; threshold and refining network are the paper's everywhere."""
-    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+    from midms.diffusion.settings import InterleaveSettings
 
     paper = InterleaveSettings.paper()
 
@@ -85,14 +85,14 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _rows(options: argparse.Namespace, chosen: dict[str, InterleaveSettings]) -> Iterator[Row]:
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.benchmarks.parts import PartClock  # noqa: PLC0415
-    from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
-    from midms.evaluation import benchmark  # noqa: PLC0415
-    from midms.evaluation.truth import paired_difference  # noqa: PLC0415
-    from midms.pipelines.midms import MIDMsPipeline  # noqa: PLC0415
+    from midms.benchmarks import timing
+    from midms.benchmarks.parts import PartClock
+    from midms.data.procedural.dataset import test_pairs
+    from midms.evaluation import benchmark
+    from midms.evaluation.truth import paired_difference
+    from midms.pipelines.midms import MIDMsPipeline
 
     pipe = MIDMsPipeline.from_pretrained(options.weights, options.device)
     size = int(pipe.info.get("size", 64))
@@ -122,10 +122,10 @@ def _rows(options: argparse.Namespace, chosen: dict[str, InterleaveSettings]) ->
 
 def plot(rows: list[Row], file: Path) -> None:
     """PSNR and feature distance against calls, each schedule named."""
-    import matplotlib  # noqa: PLC0415
+    import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, key, label in zip(

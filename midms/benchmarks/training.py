@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     Raises:
         ValueError: an unknown size, a count below 1, or a side that is no multiple of 32.
     """
-    from midms.benchmarks import timing  # noqa: PLC0415
-    from midms.benchmarks.training_step import build, saved_megabytes  # noqa: PLC0415
+    from midms.benchmarks import timing
+    from midms.benchmarks.training_step import build, saved_megabytes
 
     cuda = options.device == "cuda"
     config, size = options.config or ("celebahq" if cuda else "demo"), options.size or (256 if cuda else 64)
@@ -72,10 +72,10 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of what the parts save."""
-    import matplotlib  # noqa: PLC0415
+    import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     saved = {(row["name"], row["pass"]): row["saved_mb"] for row in rows if "saved_mb" in row}
     modes, parts = (list(dict.fromkeys(key[k] for key in saved)) for k in (0, 1))

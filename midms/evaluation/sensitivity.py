@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def draw_sets(root: Path, task: str, size: int, count: int) -> None:
     """Two sets of PNG files, root/first and root/second: scenes of one distribution, none in both."""
-    from midms.data.procedural.dataset import ProceduralImages  # noqa: PLC0415
-    from midms.visualize import save_png, to_pixels  # noqa: PLC0415
+    from midms.data.procedural.dataset import ProceduralImages
+    from midms.visualize import save_png, to_pixels
 
     for split, role in (("val", "first"), ("test", "second")):
         dataset = ProceduralImages(task, size, split, count)
@@ -49,7 +49,7 @@ def rewrite(
     source: Path, target: Path, change: Callable[[Any], Any], suffix: str = ".png", most: int | None = None, **save: Any
 ) -> None:
     """Copy the first images of a folder through `change` (PIL image to PIL image)."""
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     target.mkdir(parents=True)
     for file in sorted(source.iterdir())[:most]:
@@ -59,7 +59,7 @@ def rewrite(
 
 def variants(root: Path, size: int, count: int) -> list[tuple[str, Path, Path]]:
     """(what differs, first set, second set), written below `root`."""
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     first, second = root / "first", root / "second"
     plain = {"PNG": (".png", {}), "JPEG 75": (".jpg", {"quality": 75}), "JPEG 95": (".jpg", {"quality": 95})}
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.images < 8 or options.size < 32 or options.size & (options.size - 1):
         parser.error("expected --images of at least 8 and --size a power of two of at least 32")
-    from midms.evaluation.suite import Folders, Options, evaluate  # noqa: PLC0415
+    from midms.evaluation.suite import Folders, Options, evaluate
 
     # "torch-fidelity" takes files as they are: what differs between two folders is what was saved
     measure = Options(protocol="torch-fidelity", seeds=options.seeds, inception=options.inception)

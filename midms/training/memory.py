@@ -51,7 +51,7 @@ class Saved:
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count what is saved inside the block."""
-        from torch.autograd.graph import saved_tensors_hooks  # noqa: PLC0415 - heavy; `--help` answers at once
+        from torch.autograd.graph import saved_tensors_hooks
 
         with saved_tensors_hooks(self.pack, lambda tensor: tensor):
             yield
@@ -83,7 +83,7 @@ def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batc
 
     The matching saves its inputs and outputs alone (`midms.matching.streaming`), which are among these.
     """
-    import torch  # noqa: PLC0415
+    import torch
 
     def image(count: int, channels: int = 3) -> Tensor:
         return torch.empty(count, channels, size, size, device="cuda")
@@ -116,7 +116,7 @@ def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batc
 
 def largest_block(model: MIDMs, batch: int, side: int) -> Row:
     """What one block of the U-Net saves while it is computed again."""
-    import torch  # noqa: PLC0415
+    import torch
 
     saved, unet, sizes = Saved(model), model.denoiser.unet, [0]
     unet.disable_gradient_checkpointing()
@@ -138,10 +138,10 @@ def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
     Weights that are not there yet are taken to be of LDM's published form with as many latent channels.
     """
-    from midms.config import ConfigError  # noqa: PLC0415
-    from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8  # noqa: PLC0415
-    from midms.models.first_stage import KL_F8, VQ_F4  # noqa: PLC0415
-    from midms.models.loading import open_weights  # noqa: PLC0415
+    from midms.config import ConfigError
+    from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8
+    from midms.models.first_stage import KL_F8, VQ_F4
+    from midms.models.loading import open_weights
 
     try:
         found = open_weights(params["weights"]).configs
@@ -152,14 +152,14 @@ def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[MIDMs, nn.Module]:
     """The model of a config and its feature network, inside `pretended_cuda`."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.config import instantiate  # noqa: PLC0415
-    from midms.losses.perceptual import FirstStageFeatures  # noqa: PLC0415
-    from midms.models.denoiser import Denoiser  # noqa: PLC0415
-    from midms.models.encoders import CorrespondenceEncoders  # noqa: PLC0415
-    from midms.models.first_stage import FirstStage  # noqa: PLC0415
-    from midms.models.midms import MIDMs  # noqa: PLC0415
+    from midms.config import instantiate
+    from midms.losses.perceptual import FirstStageFeatures
+    from midms.models.denoiser import Denoiser
+    from midms.models.encoders import CorrespondenceEncoders
+    from midms.models.first_stage import FirstStage
+    from midms.models.midms import MIDMs
 
     with torch.device("cuda"):
         encoders = CorrespondenceEncoders(**params["encoders"])
@@ -173,9 +173,9 @@ def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]
 @contextmanager
 def pretended_cuda(sixteen_bits: bool) -> Iterator[None]:
     """Tensors that store nothing, on a GPU that need not be there, with attention in one kernel."""
-    import torch  # noqa: PLC0415
-    import torch.nn.functional as F  # noqa: PLC0415
-    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+    import torch
+    import torch.nn.functional as F
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
     class OneKernel(torch.autograd.Function):
         """Attention as flash kernels save it."""
@@ -213,8 +213,8 @@ def estimate(config: Any, size: int) -> list[Row]:
     Raises:
         ConfigError: the config is of another stage.
     """
-    from midms.config import ConfigError, resolve  # noqa: PLC0415
-    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+    from midms.config import ConfigError, resolve
+    from midms.diffusion.settings import InterleaveSettings
 
     whole = resolve(config)
     if not whole["model"]["target"].endswith(".MIDMsTraining"):
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=256, help="pixels per side")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(arguments)
-    from midms.config import ConfigError, check, load_config  # noqa: PLC0415
+    from midms.config import ConfigError, check, load_config
 
     files = [item for item in options.base if "=" not in item]
     try:

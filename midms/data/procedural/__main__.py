@@ -25,9 +25,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> int:
     """Print scenes and conditions drawn per second of one core."""
-    import time  # noqa: PLC0415
+    import time
 
-    from midms.data.procedural.dataset import generator, task_module  # noqa: PLC0415
+    from midms.data.procedural.dataset import generator, task_module
 
     task = task_module(options.task)
     drawn = [
@@ -50,11 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.time is not None:
         return measure(options)
-    import torch  # noqa: PLC0415
-    from torch.utils.data import default_collate  # noqa: PLC0415
+    import torch
+    from torch.utils.data import default_collate
 
-    from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
-    from midms.visualize import condition_image, grid, save_png  # noqa: PLC0415
+    from midms.data.procedural.dataset import test_pairs
+    from midms.visualize import condition_image, grid, save_png
 
     try:
         dataset = test_pairs(options.task, options.size, options.show)
