@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Make the paper's tables: sample what is missing, measure it, and set the paper's own numbers beside it.
 
-    python scripts/reproduce_tables.py --table 3 --benchmark faces                  # components, with bounds
+    python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
     python scripts/reproduce_tables.py --table 5 --benchmark faces --train 120      # losses: trains six models
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from midms.evaluation.tables import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ("1", "2", "3", "4", "5", "7", "rewarp")
+TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands")
 BENCHMARKS = {
     "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
     "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp is our own")
+    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp "
+                        "and bands (table 3 by pyramid level) are our own")  # fmt: skip
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--benchmark", choices=sorted(BENCHMARKS), help="drawn pairs with known answers (default: faces)")
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
@@ -81,6 +82,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
     if options.train is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("--train: train without torchrun (trainer.devices of the config), then measure with it")
+    if "bands" in options.table and options.config:
+        parser.error("--table bands: compares with the true translation, which only a --benchmark knows")
     if options.set and not options.config:
         parser.error("--set: changes a --config, and none is given")
     if options.config and not options.weights and not (options.train is not None and trained):
@@ -95,7 +98,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     """Settings of the full method."""
-    from midms.diffusion.settings import InterleaveSettings  # noqa: PLC0415
+    from midms.diffusion.settings import InterleaveSettings
 
     own = InterleaveSettings(**info.get("settings", {}))
     protocol = options.protocol or ("paper" if options.config else "weights")
@@ -120,14 +123,14 @@ def base_config(options: argparse.Namespace) -> Path:
 def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, str, int, str]:
     """Pairs, what they are in words, how many, and the data set of the paper to set beside."""
     if options.benchmark:
-        from midms.data.procedural.dataset import test_pairs  # noqa: PLC0415
-        from midms.evaluation.reproduce import check_task  # noqa: PLC0415
+        from midms.data.procedural.dataset import test_pairs
+        from midms.evaluation.reproduce import check_task
 
         check_task(info, options.benchmark, options.weights)
         size, count = int(info.get("size", 64)), options.pairs or 256
         name = f"the built-in benchmark ({options.benchmark}, {size} pixels)"
         return test_pairs(options.benchmark, size, count), name, count, BENCHMARKS[options.benchmark][2]
-    from midms.config import ConfigError, check_node, instantiate, load_config, to_yaml  # noqa: PLC0415
+    from midms.config import ConfigError, check_node, instantiate, load_config, to_yaml
 
     node = load_config([options.config], options.set).get("data", {}).get("params", {}).get("validation")
     if node is None:
@@ -144,8 +147,8 @@ def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, s
 
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
     """The rows of a table, each with its weights, trained where the table asks for it."""
-    from midms.evaluation.ablations import ablation_config, trained_weights  # noqa: PLC0415
-    from midms.evaluation.table_rows import ABLATIONS, plans  # noqa: PLC0415
+    from midms.evaluation.ablations import ablation_config, trained_weights
+    from midms.evaluation.table_rows import ABLATIONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
     if table != "5" and (table != "3" or options.train is None):
@@ -163,8 +166,8 @@ def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tupl
 
 def weights_info(options: argparse.Namespace) -> dict[str, Any]:
     """What the weights say about themselves; with --config and --train alone, what the training will say."""
-    from midms.config import load_config, resolve  # noqa: PLC0415
-    from midms.models.loading import open_weights  # noqa: PLC0415
+    from midms.config import load_config, resolve
+    from midms.models.loading import open_weights
 
     if options.weights:
         return open_weights(options.weights).info
@@ -174,10 +177,10 @@ def weights_info(options: argparse.Namespace) -> dict[str, Any]:
 
 def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
     """What all tables of this command share."""
-    import torch  # noqa: PLC0415
+    import torch
 
-    from midms.evaluation.records import Options  # noqa: PLC0415
-    from midms.evaluation.reproduce import Job  # noqa: PLC0415
+    from midms.evaluation.records import Options
+    from midms.evaluation.reproduce import Job
 
     dataset, data, count, published = open_data(options, info)
     own_card = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -190,7 +193,7 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every table that was asked for."""
-    from midms.evaluation.reproduce import measure_table  # noqa: PLC0415
+    from midms.evaluation.reproduce import measure_table
 
     info = weights_info(options)
     settings = sampler_settings(options, info)
@@ -200,7 +203,7 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
 
 def write(options: argparse.Namespace, tables: list[Table]) -> None:
     """Files and printed text."""
-    from midms.evaluation.tables import latex, markdown  # noqa: PLC0415
+    from midms.evaluation.tables import latex, markdown
 
     options.out.mkdir(parents=True, exist_ok=True)
     for table in tables:
@@ -209,7 +212,7 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         stem.with_suffix(".md").write_text(markdown(table))
         stem.with_suffix(".tex").write_text(latex(table))
     if options.report:
-        from midms.evaluation.tables_report import write_tables_report  # noqa: PLC0415
+        from midms.evaluation.tables_report import write_tables_report
 
         write_tables_report(options.report, tables)
     if options.json:
@@ -221,9 +224,9 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    import torch  # noqa: PLC0415  --help must not wait for it
+    import torch
 
-    from midms.training.run import UserError  # noqa: PLC0415
+    from midms.training.run import UserError
 
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:

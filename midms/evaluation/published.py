@@ -22,6 +22,11 @@ TITLES = {
     "5": "Losses, taken out one at a time",
     "7": "Sampling steps",
 }
+#: Tables that only this project has.
+OWN_TITLES = {
+    "rewarp": "Re-warp every k-th step",
+    "bands": "Components by pyramid level: SWD to the true translation, and fine detail",
+}
 
 _TABLE1_COLUMNS = ("fid_reference", "swd_average", "lpips_diversity", "fid_exemplars")
 _TABLE1 = {

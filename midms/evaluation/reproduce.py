@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from midms.config import ConfigError
 from midms.evaluation import benchmark
+from midms.evaluation.bands import DETAIL, band_columns, band_detail, level_cells
 from midms.evaluation.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
 from midms.evaluation.folders import ImageFolder
-from midms.evaluation.published import TITLES, published
+from midms.evaluation.published import OWN_TITLES, TITLES, published
 from midms.evaluation.records import Folders, Options, library_versions
 from midms.evaluation.rows import rank_and_world
 from midms.evaluation.sampling import Crossed, Plan, fingerprint, recipe_of, row_folder, sample
@@ -164,6 +165,10 @@ class Session:
         """All numbers of one folder of results."""
         assert self.encoder is not None  # a pipeline was loaded to make the folder
         found, encoder = Measured(), self.encoder
+        if table == "bands":
+            for level, detail in band_detail(_images(folder)).items():
+                found.add(f"detail_{level}", detail)
+            return found
         reference, exemplars = self.partners / "sources", self.partners / "exemplars"
         truth = self.partners / "truth" if self.job.truth else None
         metrics = _SUITE.get(table, ("fid",) if truth else ("fid", "swd"))
@@ -209,7 +214,7 @@ def _images(path: Path) -> torch.Tensor:
 def _differences(first: Measured, row: Measured) -> dict[str, Cell]:
     """First row minus a row, over the pairs of both."""
     cells = {}
-    for name in ("psnr", "feature_distance"):
+    for name in first.per_pair.keys() - {"ssim"}:
         found = paired_difference(first.per_pair[name], row.per_pair[name])
         cells[name] = Cell(found.mean, found.standard_error)
     return cells
@@ -263,7 +268,7 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         folders |= session.sample(pipe.model, digest, own)
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
-        if job.truth and rank_and_world()[0] == 0:
+        if job.truth and table != "bands" and rank_and_world()[0] == 0:
             matching[weights] = matching_numbers(pipe.model, job)
             if table == "3" and not mask:
                 pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
@@ -295,9 +300,10 @@ def _assemble(
         row = Row(plan.name, dict(measured[plan.name].values), paper=dict(prints.get(plan.name, {})), x=x)
         if job.truth and rank_and_world()[0] == 0:
             gap = _swd_to_truth(folders[first][0], folders[plan.name][0], session.partners / "truth")
-            row.values["swd_truth"] = Cell(gap.swd_b.average)
+            levels, level_gaps = level_cells(gap) if table == "bands" else ({}, {})
+            row.values |= levels | {"swd_truth": Cell(gap.swd_b.average)}
             if table not in _SUITE and plan.name != first:
-                row.differences = _differences(measured[first], measured[plan.name])
+                row.differences = _differences(measured[first], measured[plan.name]) | level_gaps
                 row.differences["swd_truth"] = Cell(gap.mean, gap.standard_error)
             if len(matching) > 1:
                 row.values["pck"] = Cell(matching[weights]["first"]["pck"])
@@ -305,15 +311,23 @@ def _assemble(
     names = {row.name for row in rows}
     rows += [Row(name, paper=dict(numbers)) for name, numbers in prints.items() if name not in names]
     keys = {key for row in rows for key in (*row.values, *row.paper)}
-    columns = [column for column in COLUMNS if column.key in keys]
-    title = TITLES.get(table, "Re-warp every k-th step")
+    columns = [*band_columns(keys), *(column for column in COLUMNS if column.key in keys)]
     record = {"data": job.data, "pairs": job.count, "seeds": job.seeds, "protocol": job.options.protocol}
     record |= {"networks": session.networks, "versions": library_versions(), "skipped": session.skipped}
     record["settings"] = {p.plan.name: [p.plan.settings.num_inference_steps, p.plan.settings.num_interleaved_steps]
                           for p, _ in planned}  # fmt: skip
     record["folders"] = {name: [str(path) for path in paths] for name, paths in folders.items()}
     record["partners"] = str(session.partners)
-    return Table(table, title, columns, rows, _notes(session, keys), AXES.get(table, ""), job.published_on, record)
+    return Table(
+        table,
+        (TITLES | OWN_TITLES)[table],
+        columns,
+        rows,
+        _notes(session, keys),
+        AXES.get(table, ""),
+        job.published_on,
+        record,
+    )
 
 
 def _notes(session: Session, keys: set[str]) -> list[str]:
@@ -321,6 +335,10 @@ def _notes(session: Session, keys: set[str]) -> list[str]:
     errors = f"over {job.seeds} seeds" if job.seeds > 1 else "over pairs (sets as a whole have none with one seed)"
     notes = [f"{job.count} pairs of {job.data}; errors are standard errors {errors}"]
     notes += [f"{metric} was not measured: {reason}" for metric, reason in session.skipped.items()]
+    if any(key.startswith("detail_") for key in keys):
+        details = band_detail(_images(session.partners / "truth"))
+        truth = ", ".join(f"{rows.mean():.2f} at {level}" for level, rows in details.items())
+        notes.append(f"{DETAIL}; the truth has {truth}")
     if keys & {"fd_reference", "diversity_encoder", "colour_encoder"}:
         notes.append(_ENCODER_NOTE)
     return notes

@@ -36,13 +36,17 @@ class SWD(NamedTuple):
 
 
 class SWDDifference(NamedTuple):
-    """SWD of method a minus SWD of method b against one reference, with its jackknife standard error."""
+    """SWD of method a minus SWD of method b against one reference, with its jackknife standard error.
+
+    `levels` maps a level's height to (mean, standard error) of that level alone.
+    """
 
     mean: float
     standard_error: float
     swd_a: SWD
     swd_b: SWD
     pairs: int
+    levels: dict[int, tuple[float, float]]
 
 
 class Patches(Protocol):
@@ -255,6 +259,12 @@ def _leave_group_out(sets: Sequence[Tensor], directions: Tensor, groups: Tensor,
     return SCALE * totals / directions.shape[1]
 
 
+def _jackknife_error(without: np.ndarray) -> float:
+    """Standard error from the distances of methods a and b without each group, (groups, 2)."""
+    difference, groups = without[:, 0] - without[:, 1], len(without)
+    return float(np.sqrt((groups - 1) / groups * np.square(difference - difference.mean()).sum()))
+
+
 def swd_paired_difference(
     method_a: Tensor,
     method_b: Tensor,
@@ -288,15 +298,17 @@ def swd_paired_difference(
     images = (method_a[:count], method_b[:count], reference[:count])
     sets = [_descriptors(x, seed, stream) for x, stream in zip(images, streams, strict=True)]
     sizes = pyramid_sizes(reference.shape[2], reference.shape[3])
-    levels: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    without = []
+    values: dict[int, tuple[float, float]] = {}
+    without: dict[int, np.ndarray] = {}
     for size in sizes:
         directions = random_directions(size, reference.shape[1], seed).to(reference.device)
         a, b, r = (normalise_patches(descriptors[size[0]]) for descriptors in sets)
-        levels[0][size[0]] = SCALE * sliced_distance(a, r, directions)
-        levels[1][size[0]] = SCALE * sliced_distance(b, r, directions)
-        without.append(_leave_group_out((a, b, r), directions[:, : DIRECTIONS // 4], owner, groups))
-    difference = np.diff(np.mean(without, axis=0))[:, 0]  # (groups,) method b minus a: its spread is that of a minus b
-    error = float(np.sqrt((groups - 1) / groups * np.square(difference - difference.mean()).sum()))
-    swd_a, swd_b = (SWD(level, float(np.mean(list(level.values())))) for level in levels)
-    return SWDDifference(swd_a.average - swd_b.average, error, swd_a, swd_b, count)
+        values[size[0]] = (SCALE * sliced_distance(a, r, directions), SCALE * sliced_distance(b, r, directions))
+        without[size[0]] = _leave_group_out((a, b, r), directions[:, : DIRECTIONS // 4], owner, groups)
+    swd_a, swd_b = (
+        SWD({level: pair[k] for level, pair in values.items()}, float(np.mean([pair[k] for pair in values.values()])))
+        for k in (0, 1)
+    )
+    error = _jackknife_error(np.mean(list(without.values()), axis=0))
+    levels = {level: (a - b, _jackknife_error(without[level])) for level, (a, b) in values.items()}
+    return SWDDifference(swd_a.average - swd_b.average, error, swd_a, swd_b, count, levels)

@@ -44,7 +44,7 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
     """The rows of a table.
 
     Args:
-        table: "1", "2", "3", "4", "5", "7" or "rewarp".
+        table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
         settings: of the full method.
         truth: whether the pairs know their true translation; bounds that need it are left out otherwise.
         steps: T of Table 4; the settings' own, but at least 20, so that 20 % to 35 % are different N.

@@ -89,6 +89,23 @@ def test_components_with_bounds_differences_and_the_paper_beside_them(program, c
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "samples").rglob("*.png")} == files
 
 
+def test_components_by_pyramid_level(program, capsys, tiny_pipeline_folder, tmp_path):
+    arguments = ["--table", 3, "bands", "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path]
+    code, out, err = run(program, capsys, *arguments)
+    assert code == 0, err
+    third, bands = (json.loads((tmp_path / f"table{name}.json").read_text()) for name in ("3", "bands"))
+    assert [row["name"] for row in bands["rows"]] == [row["name"] for row in third["rows"]]
+    assert [c["title"] for c in bands["columns"]] == ["SWD 32", "SWD 16", "detail 32", "SWD to truth"]
+    for whole, row in zip(third["rows"], bands["rows"], strict=True):
+        levels = [row["values"][f"swd_level_{level}"]["mean"] for level in (32, 16)]
+        assert np.mean(levels) == pytest.approx(whole["values"]["swd_truth"]["mean"])
+        assert whole["differences"].get("swd_truth") == row["differences"].get("swd_truth")
+    rows = {row["name"]: row for row in bands["rows"]}
+    assert rows["other style"]["differences"]["swd_level_16"]["error"] > 0
+    assert rows["other style"]["differences"]["detail_32"]["error"] > 0
+    assert "the truth has" in bands["notes"][-1] and "| Δ SWD 16 |" in out
+
+
 @pytest.mark.parametrize(("task", "ours"), [("figures", 10.89), ("churches", None)])
 def test_the_other_tasks_and_tables_one_and_two(program, capsys, task_weights, tmp_path, task, ours):
     arguments = ["--table", 1, 2, "--benchmark", task, "--weights", task_weights[task], "--pairs", 4]
@@ -177,6 +194,7 @@ def test_celeba_as_users_have_it(program, capsys, shared, tiny_pipeline_folder, 
         (["--table", "3", "--pairs", "1"], "--pairs: expected at least 2, got 1"),
         (["--table", "4", "--train"], "--train: trains the rows of tables 3 and 5"),
         (["--table", "1", "--config", "configs/celeba.yaml"], "--config: give the --weights"),
+        (["--table", "bands", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
         (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
         (["--table", "1", "--weights", "nowhere"], "nowhere"),
         (["--table", "5"], "this table compares trainings"),
