@@ -11,19 +11,17 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midms.data.conditions.segmentation import ADE20K_COLOURS
 from midms.diffusion.interleave import StepRecord
 from midms.provenance import png_bytes
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Captioned = tuple[str, Tensor] | None  # a tile of a figure: caption and image (3, H, W) in [-1, 1]
@@ -49,8 +47,6 @@ def _write(path: Path, content: bytes) -> None:
 
 def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -> Pixels:
     """Samples as rows, captioned columns: [(caption, (B, 3, H, W) in [-1, 1])] to one uint8 (H', W', 3) picture."""
-    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
-
     header = 16
     samples = len(columns[0][1])
     sheet = Image.new("RGB", (len(columns) * (cell + gap) + gap, samples * (cell + gap) + header), (255, 255, 255))
@@ -94,14 +90,12 @@ def coordinate_colours(coordinates: Tensor) -> Tensor:
 
 def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
     """One small plot for each name of points (step, value), written as PNG."""
-    import matplotlib  # noqa: PLC0415 - heavy
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and no other picture needs it
 
     names = sorted(table)
     rows = max(1, -(-len(names) // 3))
-    figure, axes = pyplot.subplots(rows, 3, figsize=(12, 2.6 * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
@@ -111,7 +105,6 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)
 
 
 class StepPictures(NamedTuple):
@@ -216,8 +209,6 @@ def correspondence_lines(
         count: of the lines; they start all over the condition, at heights of their own.
         cell: height of the pictures.
     """
-    from PIL import Image, ImageDraw  # noqa: PLC0415
-
     left, right = _tile(condition, 2 * cell), _tile(exemplar, 2 * cell)  # twice as large, for smooth lines
     canvas = Image.new("RGB", (left.width + 2 * gap + right.width, 2 * cell), (255, 255, 255))
     canvas.paste(left, (0, 0))
@@ -286,8 +277,6 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
     Raises:
         ValueError: no frame, or another ending.
     """
-    from PIL import Image  # noqa: PLC0415
-
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("gif", "webp") or not frames:
         raise ValueError(f"{path}: {len(frames)} frames; expected at least one, and a name ending in .gif or .webp")
@@ -301,8 +290,6 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
 
 def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -> Pixels:
     """Captioned tiles of one height in rows; None leaves a place free. Columns are as wide as their widest tile."""
-    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
-
     header = 18
     tiles = [[None if item is None else (item[0], _tile(item[1], cell)) for item in row] for row in rows]
     count = max(map(len, tiles))
@@ -321,8 +308,6 @@ def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -
 
 
 def _tile(image: Tensor, height: int) -> Image.Image:
-    from PIL import Image  # noqa: PLC0415
-
     pixels = to_pixels(image)
     width = max(1, round(height * pixels.shape[1] / pixels.shape[0]))
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)

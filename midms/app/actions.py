@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from midms.app.streaming import Outcome, stream
@@ -209,8 +210,6 @@ def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
 
 def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """What a painted layer (H, W, 4) allows of an exemplar of `size` (H, W); None, all of it, where it is unpainted."""
-    from PIL import Image  # noqa: PLC0415
-
     if paint is None or paint.ndim != 3 or paint.shape[2] != 4 or not paint[..., 3].any():
         return None
     alpha = Image.fromarray(paint[..., 3]).resize((size[1], size[0]), Image.Resampling.BOX)

@@ -75,7 +75,7 @@ def load_text_pipeline(weights: str, clip: str | None, device: str) -> OIGPipeli
     """
     from transformers import CLIPModel, CLIPTokenizer  # noqa: PLC0415 - seconds to import
 
-    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415
+    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415 - seconds to import
 
     def load(name: str, reader: Any) -> Any:
         try:
@@ -97,8 +97,8 @@ def edit(pipeline: OIGPipeline, task: EditTask) -> Iterator[EditProgress]:
     Raises:
         ConfigError: the task cannot be run, in words for the visitor.
     """
-    from midms.oig import networks  # noqa: PLC0415
-    from midms.oig.editing import edit_image  # noqa: PLC0415
+    from midms.oig import networks  # noqa: PLC0415 - imports transformers
+    from midms.oig.editing import edit_image  # noqa: PLC0415 - imports transformers
 
     _check(pipeline, task)
     options = {

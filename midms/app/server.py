@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 
 import gradio as gr
@@ -72,8 +73,6 @@ def launch(
 
 
 def _free_port(host: str) -> int:
-    import socket  # noqa: PLC0415
-
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -103,9 +105,6 @@ def text_task(image: Any, source: str, target: str, values: tuple[Any, ...]) -> 
 
 def save_edit(studio: Studio, progress: editing.EditProgress, weights: str, task: editing.EditTask) -> str:
     """The edit as a PNG with prompts and settings inside; returns its path."""
-    import tempfile  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
-
     studio.prune()
     studio.results.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=studio.results, prefix="result-"))

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -236,20 +237,21 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name_or_path)):
         raise CheckpointError(name_or_path, "no such folder, and no name of the form owner/model on the hub")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where the hub is meant
 
     try:
-        return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(
+            huggingface_hub.snapshot_download(
+                str(name_or_path), revision=revision, allow_patterns=["*.json", "*.safetensors"]
+            )
+        )
     except Exception as error:  # the hub's client raises many kinds, all meaning "not to be had"
         raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({error})") from error
 
 
 def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:
     """Upload a folder to the Hugging Face hub as `repository` ("owner/model"); returns its address."""
-    from huggingface_hub import HfApi  # noqa: PLC0415
-
     read_document(Path(path))
-    api = HfApi(token=token)
+    api = huggingface_hub.HfApi(token=token)
     address = api.create_repo(repository, private=private, exist_ok=True)
     api.upload_folder(repo_id=repository, folder_path=str(path))
     return str(address)

@@ -59,7 +59,7 @@ def trained_weights(root: Path, name: str, config: DictConfig, train: bool) -> P
         return weights
     if not train:
         raise ConfigError(f"this table compares trainings, and {weights} is not there; give --train to make it")
-    from midms.training.run import train as run_training  # noqa: PLC0415  Lightning takes seconds to import
+    from midms.training.run import train as run_training  # noqa: PLC0415 - Lightning takes seconds to import
 
     print(f"training {name}: {config.trainer.max_steps} steps into {folder}", flush=True)
     run_training(config, folder)

@@ -52,7 +52,7 @@ class LPIPS(nn.Module):
 
     def __init__(self, backbone: Backbone = "alex", path: str | Path | None = None, pretrained: bool = True) -> None:
         super().__init__()
-        import lpips  # noqa: PLC0415
+        import lpips  # noqa: PLC0415 - of the extra "metrics"
 
         file = lpips_file(backbone, path) if pretrained else None
         with warnings.catch_warnings():  # the package passes torchvision arguments of old

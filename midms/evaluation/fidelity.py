@@ -82,7 +82,7 @@ def inception_input(images: Tensor, protocol: Protocol) -> Tensor:
     if protocol == "clean":
         return (_resize_clean(images) - 128) / 128
     if protocol == "torch-fidelity":
-        from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x  # noqa: PLC0415
+        from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x  # noqa: PLC0415 - an extra
 
         resized = interpolate_bilinear_2d_like_tensorflow1x(
             images.float(), size=(_INPUT_SIZE, _INPUT_SIZE), align_corners=False
@@ -104,7 +104,7 @@ class InceptionFeatures(nn.Module):
 
     def __init__(self, path: str | Path | None = None, protocol: Protocol = "paper") -> None:
         super().__init__()
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: PLC0415
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: PLC0415 - an extra
 
         if protocol not in PROTOCOLS:
             raise ValueError(f"FID: unknown protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
@@ -183,7 +183,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 10
         subset_size: images per subset; as many as the smaller set has, if that is fewer.
         seed: of the subsets; torch-fidelity's default.
     """
-    from torch_fidelity.metric_kid import kid_features_to_metric  # noqa: PLC0415
+    from torch_fidelity.metric_kid import kid_features_to_metric  # noqa: PLC0415 - an extra
 
     size = min(subset_size, len(first), len(second))
     if size < 2:

@@ -104,7 +104,7 @@ def set_head_count(unet: nn.Module, heads: int) -> None:
 
     Needed again after anything that builds the module anew, such as diffusers' own `from_pretrained`.
     """
-    from diffusers.models.attention_processor import Attention  # noqa: PLC0415
+    from diffusers.models.attention_processor import Attention  # noqa: PLC0415 - seconds to import
 
     for module in unet.modules():
         if isinstance(module, Attention):

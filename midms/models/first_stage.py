@@ -61,7 +61,7 @@ def build_vq(config: Mapping[str, Any]) -> VQModel:
 
 def build_kl(config: Mapping[str, Any]) -> AutoencoderKL:
     """KL autoencoder of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import AutoencoderKL  # noqa: PLC0415
+    from diffusers import AutoencoderKL  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     if full["embed_dim"] not in (None, full["z_channels"]):

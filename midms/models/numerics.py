@@ -9,7 +9,7 @@ from midms.models.midms import MIDMs
 
 def fused_attention(model: MIDMs) -> None:
     """Attention of U-Net and first stage by `scaled_dot_product_attention`, which holds no matrix where it can."""
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415
+    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415 - seconds to import
 
     for module in model.modules():
         if isinstance(module, Attention):

@@ -61,11 +61,11 @@ def _decode(value: str) -> Any:
 def tiny_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     """The tiny Stable Diffusion beside the goldens as an `OIGPipeline`."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # noqa: PLC0415 - seconds to import
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415
-    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: PLC0415
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415 - seconds to import
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415 - seconds to import
+    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: PLC0415 - seconds to import
 
-    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415
+    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415 - seconds to import
 
     pipeline = OIGPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae"),
@@ -134,7 +134,7 @@ def _prediction_units(golden: Golden) -> Iterable[Check]:
 
 def check_schedulers(path: Path) -> list[Check]:
     """Sampling and inversion steps at every time of 50, 10 and 4 steps."""
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415 - seconds to import
 
     golden, checks = load_golden(path), []
     alphas = DDIMScheduler(**golden.meta["config"]).alphas_cumprod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +204,7 @@ class _Run:
         settings, calls = self.model.settings, self.calls.setdefault("refine", [])
         steps = [self.noise(f"refine_step_{step:02d}") for step in range(settings.refine_steps)]
         start = self.noise("refine_start") if settings.refine_steps else latent
-        denoise = lambda x, t: self.denoise("refine", x, t)  # noqa: E731
+        denoise = partial(self.denoise, "refine")
         self.got["latent_final"] = refine(denoise, latent, self.model.schedule, settings, start, steps)
         if calls:
             self.got["refine_first_x"] = calls[0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -167,8 +168,6 @@ class MIDMsPipeline:
 
     def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
         """Save to a temporary folder and upload it as `repository` ("owner/model"); returns its address."""
-        import tempfile  # noqa: PLC0415
-
         with tempfile.TemporaryDirectory() as folder:
             return push_folder(self.save_pretrained(Path(folder) / "weights"), repository, private, token)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from midms.condition_maps import MAP_SUFFIXES, read_maps
+from midms.conditions import line_drawing
 from midms.images import read_rgb, to_rgb, working_size
 from midms.visualize import to_pixels
 
@@ -105,8 +106,6 @@ def batch_conditions(conditions: Any, size: int | None = None) -> Tensor:
     if isinstance(conditions, str | Path) and Path(conditions).suffix in MAP_SUFFIXES:
         conditions = read_maps(conditions)
     if isinstance(conditions, str | Path | Image.Image):
-        from midms.conditions import line_drawing  # noqa: PLC0415 - pulls in scikit-image
-
         return line_drawing(conditions, size)[None]
     if isinstance(conditions, np.ndarray):
         scale = 255.0 if conditions.dtype == np.uint8 else 1.0

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
+from midms.checkpoints.folder import save_folder
+
 
 class Exported(NamedTuple):
     """Networks by component name, the configs they are built from, and facts about the whole for `config.json`."""
@@ -26,8 +28,6 @@ class Export(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what the module names as its components."""
-        from midms.checkpoints.folder import save_folder  # noqa: PLC0415 - only at the end
-
         if trainer.is_global_zero:
             modules, configs, facts = pl_module.components()  # type: ignore[operator]
             data = trainer.datamodule.train  # type: ignore[attr-defined]

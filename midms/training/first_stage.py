@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from midms.diffusion.schedule import sample_noise
@@ -149,8 +150,6 @@ class FirstStageTraining(Stage):
         Mean and deviation of each channel are folded into the 1x1 convolutions around the codebook, which changes
         no reconstruction but gives the diffusion latents of unit variance.
         """
-        from scipy.cluster.vq import kmeans2  # noqa: PLC0415 - needed once a run
-
         dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
         batch = torch.stack([dataset[i]["image"] for i in range(min(images, len(dataset)))]).to(self.device)
         latents = torch.cat([self.first_stage.encode(part) for part in batch.split(16)])  # (images, C, h, w)

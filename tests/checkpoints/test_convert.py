@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,12 +177,10 @@ def diffusers_folder(ldm_yaml: Path, source: Path, target: Path, old_names: bool
     (target / "scheduler" / "scheduler_config.json").write_text('{"beta_start": 0.0015, "beta_end": 0.0195}')
     if old_names:
         file = target / "unet" / "diffusion_pytorch_model.bin"
-        renamed = {}
-        for key, value in torch.load(file, weights_only=True).items():
-            for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-                key = key.replace(f".{new}.", f".{old}.")  # noqa: PLW2901
-            renamed[key] = value
-        torch.save(renamed, file)
+        names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+        pattern = re.compile("|".join(map(re.escape, names)))
+        state = torch.load(file, weights_only=True)
+        torch.save({pattern.sub(lambda found: names[found[0]], key): value for key, value in state.items()}, file)
     return target
 
 

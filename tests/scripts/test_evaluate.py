@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -203,13 +202,6 @@ def test_a_broken_image_stops_the_program_by_its_name(program, capsys, tmp_path)
     _save_set(tmp_path / "reference", 1)
     code, out, err = run(program, capsys, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
     assert code == 2 and not out and "1__2.png: broken image" in err and len(images) == COUNT
-
-
-def test_help_is_quick():
-    start = time.monotonic()
-    result = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True, timeout=60)
-    assert "--generated DIR" in result.stdout and "torchrun" in result.stdout
-    assert time.monotonic() - start < 5  # under a second on an idle machine
 
 
 @pytest.mark.slow

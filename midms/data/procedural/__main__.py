@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 
@@ -25,8 +26,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> int:
     """Print scenes and conditions drawn per second of one core."""
-    import time
-
     from midms.data.procedural.dataset import generator, task_module
 
     task = task_module(options.task)
