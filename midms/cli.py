@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; importing it takes no torch."""
@@ -127,33 +129,29 @@ def start_app(arguments: Sequence[str]) -> int:
     return app(list(arguments))
 
 
+def run(options: argparse.Namespace) -> int:
+    """What the command line asks for, except `app`."""
+    if options.command == "show":
+        show(options)
+    elif options.command == "info":
+        from midms.translate import describe_weights
+
+        print(describe_weights(options.weights, options.json))
+    else:
+        from midms.translate import translate
+
+        for line in translate(options):
+            print(line, file=sys.stderr)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["app"]:  # its options are its own
         return start_app(words[1:])
     options = build_parser().parse_args(words)
-    from midms.config import ConfigError
-
-    try:
-        if options.command == "show":
-            show(options)
-        elif options.command == "info":
-            from midms.translate import describe_weights
-
-            print(describe_weights(options.weights, options.json))
-        else:
-            from midms.translate import translate
-
-            for line in translate(options):
-                print(line, file=sys.stderr)
-    except (ConfigError, ValueError, OSError) as error:
-        print(f"midms {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"midms {options.command}: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return ends_in_one_line(f"midms {options.command}")(run)(options)
 
 
 if __name__ == "__main__":

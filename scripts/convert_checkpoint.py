@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def report(ignored: dict[str, list[str]]) -> None:
     """Print what was left out, and why."""
@@ -24,6 +26,7 @@ def report(ignored: dict[str, list[str]]) -> None:
         print(f"  left out {len(keys)} key(s), e.g. {keys[0]}: {reason}")
 
 
+@ends_in_one_line("convert_checkpoint.py")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,20 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--config and --ema go with --to only")
 
     from midms.checkpoints.convert import convert_to_folder, convert_to_released
-    from midms.checkpoints.errors import CheckpointError
 
-    try:
-        if options.to_released:
-            keys = convert_to_released(options.source, options.to_released)
-            print(f"{options.to_released}: {len(keys)} tensors in the released layout")
-        else:
-            result = convert_to_folder(options.source, options.to, options.config, options.ema)
-            parts = ", ".join(f"{name} ({len(state)} tensors)" for name, state in result.states.items())
-            print(f"{options.to}: {result.info['converted_from']['kind']}: {parts}")
-            report(result.ignored)
-    except (CheckpointError, OSError) as error:
-        print(f"convert_checkpoint.py: {error}", file=sys.stderr)
-        return 2
+    if options.to_released:
+        keys = convert_to_released(options.source, options.to_released)
+        print(f"{options.to_released}: {len(keys)} tensors in the released layout")
+    else:
+        result = convert_to_folder(options.source, options.to, options.config, options.ema)
+        parts = ", ".join(f"{name} ({len(state)} tensors)" for name, state in result.states.items())
+        print(f"{options.to}: {result.info['converted_from']['kind']}: {parts}")
+        report(result.ignored)
     return 0
 
 

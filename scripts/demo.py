@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Task of the built-in benchmark -> its shipped weights and its training config.
 TASKS = {
@@ -120,19 +122,16 @@ def run(options: argparse.Namespace) -> None:
     call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(out))
 
 
+@ends_in_one_line("demo.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)
-    from midms.config import ConfigError
     from midms.evaluation.reproduce import check_task
     from midms.models.loading import open_weights
 
+    check_task(open_weights(options.weights).info, options.task, options.weights)
     try:
-        check_task(open_weights(options.weights).info, options.task, options.weights)
         run(options)
-    except ConfigError as error:
-        print(f"demo.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except subprocess.CalledProcessError as error:
         print(f"demo.py: {error.cmd[1]} failed with exit status {error.returncode}", file=sys.stderr)
         return error.returncode

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 CHUNK = 1 << 20
 
 
@@ -67,7 +69,7 @@ WEIGHTS = {
 }
 
 
-class DownloadError(Exception):
+class DownloadError(OSError):
     """A download that failed; the message is one line for the user."""
 
 
@@ -141,6 +143,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     return folder
 
 
+@ends_in_one_line("download_weights.py", stopped="stopped; run the same command again to resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,14 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.name is None:
         parser.error("give a name, or --list")
     weights = WEIGHTS[options.name]
-    try:
-        if weights.repository:
-            path = fetch_repository(weights, options.to or Path("weights") / options.name)
-        else:
-            path = fetch_file(weights.address, options.to or torch_checkpoint_folder())
-    except (DownloadError, OSError) as error:
-        print(f"download_weights.py: {error}", file=sys.stderr)
-        return 2
+    if weights.repository:
+        path = fetch_repository(weights, options.to or Path("weights") / options.name)
+    else:
+        path = fetch_file(weights.address, options.to or torch_checkpoint_folder())
     print(path)
     if weights.afterwards:
         print(f"next: {weights.afterwards.format(path=path)}")

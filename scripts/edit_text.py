@@ -21,6 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from midms.config import ConfigError
+from midms.programs import ends_in_one_line
+
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
 
@@ -46,10 +49,6 @@ class Job(NamedTuple):
     name: str
     picture: Path | None
     seed: int
-
-
-class UsageError(Exception):
-    """A mistake that one line explains."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,20 +90,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise `UsageError` for combinations that make no sense, before anything slow happens."""
+    """Raise `ConfigError` for combinations that make no sense, before anything slow happens."""
     if (options.target_prompt is None) == (options.task is None):
-        raise UsageError("give either --target-prompt or --task")
+        raise ConfigError("give either --target-prompt or --task")
     if options.generate == (options.input is not None):
-        raise UsageError("give either a picture or folder, or --generate")
+        raise ConfigError("give either a picture or folder, or --generate")
     if options.generate and not options.source_prompt:
-        raise UsageError("--generate needs --source-prompt")
+        raise ConfigError("--generate needs --source-prompt")
     if not options.generate and not options.source_prompt and not options.captioner:
-        raise UsageError("give --source-prompt, or --captioner to have the pictures described")
+        raise ConfigError("give --source-prompt, or --captioner to have the pictures described")
     if len(set(options.seeds)) != len(options.seeds):
-        raise UsageError(f"--seeds: every seed once, got {' '.join(map(str, options.seeds))}")
+        raise ConfigError(f"--seeds: every seed once, got {' '.join(map(str, options.seeds))}")
     random = options.generate or options.sample_posterior or options.released
     if len(options.seeds) > 1 and not random:
-        raise UsageError("--seeds: several seeds give the same result; add --sample-posterior or --generate")
+        raise ConfigError("--seeds: several seeds give the same result; add --sample-posterior or --generate")
 
 
 def list_jobs(options: argparse.Namespace) -> list[Job]:
@@ -115,11 +114,11 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
     if source.is_dir():
         pictures = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         if not pictures:
-            raise UsageError(f"{source}: no picture in this folder (looked for {' '.join(sorted(SUFFIXES))})")
+            raise ConfigError(f"{source}: no picture in this folder (looked for {' '.join(sorted(SUFFIXES))})")
     elif source.is_file():
         pictures = [source]
     else:
-        raise UsageError(f"{source}: no such file or folder")
+        raise ConfigError(f"{source}: no such file or folder")
     stems = [picture.stem for picture in pictures]
     names = [p.name.replace(".", "_") if stems.count(p.stem) > 1 else p.stem for p in pictures]
     several = len(options.seeds) > 1
@@ -135,15 +134,12 @@ def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[st
     from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings
 
     if options.num_inference_steps < 2:
-        raise UsageError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
+        raise ConfigError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
     inversion = dict(RELEASED_INVERSION) if options.released else {}
     editing = dict(RELEASED_EDIT) if options.released else {}
     inversion |= {name: v for name in INVERSION_OPTIONS if (v := getattr(options, name)) is not None}
     editing |= {name: v for name in EDIT_OPTIONS if (v := getattr(options, name)) is not None}
-    try:
-        EditSettings(**{name: value for name, value in editing.items() if name != "negative_prompt"})
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    EditSettings(**{name: value for name, value in editing.items() if name != "negative_prompt"})  # checks them
     return inversion, editing
 
 
@@ -151,7 +147,7 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     """The pipeline with CLIP and, if asked for, a captioner, on its device.
 
     Raises:
-        UsageError: files are missing or unreadable.
+        ConfigError: files are missing or unreadable.
     """
     import torch
 
@@ -163,7 +159,7 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:120]
             remedy = f"give a folder in Hugging Face format, or fetch one with `hf download {name}`"
-            raise UsageError(f"{option}: cannot load {name}: {remedy} ({reason})") from None
+            raise ConfigError(f"{option}: cannot load {name}: {remedy} ({reason})") from None
 
     pipeline = load("--model", options.model, OIGPipeline)
     wants_clip = options.clip or (pipeline.clip_model is None and (options.clip_weight != 0 or options.task))
@@ -186,14 +182,14 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     try:
         return pipeline.to(device, getattr(torch, options.dtype))
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device}: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(f"--device {device}: {' '.join(str(error).split())[:200]}") from None
 
 
 def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bool) -> Iterator[Job]:
     """Jobs without a finished result.
 
     Raises:
-        UsageError: a result there was made with other settings.
+        ConfigError: a result there was made with other settings.
     """
     for job in jobs:
         record = output / f"{job.name}.json"
@@ -205,7 +201,7 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
         except (ValueError, AttributeError):
             made = None
         if made != recipe | {"seed": job.seed, "picture": fingerprint(job)}:
-            raise UsageError(f"{record}: made with other settings; choose another --output, or add --overwrite")
+            raise ConfigError(f"{record}: made with other settings; choose another --output, or add --overwrite")
 
 
 def fingerprint(job: Job) -> str | None:
@@ -271,7 +267,7 @@ def run(options: argparse.Namespace) -> int:
         except (ValueError, RuntimeError, OSError) as error:
             message = f"{job.picture or job.name}: {' '.join(str(error).split())}"
             if len(jobs) == 1:
-                raise UsageError(message) from None
+                raise ConfigError(message) from None
             print(f"edit_text.py: skipped {message}", file=sys.stderr)
             failed += 1
             continue
@@ -279,17 +275,11 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@ends_in_one_line("edit_text.py", stopped="stopped; run the same command again to go on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        return run(options)
-    except UsageError as error:
-        print(f"edit_text.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("edit_text.py: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -67,16 +69,11 @@ def standardise(options: argparse.Namespace) -> Path:
     return save_folder(options.target, {"first_stage": stage.model}, {"first_stage": stage.config}, loaded.info | facts)
 
 
+@ends_in_one_line("pack_weights.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    from midms.config import ConfigError
-
-    try:
-        path = standardise(options) if options.standardise else pack(options)
-    except (ConfigError, ValueError) as error:
-        print(f"pack_weights.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    path = standardise(options) if options.standardise else pack(options)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(f"{path}: {size / 1e6:.1f} MB")
     return 0

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 DATA = ("celeba", "deepfashion", "churches")
 FEATURES = ("colour", "vgg19", "dinov2")
 
@@ -85,19 +87,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@ends_in_one_line("prepare_data.py", stopped="stopped; run the same command to go on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
     options = build_parser().parse_args(arguments)
     from midms.data import preparation
 
-    try:
-        return int(getattr(preparation, options.command)(options))
-    except (ValueError, OSError) as error:
-        print(f"prepare_data.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare_data.py: stopped; run the same command to go on", file=sys.stderr)
-        return 130
+    return int(getattr(preparation, options.command)(options))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from midms.programs import ends_in_one_line
+
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
 PROTOCOLS = ("paper", "released", "fast")
@@ -204,16 +206,11 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
+@ends_in_one_line("sample.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    from midms.config import ConfigError
-
-    try:
-        counts = sample(options)
-    except (ConfigError, ValueError) as error:
-        print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    counts = sample(options)
     if os.environ.get("RANK", "0") == "0":
         print(f"{counts['made']} made, {counts['already there']} already there: {options.out / 'images'}")
     return 0

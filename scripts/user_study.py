@@ -17,6 +17,8 @@ import math
 import sys
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def _method(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
@@ -62,6 +64,8 @@ def _summarise(args: argparse.Namespace) -> None:
     from midms.evaluation.user_study import draw_figure, preferences, read_answers
 
     key = _load(args.key)
+    if not {"study", "trials"} <= set(key):
+        raise ValueError(f"{args.key}: no key of a study; `make` wrote it as key.json")
     people = [read_answers(key, _load(path), str(path)) for path in args.answers]
     results = preferences(key, people)
     if args.json:
@@ -88,14 +92,11 @@ def _load(path: Path) -> dict[str, object]:
     return content
 
 
+@ends_in_one_line("user_study.py")
 def main(argv: list[str] | None = None) -> int:
     """Parse and run one command. 0: done; 2: a mistake, named in one line."""
     args = build_parser().parse_args(argv)
-    try:
-        (_make if args.command == "make" else _summarise)(args)
-    except (ValueError, OSError, KeyError) as error:
-        print(f"user_study.py: {error}", file=sys.stderr)
-        return 2
+    (_make if args.command == "make" else _summarise)(args)
     return 0
 
 

@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -75,6 +77,7 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
     server.block_thread()
 
 
+@ends_in_one_line("midms.app")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 after Ctrl-C, 2 with one line on a user's mistake."""
     options = parse(arguments)
@@ -83,15 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     folder = options.folder or Path(tempfile.mkdtemp(prefix="midms-app-"))
     prepare_environment(folder.resolve())
-    from midms.config import ConfigError
-
     try:
         serve(options, folder.resolve())
-    except ConfigError as error:
-        print(f"midms.app: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        pass
+        pass  # the way to end it
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)

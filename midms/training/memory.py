@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from midms.programs import ends_in_one_line
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -235,6 +237,7 @@ def estimate(config: Any, size: int) -> list[Row]:
         return [*rows, largest_block(model, batch, size // model.first_stage.factor)] if checkpointing else rows
 
 
+@ends_in_one_line("memory")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the sum; 0 on success, 2 with one line on a user's mistake."""
     parser = argparse.ArgumentParser(
@@ -246,16 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=256, help="pixels per side")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(arguments)
-    from midms.config import ConfigError, check, load_config
+    from midms.config import check, load_config
 
     files = [item for item in options.base if "=" not in item]
-    try:
-        config = load_config(files, options.overrides + [item for item in options.base if "=" in item])
-        check(config)
-        rows = estimate(config, options.size)
-    except ConfigError as error:
-        print(f"memory: {error}", file=sys.stderr)
-        return 2
+    config = load_config(files, options.overrides + [item for item in options.base if "=" in item])
+    check(config)
+    rows = estimate(config, options.size)
     for row in [*rows, Row("sum", sum(row.bytes for row in rows))]:
         print(f"{row.bytes / 1e9:7.2f} GB  {row.name}")
     return 0

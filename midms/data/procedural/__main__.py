@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from midms.programs import ends_in_one_line
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -44,6 +46,7 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
+@ends_in_one_line("midms.data.procedural")
 def main(arguments: list[str] | None = None) -> int:
     """Draw pairs: condition, its photo, exemplar, truth, and the exemplar pulled along the true correspondence."""
     options = parse(arguments)
@@ -55,11 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     from midms.data.procedural.dataset import test_pairs
     from midms.visualize import condition_image, grid, save_png
 
-    try:
-        dataset = test_pairs(options.task, options.size, options.show)
-    except ValueError as error:
-        print(f"midms.data.procedural: {error}", file=sys.stderr)
-        return 2
+    dataset = test_pairs(options.task, options.size, options.show)
     batch = default_collate([dataset[index] for index in range(options.show)])
     places = batch["coordinates"].movedim(1, -1)
     pulled = torch.nn.functional.grid_sample(batch["exemplar"], places, align_corners=True)
