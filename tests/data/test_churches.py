@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
+import drawn_scenes
 import numpy as np
-from true_correspondence import errors_of_the_pull
 
 from midms.data.procedural import churches
 from midms.data.procedural.churches import ADE20K, CLASSES, IDS, Part
-from midms.data.procedural.dataset import generator
 
-
-def layout_and_style(index: int):
-    return churches.sample_layout(generator("val", index, 0)), churches.sample_style(generator("val", index, 1))
-
-
-def draw(index: int, size: int = 64):
-    layout, style = layout_and_style(index)
-    return churches.render(layout, style, size)
-
-
-def test_the_exemplar_pulled_along_the_true_correspondence_is_the_truth():
-    error, copy = errors_of_the_pull("churches")
-    assert error < 0.06 and copy > 3 * error
+layout_and_style = partial(drawn_scenes.layout_and_style, "churches")
+draw = partial(drawn_scenes.draw, "churches")
 
 
 def test_every_part_has_one_class_of_ade20k():
@@ -45,23 +34,6 @@ def test_churches_stand_under_the_sky_on_the_ground():
         rows = {name: np.nonzero(classes == ADE20K[name])[0] for name in ("sky", "building", "grass")}
         assert rows["sky"].mean() < rows["building"].mean() < rows["grass"].mean()
         assert len(rows["building"]) > 60
-
-
-def test_some_exemplars_lack_parts():
-    present = np.zeros((40, len(Part)), bool)
-    for index in range(40):
-        present[index, np.unique(draw(index).labels)] = True
-    share = present.mean(axis=0)
-    optional = (Part.c_tower, Part.l_tower, Part.wing, Part.mountain, Part.path, Part.clock, Part.l_oak, Part.bush)
-    assert all(0 < share[part] < 1 for part in optional)
-    assert share[Part.sky] == share[Part.nave] == 1
-
-
-def test_style_moves_nothing():
-    layout, style = layout_and_style(4)
-    first, second = churches.render(layout, style, 64), churches.render(layout, layout_and_style(5)[1], 64)
-    np.testing.assert_array_equal(first.labels, second.labels)
-    assert np.abs(first.image.astype(int) - second.image).mean() > 15
 
 
 def test_a_taller_tower_has_as_many_courses():

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
+import drawn_scenes
 import numpy as np
 import pytest
-import torch
-from true_correspondence import errors_of_the_pull
 
 from midms.data.conditions.keypoints import JOINTS
 from midms.data.procedural import figures
-from midms.data.procedural.dataset import generator
 from midms.data.procedural.figures import Part
 
-
-def layout_and_style(index: int):
-    return figures.sample_layout(generator("val", index, 0)), figures.sample_style(generator("val", index, 1))
-
-
-def draw(index: int, size: int = 64):
-    layout, style = layout_and_style(index)
-    return figures.render(layout, style, size)
+layout_and_style = partial(drawn_scenes.layout_and_style, "figures")
+draw = partial(drawn_scenes.draw, "figures")
 
 
 def joints_of(scene):
     return scene.frames[len(Part) :, :, 2]
-
-
-def test_the_exemplar_pulled_along_the_true_correspondence_is_the_truth():
-    error, copy = errors_of_the_pull("figures", above=Part.shadow)
-    assert error < 0.06 and copy > 5 * error
 
 
 def test_condition_has_the_published_form_at_every_size():
@@ -78,22 +66,3 @@ def test_turning_round_swaps_the_sides_of_the_picture():
     layout = dataclasses.replace(layout, head=(0.0, -0.5), lean=0.0)
     front, back = (joints_of(figures.render(dataclasses.replace(layout, yaw=yaw), style, 64)) for yaw in (0.0, np.pi))
     assert front[2, 0] < front[5, 0] and back[2, 0] > back[5, 0]
-
-
-def test_some_exemplars_lack_parts():
-    present = np.zeros((40, len(Part)), bool)
-    for index in range(40):
-        present[index, np.unique(draw(index).labels)] = True
-    share = present.mean(axis=0)
-    optional = (Part.bag, Part.hat, Part.skirt, Part.hips, Part.torso_back, Part.torso_side, Part.r_forearm, Part.mane)
-    assert all(0 < share[part] < 1 for part in optional)
-    assert share[Part.background] == 1
-
-
-def test_style_moves_nothing_and_layout_recolours_nothing():
-    layout, style = layout_and_style(4)
-    other = layout_and_style(5)[1]
-    first, second = figures.render(layout, style, 64), figures.render(layout, other, 64)
-    np.testing.assert_array_equal(first.labels, second.labels)
-    np.testing.assert_array_equal(figures.condition(first), figures.condition(second))
-    assert torch.from_numpy(first.image).float().sub(torch.from_numpy(second.image).float()).abs().mean() > 15

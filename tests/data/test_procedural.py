@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from drawn_scenes import draw, layout_and_style
 
-from midms.data.procedural import faces
+from midms.data.procedural import faces, figures
 from midms.data.procedural.dataset import (
     TASKS,
     ProceduralImages,
@@ -22,11 +23,6 @@ from midms.data.procedural.scene import correspondence
 
 CHANNELS = {"faces": 15, "figures": 20, "churches": 151}
 every_task = pytest.mark.parametrize("task", TASKS)
-
-
-def draw(index: int, size: int = 64, task: str = "faces"):
-    layout = TASKS[task].sample_layout(generator("val", index, 0))
-    return layout, TASKS[task].sample_style(generator("val", index, 1)), size
 
 
 @every_task
@@ -57,22 +53,30 @@ def test_forms_and_ranges(task):
         assert set(item["condition"][[0, 14]].unique().tolist()) <= {0.0, 1.0}
 
 
-def test_truth_is_the_exemplar_pulled_along_the_true_correspondence():
-    """Where a surface is seen in both pictures its colour is the same, up to shading decals and pixel size."""
-    errors, copies = [], []
+@pytest.mark.parametrize(
+    ("task", "above", "most", "better"),
+    [("faces", -1, 0.035, 5), ("figures", figures.Part.shadow, 0.06, 5), ("churches", -1, 0.06, 3)],
+)
+def test_truth_is_the_exemplar_pulled_along_the_true_correspondence(task, above, most, better):
+    """Where a surface is seen in both pictures its colour is the same, up to shading decals and pixel size.
+
+    Counted are pixels two or more inside a part, of a label > `above`; the exemplar as it is errs `better` times more.
+    """
+    dataset, errors, copies = fixed_test_pairs(task, 128, 12), [], []
     for index in range(12):
-        item = fixed_test_pairs(size=128, length=12)[index]
+        item = dataset[index]
         pulled = F.grid_sample(item["exemplar"][None], item["coordinates"].movedim(0, -1)[None], align_corners=True)[0]
-        inner = item["visible"] & (F.max_pool2d(item["labels"][None].float(), 5, 1, 2)[0] == item["labels"])
+        labels = item["labels"][None].float()
+        inner = item["visible"] & (F.max_pool2d(labels, 5, 1, 2)[0] == -F.max_pool2d(-labels, 5, 1, 2)[0])
+        inner &= item["labels"] > above
         errors.append((pulled - item["truth"]).abs()[:, inner].mean())
-        copies.append((item["exemplar"] - item["truth"]).abs().mean())
-    assert np.mean(errors) < 0.035
-    assert np.mean(copies) > 5 * np.mean(errors)
+        copies.append((item["exemplar"] - item["truth"]).abs()[:, inner].mean())
+    assert np.nanmean(errors) < most and np.nanmean(copies) > better * np.nanmean(errors)
 
 
 @every_task
 def test_a_scene_corresponds_to_itself(task):
-    scene = TASKS[task].render(*draw(0, task=task))
+    scene = draw(task, 0)
     match = correspondence(scene, scene)
     axis = torch.linspace(-1, 1, 64).numpy()
     np.testing.assert_allclose(match.coordinates[0], np.broadcast_to(axis, (64, 64)), atol=1e-5)
@@ -83,7 +87,7 @@ def test_a_scene_corresponds_to_itself(task):
 @every_task
 @pytest.mark.parametrize("index", range(4))
 def test_crop_and_flip_keeps_frames_true(index, task):
-    scene = TASKS[task].render(*draw(1, 128, task))
+    scene = draw(task, 1, 128)
     view = crop_and_flip(scene, np.random.default_rng(index))
     match = correspondence(view, scene)
     places = torch.from_numpy(match.coordinates).movedim(0, -1)[None]
@@ -92,6 +96,31 @@ def test_crop_and_flip_keeps_frames_true(index, task):
     seen = torch.from_numpy(view.image).float()
     error, in_place = (pulled - seen).abs().mean(), (photo[0].permute(1, 2, 0) - seen).abs().mean()
     assert error < 4 and error < 0.4 * in_place  # what remains is the nearest-pixel zoom of sharp edges
+
+
+@pytest.mark.parametrize(("task", "optional", "always"), [
+    ("figures", "bag hat skirt hips torso_back torso_side r_forearm mane", "background"),
+    ("churches", "c_tower l_tower wing mountain path clock l_oak bush", "sky nave"),
+])  # fmt: skip
+def test_some_exemplars_lack_parts(task, optional, always):
+    part = TASKS[task].Part
+    present = np.zeros((40, len(part)), bool)
+    for index in range(40):
+        present[index, np.unique(draw(task, index).labels)] = True
+    share = present.mean(axis=0)
+    assert all(0 < share[part[name]] < 1 for name in optional.split())
+    assert all(share[part[name]] == 1 for name in always.split())
+
+
+@every_task
+def test_style_moves_nothing_and_layout_recolours_nothing(task):
+    layout, style = layout_and_style(task, 4)
+    other = layout_and_style(task, 5)[1]
+    first, second = TASKS[task].render(layout, style, 64), TASKS[task].render(layout, other, 64)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    if task != "faces":  # Canny edges of the picture belong to their condition
+        np.testing.assert_array_equal(TASKS[task].condition(first), TASKS[task].condition(second))
+    assert np.abs(first.image.astype(int) - second.image).mean() > 15
 
 
 def test_absent_parts_say_so_and_layouts_vary():
@@ -103,7 +132,7 @@ def test_absent_parts_say_so_and_layouts_vary():
 
 @every_task
 def test_drawing_has_no_resolution(task):
-    layout, style, _ = draw(3, task=task)
+    layout, style = layout_and_style(task, 3)
     small, large = TASKS[task].render(layout, style, 64).image, TASKS[task].render(layout, style, 256).image
     reduced = large.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - reduced).mean() < 4
