@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="sample with K seeds (default: 1)")
     parser.add_argument("--train", type=int, nargs="?", const=0, metavar="STEPS", help="tables 3 and 5: train a model "
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
+    parser.add_argument("--continue", action="store_true", dest="onward", help="with --benchmark and --train: go on "
+                        "from the encoders of --weights through the whole loop (configs/demo_end_to_end.yaml), "
+                        "instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
     nets = parser.add_argument_group("network files (default: torch's cache; what is absent is left out and named)")
@@ -80,6 +83,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     trained = set(options.table) <= {"3", "5"}
     if options.train is not None and (not trained or options.train < 0):
         parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
+    if options.onward and (options.train is None or options.config):
+        parser.error(
+            "--continue: goes with --train on a --benchmark; a --config names its own model.params.encoders_from"
+        )
     if options.train is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("--train: train without torchrun (trainer.devices of the config), then measure with it")
     if "bands" in options.table and options.config:
@@ -115,11 +122,6 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     return settings
 
 
-def base_config(options: argparse.Namespace) -> Path:
-    """The config of the full method's training."""
-    return options.config or BENCHMARKS[options.benchmark][1]
-
-
 def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, str, int, str]:
     """Pairs, what they are in words, how many, and the data set of the paper to set beside."""
     if options.benchmark:
@@ -145,21 +147,50 @@ def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, s
     return dataset, " ".join(to_yaml(node).split()), count, published
 
 
+def compares_trainings(options: argparse.Namespace, table: str) -> bool:
+    """Whether each row of a table has weights of its own."""
+    return table == "5" or (table == "3" and options.train is not None)
+
+
+def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
+    """The configs of the full method's training, merged left to right, and changes to them."""
+    if options.config:
+        return [options.config], options.set
+    start = [f"model.params.weights={options.weights}"]
+    if not options.onward:
+        return [BENCHMARKS[options.benchmark][1]], start
+    bases = [BENCHMARKS[options.benchmark][1], ROOT / "configs/demo_end_to_end.yaml"]
+    return bases, [*start, f"model.params.encoders_from={options.weights}"]
+
+
+def note_training(options: argparse.Namespace, table: Table) -> None:
+    """Write into a table of trainings how long they were and from which weights they started."""
+    from midms.evaluation.ablations import ablation_config, start_weights
+
+    bases, start = training_of(options)
+    config = ablation_config(bases, ROOT / "configs/ablations/full.yaml", options.train or None, start)
+    digests = start_weights(config)
+    said = ", ".join(f"{key} {config.model.params[key]} ({digest[:12]})" for key, digest in digests.items())
+    steps, warming = int(config.trainer.max_steps), int(config.model.params.warmup_steps)
+    table.notes.append(f"Each row: {steps} training steps, {warming} of them warm-up, from {said or 'nothing'}")
+    table.record["training"] = {"steps": steps, "warmup_steps": warming, "start": digests}
+
+
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
     """The rows of a table, each with its weights, trained where the table asks for it."""
     from midms.evaluation.ablations import ablation_config, trained_weights
     from midms.evaluation.table_rows import ABLATIONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
-    if table != "5" and (table != "3" or options.train is None):
+    if not compares_trainings(options, table):
         return [(row, str(options.weights)) for row in planned]
-    start = [f"model.params.weights={options.weights}"] if options.benchmark else options.set
+    bases, start = training_of(options)
     rows = []
     for row in planned:
         name = ABLATIONS[table].get(row.plan.name)
         if name is not None:
             ablation = ROOT / "configs/ablations" / f"{name}.yaml"
-            config = ablation_config(base_config(options), ablation, options.train or None, start)
+            config = ablation_config(bases, ablation, options.train or None, start)
             rows.append((row, str(trained_weights(options.out / "runs", name, config, options.train is not None))))
     return rows
 
@@ -198,7 +229,13 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     info = weights_info(options)
     settings = sampler_settings(options, info)
     job = make_job(options, info)
-    return [measure_table(table, job, rows_of(options, table, settings)) for table in dict.fromkeys(options.table)]
+    tables = []
+    for number in dict.fromkeys(options.table):
+        table = measure_table(number, job, rows_of(options, number, settings))
+        if compares_trainings(options, number):
+            note_training(options, table)
+        tables.append(table)
+    return tables
 
 
 def write(options: argparse.Namespace, tables: list[Table]) -> None:

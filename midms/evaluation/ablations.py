@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from midms.config import ConfigError, check, load_config, to_yaml
+from midms.evaluation.sampling import fingerprint
+from midms.models.loading import open_weights
 
 #: Share of a shortened training that warms the correspondence up; the losses of images and noise act in the rest.
 WARMUP_SHARE = 0.75
 
 
-def ablation_config(base: Path, ablation: Path, steps: int | None, overrides: Sequence[str] = ()) -> DictConfig:
+def ablation_config(
+    bases: Sequence[Path], ablation: Path, steps: int | None, overrides: Sequence[str] = ()
+) -> DictConfig:
     """The config of one row.
 
     Args:
-        base: of the full method. ablation: what differs.
-        steps: shorten the training to so many steps, three quarters of them warm-up; None keeps the base's lengths.
+        bases: of the full method, merged left to right. ablation: what differs.
+        steps: shorten the training to so many steps, at most three quarters of them warm-up; None keeps the lengths.
         overrides: "key.path=value", such as the weights to start from.
     Raises:
         ConfigError: a file is missing, or a key has no reader.
     """
-    config = load_config([base, ablation], overrides)
+    config = load_config([*bases, ablation], overrides)
     if steps is not None:
-        warming = round(steps * WARMUP_SHARE)
-        if int(config.model.params.get("warmup_steps", 0)) >= int(config.trainer.max_steps):
-            warming = steps  # an ablation that is all warm-up stays so
+        own = int(config.model.params.get("warmup_steps", 0))  # a training that goes on from another may have none
+        all_warming = own >= int(config.trainer.max_steps)
+        warming = steps if all_warming else min(own, round(steps * WARMUP_SHARE))
         short = {
             "model": {"params": {"warmup_steps": warming}},
             "trainer": {"max_steps": steps, "val_check_interval": steps},
@@ -39,9 +46,25 @@ def ablation_config(base: Path, ablation: Path, steps: int | None, overrides: Se
     return config
 
 
+def start_weights(config: DictConfig) -> dict[str, str]:
+    """SHA-256 of all that a training starts from, by key of `model.params`.
+
+    Raises:
+        ConfigError: no such weights.
+    """
+    params = config.model.params
+    names = {key: str(params[key]) for key in ("weights", "encoders_from") if params.get(key)}
+    digests = {}
+    for key, name in names.items():
+        states = open_weights(name).states.items()
+        digests[key] = fingerprint({f"{part}.{k}": value for part, state in states for k, value in state.items()})
+    return digests
+
+
 def run_folder(root: Path, name: str, config: DictConfig) -> Path:
-    """root/name-digest, the digest being that of the whole config."""
-    return root / f"{name}-{hashlib.sha256(to_yaml(config).encode()).hexdigest()[:12]}"
+    """root/name-digest, the digest being that of the whole config and of the weights that it starts from."""
+    recipe = to_yaml(config) + json.dumps(start_weights(config))
+    return root / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def trained_weights(root: Path, name: str, config: DictConfig, train: bool) -> Path:
@@ -61,6 +84,7 @@ def trained_weights(root: Path, name: str, config: DictConfig, train: bool) -> P
         raise ConfigError(f"this table compares trainings, and {weights} is not there; give --train to make it")
     from midms.training.run import train as run_training  # noqa: PLC0415 - Lightning takes seconds to import
 
-    print(f"training {name}: {config.trainer.max_steps} steps into {folder}", flush=True)
-    run_training(config, folder)
+    print(f"training {name}: {config.trainer.max_steps} steps into {folder}", file=sys.stderr, flush=True)
+    with redirect_stdout(sys.stderr):  # Lightning's progress bar; standard output is for the tables
+        run_training(config, folder)
     return weights

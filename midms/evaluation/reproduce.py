@@ -110,11 +110,11 @@ class Session:
     def load(self, weights: str) -> tuple[MIDMsPipeline, str]:
         """A pipeline on the job's device, and the hash of its weights; the first one's encoder measures all rows."""
         pipe = MIDMsPipeline.from_pretrained(weights, self.job.options.device)
-        digest = fingerprint(pipe.model)
+        digest = fingerprint(pipe.model.state_dict())
         self.networks[str(weights)] = digest
         if self.encoder is None:
             features = FirstStageFeatures(pipe.model.first_stage.model)
-            key = fingerprint(pipe.model.first_stage)
+            key = fingerprint(pipe.model.first_stage.state_dict())
             cache, options = self.job.out / "cache", self.job.options
             self.encoder = EncoderMetrics(features, key, cache, options.device, self.job.batch_size)
         return pipe, digest

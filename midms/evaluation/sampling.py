@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -68,10 +68,10 @@ class Crossed(Dataset[dict[str, Any]]):
         return {"condition": own["condition"], "source": own["source"], "pair": condition} | {k: other[k] for k in keys}
 
 
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of all weights of a network."""
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

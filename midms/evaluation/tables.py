@@ -104,7 +104,7 @@ def caption(table: Table) -> str:
     parts = [table.title + (f" (Table {table.number} of the paper)." if table.number.isdigit() else ".")]
     if any(row.differences for row in table.rows):
         parts.append(f"Δ: {table.rows[0].name} minus the row, pair by pair.")
-    if table.published_on:
+    if any(row.paper for row in table.rows):
         parts.append(f'Columns "paper": the paper\'s own numbers, of {table.published_on}.')
     return " ".join(parts)
 

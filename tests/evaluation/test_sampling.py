@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from midms.config import ConfigError
 from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation import benchmark, table_rows
-from midms.evaluation.ablations import ablation_config, trained_weights
+from midms.evaluation.ablations import ablation_config, run_folder, start_weights, trained_weights
 from midms.evaluation.encoder_metrics import SEMANTIC, EncoderMetrics
 from midms.evaluation.folders import ImageFolder
 from midms.evaluation.sampling import Crossed, Plan, recipe_of, row_folder, sample
@@ -97,16 +98,32 @@ def test_the_encoders_own_metrics(pipe, tmp_path):
 def test_every_ablation_lies_over_every_config(base):
     names = {name for rows in table_rows.ABLATIONS.values() for name in rows.values()}
     assert names == {file.stem for file in (CONFIGS / "ablations").glob("*.yaml")}
-    full = ablation_config(CONFIGS / f"{base}.yaml", CONFIGS / "ablations/full.yaml", None)
+    bases = [CONFIGS / f"{base}.yaml"]
+    full = ablation_config(bases, CONFIGS / "ablations/full.yaml", None)
     for name in names - {"full"}:
-        config = ablation_config(CONFIGS / f"{base}.yaml", CONFIGS / f"ablations/{name}.yaml", None)
+        config = ablation_config(bases, CONFIGS / f"ablations/{name}.yaml", None)
         assert config.run.name == name and config.model != full.model
-        short = ablation_config(CONFIGS / f"{base}.yaml", CONFIGS / f"ablations/{name}.yaml", 100)
+        short = ablation_config(bases, CONFIGS / f"ablations/{name}.yaml", 100)
         warming = 100 if name == "no_diffusion" else 75
         assert (short.trainer.max_steps, short.model.params.warmup_steps) == (100, warming)
+        onward = ablation_config([*bases, CONFIGS / "demo_end_to_end.yaml"], CONFIGS / f"ablations/{name}.yaml", 100)
+        assert onward.model.params.warmup_steps == (100 if name == "no_diffusion" else 0)
+
+
+def test_a_training_is_known_by_the_weights_it_starts_from(tiny_pipeline_folder, tmp_path):
+    """The same name with other content, such as shipped weights of another version, is another training."""
+    start = shutil.copytree(tiny_pipeline_folder, tmp_path / "start")
+    overrides = [f"model.params.weights={start}"]
+    config = ablation_config([CONFIGS / "demo.yaml"], CONFIGS / "ablations/no_src.yaml", 8, overrides)
+    before = run_folder(tmp_path, "no_src", config)
+    assert run_folder(tmp_path, "no_src", config) == before and list(start_weights(config)) == ["weights"]
+    pipe = MIDMsPipeline.from_pretrained(start)
+    pipe.model.denoiser.unet.conv_out.bias.data += 1
+    pipe.save_pretrained(start)
+    assert run_folder(tmp_path, "no_src", config) != before
 
 
 def test_a_missing_training_is_named(tmp_path):
-    config = ablation_config(CONFIGS / "demo.yaml", CONFIGS / "ablations/no_src.yaml", 8)
+    config = ablation_config([CONFIGS / "demo.yaml"], CONFIGS / "ablations/no_src.yaml", 8)
     with pytest.raises(ConfigError, match=r"no_src-.* is not there; give --train"):
         trained_weights(tmp_path, "no_src", config, train=False)

@@ -198,6 +198,7 @@ def test_celeba_as_users_have_it(program, capsys, shared, tiny_pipeline_folder, 
         (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
         (["--table", "1", "--weights", "nowhere"], "nowhere"),
         (["--table", "5"], "this table compares trainings"),
+        (["--table", "5", "--continue"], "--continue: goes with --train on a --benchmark"),
         (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),
         (["--table", "1", "--report", "nowhere/x.html"], "--report: no folder"),
     ],
@@ -224,18 +225,33 @@ def test_help_is_quick():
 @pytest.mark.slow
 def test_losses_are_trained_and_compared(program, capsys, tiny_pipeline_folder, tmp_path):
     arguments = ["--table", 5, "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path, "--train", 4]
-    code, _, err = run(program, capsys, *arguments)
-    assert code == 0, err
-    table = json.loads((tmp_path / "table5.json").read_text())
+    code, out, err = run(program, capsys, *arguments, "--json")
+    assert code == 0 and err.count("training") >= 6, err
+    (table,) = json.loads(out)  # nothing else on the way out
     rows = {row["name"]: row for row in table["rows"]}
     assert list(rows) == ["full method", "w/o L_cycle", "w/o L_style", "w/o L_perc", "w/o L_dom", "w/o L_src"]
     assert all(0 <= row["values"]["pck"]["mean"] <= 1 for row in rows.values())
     assert rows["w/o L_src"]["paper"] == {"fid_reference": 72.25}
-    networks = [v for k, v in table["record"]["networks"].items()]
-    assert len(set(networks)) == 6  # each loss that is taken out gives other weights
-    # the trained weights are found again without --train
-    code, _, err = run(program, capsys, *arguments[:-2], "--train", 4)
-    assert code == 0 and "training" not in err
+    assert len(set(table["record"]["networks"].values())) == 6  # each loss that is taken out gives other weights
+    training = table["record"]["training"]
+    assert (training["steps"], training["warmup_steps"]) == (4, 3) and len(training["start"]["weights"]) == 64
+    # trained weights are found again
+    code, again, err = run(program, capsys, *arguments, "--json")
+    assert code == 0 and "training" not in err and json.loads(again) == json.loads(out)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_trained_encoders(program, capsys, tmp_path):
+    arguments = ["--table", 3, "--pairs", 8, "--out", tmp_path, "--train", 1, "--continue"]
+    code, out, err = run(program, capsys, *arguments, "--json")
+    assert code == 0, err
+    (table,) = json.loads(out)
+    assert [row["name"] for row in table["rows"]] == [
+        "full method", "no confidence mask", "one-time matching", "no diffusion"
+    ]  # fmt: skip
+    assert table["record"]["training"]["warmup_steps"] == 0
+    assert len(set(table["record"]["networks"].values())) >= 3
+    assert all(row["values"]["pck"]["mean"] > 0.3 for row in table["rows"])  # it did not start afresh
 
 
 @pytest.mark.slow
