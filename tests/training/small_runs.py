@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from programs import ROOT, load_program
 
-ROOT = Path(__file__).resolve().parents[2]
 DATA = ["data.params.train.params.size=32", "data.params.validation.params.size=32",
         "data.params.validation.params.length=3", "data.params.batch_size=2", "run.log_every=1",
         "trainer.accelerator=cpu"]  # fmt: skip
@@ -24,11 +23,8 @@ ENCODERS = [f"model.params.encoders.{item}" for item in ("widths=[8,8,16]", "out
 
 def program() -> Callable[[list[str]], int]:
     """`main` of main.py."""
-    spec = importlib.util.spec_from_file_location("main_program", ROOT / "main.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    main: Callable[[list[str]], int] = load_program("main.py").main
+    return main
 
 
 def stage_one(run: Path, steps: int, *more: str, config: str = "demo_vq_f4") -> list[str]:
@@ -44,9 +40,10 @@ def stage_two(weights: Path, run: Path, steps: int, *more: str) -> list[str]:
     return [*base, "run.checkpoint_every=1", "run.picture_every=9", *more]
 
 
-def stage_three(weights: Path, run: Path, steps: int, *more: str) -> list[str]:
-    """Arguments that train a small MIDMs: two steps of warm-up, then end to end."""
-    base = ["--base", str(ROOT / "configs/demo.yaml"), "-t", "--run", str(run), *DATA, *ENCODERS]
+def stage_three(weights: Path, run: Path | None, steps: int, *more: str) -> list[str]:
+    """Arguments that train a small MIDMs: two steps of warm-up, then end to end; without `run`, where `more` says."""
+    folder = [] if run is None else ["--run", str(run)]
+    base = ["--base", str(ROOT / "configs/demo.yaml"), "-t", *folder, *DATA, *ENCODERS]
     base += [f"model.params.weights={weights}", f"trainer.max_steps={steps}", "model.params.warmup_steps=2"]
     return [*base, "run.checkpoint_every=1", "run.picture_every=9", *more]
 
