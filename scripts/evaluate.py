@@ -137,10 +137,16 @@ def main(argv: list[str] | None = None) -> int:
     named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
     options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
     folders = Folders(**{role: getattr(args, role) for role in FOLDERS})
+    for role in ("reference", "exemplars", "truth"):
+        if (path := getattr(args, role)) is not None and path.resolve() == args.generated.resolve():
+            print(
+                f"evaluate.py: --{role} is the folder of --generated: its images compare with themselves",
+                file=sys.stderr,
+            )
     try:
         results = evaluate(folders, options, args.metrics)
     except (ValueError, OSError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
+        print(f"evaluate.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if distributed:
         rank = torch.distributed.get_rank()
@@ -153,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
         from midms.evaluation.report import write_report
 
         write_report(args.report, folders, results, versions)
-    named = set(expand(args.metrics)) if args.metrics else set()
-    skipped = [result for result in results if result.status == "skipped" and result.metric in named]
+    asked = set(expand(args.metrics)) if args.metrics else set()
+    skipped = [result for result in results if result.status == "skipped" and result.metric in asked]
     for result in skipped:
         print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
     if not any(result.status == "ok" for result in results):

@@ -41,21 +41,57 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: is no longer there, or is a link to nothing; replace or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}; make it smaller") from error
     except (OSError, SyntaxError) as error:
         reason = "0 bytes" if path.stat().st_size == 0 else "not a readable image"
         raise ValueError(f"{path}: {reason}; replace or remove it") from error
+
+
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    """Red, green and blue of an image whose pixels have one meaning.
+
+    Raises:
+        ValueError: more than 8 bits a channel, which Pillow would clip, or pixels that show what is behind them.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"{path}: mode {image.mode}, more than 8 bits a channel; save it with 8 bits")
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise ValueError(f"{path}: has transparent pixels; lay it over its background and save it without alpha")
+    return image.convert("RGB")
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder but hidden ones, links to nothing included.
+
+    Raises:
+        ValueError: a linked folder below it, which would not be searched, or a name that is not UTF-8.
+    """
+    paths = []
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_dir() and path.is_symlink() and not hidden:
+            raise ValueError(f"{path}: a link to a folder, which is not searched; copy or move the folder here")
+        if any("\ud800" <= character <= "\udfff" for character in path.name):  # bytes that Python could not decode
+            raise ValueError(f"{folder}: the name {path.name!a} is not UTF-8; rename it")
+        if not hidden and not path.is_dir():
+            paths.append(path)
+    return paths
 
 
 def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
     """The images below a folder in natural order, and the names of files that are none by their extension.
 
     Raises:
-        ValueError: no such folder, no image, an unreadable header, or two files of one name.
+        ValueError: no such folder, no image, an unreadable header, a link that leads nowhere or to a folder, or two
+            files of one name.
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
-    paths = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        raise ValueError(f"{folder}: {'a file, not a folder' if folder.is_file() else 'no such folder'}")
+    paths = _files(folder)
     others = sorted(p.relative_to(folder).as_posix() for p in paths if p.suffix.lower() not in EXTENSIONS)
     images = []
     for path in paths:
@@ -134,7 +170,7 @@ class ImageFolder(Dataset[Tensor]):
         file = self.files[index]
         try:
             with _open(file.path) as opened:
-                image = opened.convert("RGB")
+                image = _to_rgb(file.path, opened)
         except (OSError, SyntaxError) as error:
             raise ValueError(f"{file.path}: broken image ({error}); replace or remove it") from error
         if image.size != self.size:

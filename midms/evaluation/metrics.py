@@ -142,20 +142,26 @@ def _swd(evaluation: Evaluation) -> Result:
 def _swd_once(
     evaluation: Evaluation, folders: dict[str, ImageFolder], levels: list[tuple[int, int]], seed: int
 ) -> list[float]:
-    patches: dict[str, list[StoredPatches]] = {}
+    filled: dict[str, list[RowStore]] = {}
     row = swd.PATCHES_PER_IMAGE * 3 * swd.PATCH_SIZE**2
     for stream, (role, folder) in enumerate(folders.items()):
         key = f"swd|{seed}|{stream}\n{folder.fingerprint()}"
-        stores = [evaluation.store(f"{level}|{key}", len(folder), row) for level in levels]
+        filled[role] = [evaluation.store(f"{level}|{key}", len(folder), row) for level in levels]
 
         def cut(batch: Tensor, indices: list[int], stream: int = stream) -> list[Tensor]:
             return [p.flatten(1) for p in swd.patch_descriptors(batch, indices, seed, stream).values()]
 
-        fill(stores, folder, cut, evaluation.options.batch_size, f"patches of {role}", evaluation.options.progress)
-        if rank_and_world()[0] == 0:
-            patches[role] = [StoredPatches(store) for store in stores]
+        label = f"patches of {role}"
+        fill(filled[role], folder, cut, evaluation.options.batch_size, label, evaluation.options.progress)
     if rank_and_world()[0] > 0:
         return [0.0] * len(levels)
+    patches = {role: [StoredPatches(store) for store in stores] for role, stores in filled.items()}
+    for role, sets in patches.items():
+        for (height, _), one in zip(levels, sets, strict=True):
+            if not one.varies:
+                raise NotApplicableError(
+                    f"the {role} images have nothing at level {height} in some colour: SWD divides by its deviation"
+                )
     pairs = zip(levels, patches["generated"], patches["reference"], strict=True)
     return [swd.SCALE * swd.sliced_distance(a, b, swd.random_directions(size, 3, seed)) for size, a, b in pairs]
 
@@ -211,6 +217,11 @@ def _psnr(evaluation: Evaluation) -> Result:
     """PSNR in dB and SSIM to the truth."""
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
     pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
+    width, height = folders["generated"].size
+    if min(width, height) < truth.SSIM_WINDOW:
+        raise NotApplicableError(
+            f"SSIM looks at {truth.SSIM_WINDOW} x {truth.SSIM_WINDOW} pixels, got images of {width}x{height}"
+        )
 
     def measure(batch: tuple[Tensor, Tensor], _: list[int]) -> Tensor:
         images = [_signed(part, "cpu") for part in batch]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from midms.evaluation.diversity import LPIPS, Backbone, lpips_file
 from midms.evaluation.edits import CLIP_NAME, DINO_NAME, read_prompts
 from midms.evaluation.fidelity import InceptionFeatures, Protocol, inception_file
-from midms.evaluation.folders import ImageFolder, NotApplicableError
+from midms.evaluation.folders import ImageFolder, NotApplicableError, list_images
 from midms.evaluation.rows import RowStore, file_hash, fill
 from midms.losses.perceptual import VGG19Features, vgg19_file
 
@@ -105,6 +105,10 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+def _by_name(folder: Path | str) -> dict[str, Path]:
+    return {file.name: file.path for file in list_images(folder)[0]}
+
+
 class Evaluation:
     """The folders, opened once, and the networks, loaded when a metric first needs them.
 
@@ -119,8 +123,8 @@ class Evaluation:
         paths |= {"exemplars": folders.exemplars, "truth": folders.truth}
         self.images = {role: ImageFolder(path, options.size, jpeg) for role, path in paths.items() if path is not None}
         self.exact = {role: folder.uncompressed() for role, folder in self.images.items()}
-        self.labels = {p.stem: p for p in sorted(Path(folders.labels).iterdir())} if folders.labels else None
-        self.masks = {p.stem: p for p in sorted(Path(folders.masks).iterdir())} if folders.masks else None
+        self.labels = _by_name(folders.labels) if folders.labels is not None else None
+        self.masks = _by_name(folders.masks) if folders.masks is not None else None
         self.prompts = read_prompts(Path(folders.prompts)) if folders.prompts else None
 
     def folder(self, role: str, exact: bool = False) -> ImageFolder:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from midms.evaluation.swd import PATCH_SIZE, PATCHES_PER_IMAGE
 
 _BLOCK_ROWS = 256
+_SMALLEST_DEVIATION = 1e-4  # grey levels; one pixel of 10,000 images that is off by one makes more
 
 
 class Fingerprinted(Protocol):
@@ -167,7 +168,12 @@ class StoredPatches:
             squares += np.square(values).sum(axis=(0, 2, 3))
             per_channel += values.size // channels
         self.mean = total / per_channel
-        self.deviation = np.sqrt(squares / per_channel - self.mean**2)
+        self.deviation = np.sqrt(np.maximum(squares / per_channel - self.mean**2, 0))
+
+    @property
+    def varies(self) -> bool:
+        """Whether every colour has a deviation to divide by, above the rounding of its own computation."""
+        return bool((self.deviation > _SMALLEST_DEVIATION).all())
 
     def _blocks(self, images: int) -> Iterator[np.ndarray]:
         for block in self.store.blocks(images):

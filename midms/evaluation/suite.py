@@ -83,5 +83,5 @@ def evaluate(folders: Folders, options: Options | None = None, metrics: Sequence
             try:
                 results.append(METRICS[name](evaluation))
             except (FileNotFoundError, ImportError, NotApplicableError) as error:
-                results.append(Result(name, status="skipped", reason=str(error)))
+                results.append(Result(name, status="skipped", reason=" ".join(str(error).split())))
     return results

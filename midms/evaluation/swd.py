@@ -162,9 +162,15 @@ def patch_descriptors(images: Tensor, keys: Sequence[int], seed: int = 0, stream
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Remove each colour's mean over the whole set and divide by its (population) deviation: (M, C, 7, 7) -> same."""
+    """Remove each colour's mean over the whole set and divide by its (population) deviation: (M, C, 7, 7) -> same.
+
+    Raises:
+        ValueError: a colour that is the same everywhere.
+    """
     mean = patches.double().mean(dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
     deviation = patches.double().std(dim=(0, 2, 3), correction=0, keepdim=True)  # (1, C, 1, 1)
+    if not (deviation > 0).all():
+        raise ValueError("SWD: a level of one set has nothing in some colour, so there is no deviation to divide by")
     return (patches - mean.float()) / deviation.float()
 
 

@@ -14,6 +14,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+SSIM_WINDOW = 11  # pixels on a side, where scikit-image cuts the Gaussian of sigma 1.5 off
+
 
 class PrecisionRecall(NamedTuple):
     """Of a mask: the share of its pixels that are right, and the share of right pixels that it holds; (B,) each."""

@@ -1,5 +1,7 @@
 """Folders of images: order, sizes, formats, and the name of whatever is wrong."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -85,10 +87,40 @@ def _twice(folder):
     save(folder / "a.jpg")
 
 
+def _bomb(folder):
+    folder.mkdir()
+    Image.new("1", (20000, 10000)).save(folder / "a.png")
+
+
+def _link_to_nothing(folder):
+    save(folder / "a.png")
+    (folder / "b.png").symlink_to(folder / "nowhere.png")
+
+
+def _no_text(folder):
+    save(folder / "a.png")
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/\xff.png")
+
+
+def _linked_folder(folder):
+    save(folder / "a.png")
+    save(folder.parent / "elsewhere" / "b.png")
+    (folder / "more").symlink_to(folder.parent / "elsewhere")
+
+
+def _file(folder):
+    save(folder, format="PNG")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda folder: None, "no such folder"),
+        (_file, "a file, not a folder"),
+        (_bomb, r"a\.png: Image size .* make it smaller"),
+        (_link_to_nothing, r"b\.png: .* a link to nothing"),
+        (_no_text, r"'.udcff\.png' is not UTF-8"),
+        (_linked_folder, "more: a link to a folder, which is not searched"),
         (_empty, "it is empty"),
         (_no_images, r"found 1 other files, such as list\.txt"),
         (_mixed, r"a\.png is 8x8 and b\.png is 9x8; .*--size"),
@@ -109,6 +141,48 @@ def test_a_truncated_image_is_named_when_it_is_read(tmp_path):
     (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"a\.png: broken image"):
         ImageFolder(tmp_path)[0]
+
+
+SIXTEEN = np.full((8, 8), 40000, dtype=np.uint16)
+HALF_SEEN = np.full((8, 8, 4), (200, 100, 50, 128), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "name", "words"),
+    [
+        (SIXTEEN, "a.png", "more than 8 bits a channel"),
+        (SIXTEEN.astype(np.float32), "a.tif", "more than 8 bits a channel"),
+        (HALF_SEEN, "a.png", "has transparent pixels"),
+    ],
+)
+def test_pixels_without_one_meaning_are_refused(tmp_path, pixels, name, words):
+    Image.fromarray(pixels).save(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"a\.\w+: .*{words}"):
+        ImageFolder(tmp_path)[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_other_forms_are_read_as_they_look(tmp_path, mode):
+    pixels = save(tmp_path / "rgb.png")
+    want = Image.fromarray(pixels).convert(mode)
+    want.save(tmp_path / ("rgb.tif" if mode == "CMYK" else "rgb.png"))
+    if mode == "CMYK":
+        (tmp_path / "rgb.png").unlink()
+    np.testing.assert_array_equal(ImageFolder(tmp_path)[0].permute(1, 2, 0).numpy(), np.array(want.convert("RGB")))
+
+
+def test_hidden_folders_hold_no_results(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
+    assert ImageFolder(tmp_path).names == ["a"]
+
+
+def test_a_file_that_vanishes_is_named(tmp_path):
+    save(tmp_path / "a.png")
+    folder = ImageFolder(tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"a\.png: is no longer there"):
+        folder[0]
 
 
 def test_partners_are_found_by_name(tmp_path):

@@ -61,6 +61,11 @@ def test_brightness_and_contrast_do_not_count():
     assert sliced_wasserstein_distance(a, 0.5 * a + 3, shared_patches=True).average < 1e-3
 
 
+def test_sets_without_any_structure_have_no_distance():
+    with pytest.raises(ValueError, match="no deviation to divide by"):
+        sliced_wasserstein_distance(pictures(0, 2), torch.full((2, 3, 32, 32), 9.0))
+
+
 def test_patches_depend_on_the_image_not_on_its_batch():
     images = pictures(0, 5)
     whole = swd.patch_descriptors(images, range(5), seed=3)

@@ -61,31 +61,16 @@ def networks(tmp_path_factory):
     return {"--inception": root / "inception.pth", "--vgg19": root / "vgg19_conv.pth", "--lpips": root / "alex.pth"}
 
 
-@pytest.fixture(autouse=True)
-def empty_torch_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-
-def run(program, capsys, *arguments) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        code = program.main([str(argument) for argument in (*arguments, "--quiet")])
-    except SystemExit as error:
-        code = error.code
-    output = capsys.readouterr()
-    return code, output.out, output.err
-
-
 def folder_arguments(root: Path, *roles: str) -> list[str]:
     return [part for role in roles for part in (f"--{role}", str(root / role))]
 
 
-def test_all_metrics_with_their_records(program, capsys, sets, networks, tmp_path):
+def test_all_metrics_with_their_records(program, run, sets, networks, tmp_path):
     root, arrays = sets
     files = [part for pair in networks.items() for part in pair]
     report = tmp_path / "report.html"
     roles = ("generated", "reference", "exemplars", "truth")
-    code, out, err = run(program, capsys, *folder_arguments(root, *roles), *files, "--json", "--report", report)
+    code, out, err = run(program, *folder_arguments(root, *roles), *files, "--json", "--report", report)
     assert code == 0, err
     record = json.loads(out)
     results = {result["metric"]: result for result in record["results"]}
@@ -102,10 +87,10 @@ def test_all_metrics_with_their_records(program, capsys, sets, networks, tmp_pat
     assert report.read_text().startswith("<!doctype html>")
 
 
-def test_absent_networks_are_named_and_the_rest_goes_on(program, capsys, sets):
+def test_absent_networks_are_named_and_the_rest_goes_on(program, run, sets):
     root, arrays = sets
     roles = folder_arguments(root, "generated", "reference", "exemplars", "truth")
-    code, out, _ = run(program, capsys, *roles, "--protocol", "clean", "--json")
+    code, out, _ = run(program, *roles, "--protocol", "clean", "--json")
     results = {result["metric"]: result for result in json.loads(out)["results"]}
     assert code == 0
     skipped = {name for name, result in results.items() if result["status"] == "skipped"}
@@ -115,17 +100,17 @@ def test_absent_networks_are_named_and_the_rest_goes_on(program, capsys, sets):
     images = [torch.from_numpy(arrays[role]).permute(0, 3, 1, 2) for role in ("generated", "reference")]
     want = sliced_wasserstein_distance(*images).average
     assert results["swd"]["values"]["swd_average"] == pytest.approx(want, rel=1e-6)
-    code, out, err = run(program, capsys, *roles, "--metrics", "psnr,style")
+    code, out, err = run(program, *roles, "--metrics", "psnr,style")
     assert code == 2 and "psnr" in out and "style was skipped" in err and "vgg19_conv.pth" in err
 
 
-def test_the_batch_size_and_a_cache_change_nothing(program, capsys, sets, networks, tmp_path):
+def test_the_batch_size_and_a_cache_change_nothing(program, run, sets, networks, tmp_path):
     root, _ = sets
     arguments = [*folder_arguments(root, "generated", "reference"), "--metrics", "swd,semantic", "--json"]
     arguments += ["--vgg19", networks["--vgg19"]]
     values = []
     for extra in (["--batch-size", 1], ["--batch-size", 4, "--cache", tmp_path], ["--cache", tmp_path]):
-        code, out, err = run(program, capsys, *arguments, *extra)
+        code, out, err = run(program, *arguments, *extra)
         assert code == 0, err
         values.append([value for result in json.loads(out)["results"] for value in result["values"].values()])
     np.testing.assert_allclose(values[1], values[0], rtol=1e-5, atol=1e-7)
@@ -133,7 +118,7 @@ def test_the_batch_size_and_a_cache_change_nothing(program, capsys, sets, networ
 
 
 @pytest.mark.slow
-def test_fid_equals_torch_fidelity_on_the_same_files(program, capsys, sets, networks):
+def test_fid_equals_torch_fidelity_on_the_same_files(program, run, sets, networks):
     torch_fidelity = pytest.importorskip("torch_fidelity", reason="needs the extra [metrics]")
     root, _ = sets
     want = torch_fidelity.calculate_metrics(
@@ -148,25 +133,31 @@ def test_fid_equals_torch_fidelity_on_the_same_files(program, capsys, sets, netw
         cache=False,
     )
     arguments = [*folder_arguments(root, "generated", "reference"), "--metrics", "fid,kid", "--json", "--seed", "2020"]
-    code, out, err = run(
-        program, capsys, *arguments, "--protocol", "torch-fidelity", *["--inception", networks["--inception"]]
-    )
+    code, out, err = run(program, *arguments, "--protocol", "torch-fidelity", *["--inception", networks["--inception"]])
     assert code == 0, err
     got = {key: value for result in json.loads(out)["results"] for key, value in result["values"].items()}
     assert got["fid_reference"] == pytest.approx(want["frechet_inception_distance"], rel=1e-3)
     assert got["kid_reference"] == pytest.approx(want["kernel_inception_distance_mean"], rel=1e-3)
 
 
-def test_folders_that_do_not_fit_are_explained(program, capsys, sets, tmp_path):
+def test_folders_that_do_not_fit_are_explained(program, run, sets, tmp_path):
     root, _ = sets
     for index in range(2):
         (tmp_path / "few").mkdir(exist_ok=True)
         Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "few" / f"{index}.png")
-    code, out, _ = run(program, capsys, *folder_arguments(root, "generated"), "--reference", tmp_path / "few")
+    code, out, _ = run(program, *folder_arguments(root, "generated"), "--reference", tmp_path / "few")
     assert code == 2 and f"as many generated images as references, got {COUNT} and 2" in out
     generated = folder_arguments(root, "generated")
-    code, _, err = run(program, capsys, *generated, "--truth", tmp_path / "few", "--metrics", "psnr")
+    code, _, err = run(program, *generated, "--truth", tmp_path / "few", "--metrics", "psnr")
     assert code == 2 and "have no partner" in err
+    code, out, err = run(program, "--generated", tmp_path / "few", "--reference", tmp_path / "few", "--metrics", "swd")
+    assert code == 2 and "nan" not in out and "the generated images have nothing at level 32" in err
+    assert "--reference is the folder of --generated" in err
+    for role in ("generated", "truth"):
+        (tmp_path / "tiny" / role).mkdir(parents=True)
+        Image.new("RGB", (10, 12)).save(tmp_path / "tiny" / role / "0.png")
+    code, _, err = run(program, *folder_arguments(tmp_path / "tiny", "generated", "truth"), "--metrics", "psnr")
+    assert code == 2 and "SSIM looks at 11 x 11 pixels, got images of 10x12" in err
 
 
 @pytest.mark.parametrize(
@@ -180,27 +171,27 @@ def test_folders_that_do_not_fit_are_explained(program, capsys, sets, tmp_path):
         (["--generated", "x", "--report", "nowhere/out.html"], "--report: no folder"),
     ],
 )
-def test_a_mistake_is_one_line(program, capsys, arguments, words):
-    code, out, err = run(program, capsys, *arguments)
+def test_a_mistake_is_one_line(program, run, arguments, words):
+    code, out, err = run(program, *arguments)
     assert code == 2 and not out
     assert words in err.splitlines()[-1]
 
 
-def test_files_that_are_no_images_are_named(program, capsys, tmp_path):
+def test_files_that_are_no_images_are_named(program, run, tmp_path):
     for role, seed in (("generated", 0), ("reference", 1)):
         _save_set(tmp_path / role, seed)
     (tmp_path / "generated" / "notes.txt").write_text("no image")
-    code, out, _ = run(program, capsys, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
+    code, out, _ = run(program, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
     assert code == 0 and "left out of generated, no images: 1 file, the first is notes.txt" in out
     assert "left out of reference" not in out
 
 
-def test_a_broken_image_stops_the_program_by_its_name(program, capsys, tmp_path):
+def test_a_broken_image_stops_the_program_by_its_name(program, run, tmp_path):
     images = _save_set(tmp_path / "generated", 0)
     broken = tmp_path / "generated" / "1__2.png"
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     _save_set(tmp_path / "reference", 1)
-    code, out, err = run(program, capsys, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
+    code, out, err = run(program, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
     assert code == 2 and not out and "1__2.png: broken image" in err and len(images) == COUNT
 
 
