@@ -11,17 +11,6 @@ from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline, batch_conditions, batch_pictures, read_picture
 
 
-@pytest.fixture(scope="module")
-def pipe(tiny_pipeline_folder) -> MIDMsPipeline:
-    return MIDMsPipeline.from_pretrained(tiny_pipeline_folder)
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    generator = torch.Generator().manual_seed(3)
-    return torch.rand(8, 15, 32, 32, generator=generator), torch.rand(8, 3, 32, 32, generator=generator) * 2 - 1
-
-
 def test_a_seed_gives_one_image_whatever_the_batch(pipe, inputs):
     conditions, exemplars = inputs
     together = pipe(conditions, exemplars, seed=5, output_type="pt").images
