@@ -15,6 +15,21 @@ FORMS = ("released", "paper")
 CONDITION_INPUTS = ("latent", "nearest", "unshuffle")
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """`nn.InstanceNorm2d` whose gradient is right in every memory layout.
+
+    torch (2.15, CPU) takes a channels-last gradient of a batch of one for a contiguous one and returns wrong numbers
+    without an error; the dense matching makes such gradients.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        out = super().forward(input)  # (B, C, H, W)
+        if out.requires_grad:
+            out.register_hook(Tensor.contiguous)
+        return out
+
+
 class ConditionedEncoder(nn.Module):
     """Three convolution stages at full size, then one SPADE block that sees the condition.
 
@@ -46,7 +61,7 @@ class ConditionedEncoder(nn.Module):
         channels = in_channels
         for number, width in enumerate(widths, start=1):
             stage = convolution(channels, width, 3, False, padding_mode, spectral_norm)
-            self.add_module(f"layer{number}", nn.Sequential(stage, nn.InstanceNorm2d(width)))
+            self.add_module(f"layer{number}", nn.Sequential(stage, InstanceNorm2d(width)))
             channels = width
         block_padding: PaddingMode = "reflect" if padding_mode == "zeros" else padding_mode
         self.G_middle_1 = SPADEBlock(channels, out_channels, condition_channels, hidden, block_padding, spectral_norm)
@@ -65,10 +80,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
-        self.norm1 = nn.InstanceNorm2d(channels)
+        self.norm1 = InstanceNorm2d(channels)
         self.prelu = nn.PReLU()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect")
-        self.norm2 = nn.InstanceNorm2d(channels)
+        self.norm2 = InstanceNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""

@@ -1,4 +1,4 @@
-"""Both training steps have one loss and nearly one gradient; ours saves less."""
+"""Both training steps have one loss and one gradient; ours saves less."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from midms.benchmarks import training
+from midms.benchmarks.networks import Pairs
 from midms.benchmarks.training_step import Step
 
 
@@ -18,22 +19,27 @@ def options(**changes: object) -> argparse.Namespace:
     return argparse.Namespace(**(vars(parser.parse_args([])) | small | changes))
 
 
-def test_reference_and_ours_have_one_loss_and_nearly_one_gradient():
+def test_reference_and_ours_have_one_loss_and_one_gradient():
     steps = [Step(mode, "tiny", 64, 1, "cpu") for mode in ("reference", "ours")]
+    steps[1].settings = steps[0].settings  # cosines clamped, and the release's temperature with its epsilon in the
+    steps[1].model.temperature *= (1 + 1e-5) ** 2  # norms, so that no threshold falls on another side
+    losses = []
     for step in steps:
         step.model.encoders.eval()  # spectral norm iterates once a call, and ours makes fewer calls
         step.features.load_state_dict(steps[0].features.state_dict())
-    steps[1].settings = steps[
-        0
-    ].settings  # cosines clamped, and the release's temperature with its epsilon in the norms,
-    steps[1].model.temperature *= (1 + 1e-5) ** 2  # so that no threshold falls on another side
-    losses = [step.loss() for step in steps]
-    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-4)
-    first, second = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(step.model.denoiser.parameters()))])
-        for loss, step in zip(losses, steps, strict=True)
-    )
-    assert torch.cosine_similarity(first, second, dim=0) > 0.95  # 0.97 was found; what makes the rest is not known
+        step.model.double()  # in float32 a temperature of 0.005 makes 0.2 % of the roundings
+        step.features.double()
+        step.pairs = Pairs(*(maps.double() for maps in step.pairs))
+        loss = step.loss()
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-7)
+    for part in ("denoiser", "encoders"):
+        reference, ours = (
+            torch.cat([p.grad.flatten() for p in getattr(step.model, part).parameters() if p.grad is not None])
+            for step in steps
+        )
+        assert (ours - reference).norm() < 1e-5 * reference.norm(), part
 
 
 def test_rows_count_what_is_saved_and_say_what_was_not_measured(tmp_path):

@@ -41,6 +41,18 @@ def test_features_keep_the_size(height_width: tuple[int, int]) -> None:
     assert encoder(draw(2, 3, *height_width), draw(2, 5, 12, 18)).shape == (2, 10, *height_width)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradients_do_not_depend_on_the_layout_of_what_comes_back(batch: int) -> None:
+    encoder = ConditionedEncoder(3, 5, **SMALL).eval()  # type: ignore[arg-type]
+    x = draw(batch, 3, 6, 8).requires_grad_()
+    features, back = encoder(x, draw(batch, 5, 6, 8)), draw(batch, 10, 6, 8)
+    plain, swapped = (
+        torch.autograd.grad(features, x, back.contiguous(memory_format=layout), retain_graph=True)[0]
+        for layout in (torch.contiguous_format, torch.channels_last)
+    )
+    torch.testing.assert_close(swapped, plain)
+
+
 def test_released_form_matches_iterates_with_the_raw_exemplar_features() -> None:
     encoders = CorrespondenceEncoders(3, 5, **SMALL).eval()  # type: ignore[arg-type]
     latent, grid = draw(2, 3, 6, 8), encoders.condition_grid(draw(2, 5, 24, 32), (6, 8))
