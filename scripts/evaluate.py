@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from midms.evaluation.suite import Result
+    from midms.evaluation.suite import Folders, Result
 
 METRICS = ("fid", "kid", "swd", "lpips", "psnr", "lpips_truth", "style", "semantic", "truth")
 METRICS += ("clip", "structure", "background")
@@ -43,6 +43,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -60,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="of FID and KID (default: %(default)s)")
     how.add_argument("--size", type=_positive, metavar="N", help="resize all images to N x N first")
     how.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="default: %(default)s")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of SWD and KID (default: %(default)s)")
+    how.add_argument("--seed", type=_natural, default=0, metavar="N", help="of SWD and KID (default: %(default)s)")
     how.add_argument("--seeds", type=_positive, default=1, metavar="N", help="average SWD over N seeds")
     how.add_argument("--style-cosine", choices=COSINES, default="channel-mean", help="default: %(default)s")
     how.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
@@ -115,20 +121,57 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop at what cannot work before anything is measured; say what is odd."""
     import torch
-
-    from midms.evaluation.suite import Folders, Options, evaluate, expand, library_versions
 
     if args.report and not args.report.resolve().parent.is_dir():
         parser.error(f"--report: no folder {args.report.resolve().parent}")
+    if args.report and args.report.is_dir():
+        parser.error(f"--report: {args.report} is a folder, give a file in it")
+    if args.cache and args.cache.is_file():
+        parser.error(f"--cache: {args.cache} is a file, give a folder")
     try:
         torch.empty(0, device=args.device)
     except (RuntimeError, AssertionError) as error:
         parser.error(f"--device {args.device}: not usable here ({str(error).splitlines()[0]}); use --device cpu")
+    for role in ("reference", "exemplars", "truth"):
+        if (path := getattr(args, role)) is not None and path.resolve() == args.generated.resolve():
+            print(f"evaluate.py: --{role} is the folder of --generated: it compares with itself", file=sys.stderr)
+
+
+def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -> int:
+    """Print, write the report, and say what of the metrics asked for is missing."""
+    from midms.evaluation.report import write_report
+    from midms.evaluation.suite import expand, library_versions
+
+    versions = library_versions()
+    print(_as_json(args, results, versions) if args.json else _table(results))
+    if args.report:
+        try:
+            write_report(args.report, folders, results, versions)
+        except OSError as error:
+            print(f"evaluate.py: --report: could not be written ({error})", file=sys.stderr)
+            return 2
+    asked = set(expand(args.metrics)) if args.metrics else set()
+    skipped = [result for result in results if result.status == "skipped" and result.metric in asked]
+    for result in skipped:
+        print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
+    if not any(result.status == "ok" for result in results):
+        print("evaluate.py: no metric could be computed", file=sys.stderr)
+        return 2
+    return 2 if skipped else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    _check(parser, args)
+    import torch
+
+    from midms.evaluation.suite import Folders, Options, evaluate
+
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
         torch.distributed.init_process_group("gloo")
@@ -137,12 +180,6 @@ def main(argv: list[str] | None = None) -> int:
     named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
     options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
     folders = Folders(**{role: getattr(args, role) for role in FOLDERS})
-    for role in ("reference", "exemplars", "truth"):
-        if (path := getattr(args, role)) is not None and path.resolve() == args.generated.resolve():
-            print(
-                f"evaluate.py: --{role} is the folder of --generated: its images compare with themselves",
-                file=sys.stderr,
-            )
     try:
         results = evaluate(folders, options, args.metrics)
     except (ValueError, OSError) as error:
@@ -153,20 +190,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.distributed.destroy_process_group()
         if rank > 0:
             return 0
-    versions = library_versions()
-    print(_as_json(args, results, versions) if args.json else _table(results))
-    if args.report:
-        from midms.evaluation.report import write_report
-
-        write_report(args.report, folders, results, versions)
-    asked = set(expand(args.metrics)) if args.metrics else set()
-    skipped = [result for result in results if result.status == "skipped" and result.metric in asked]
-    for result in skipped:
-        print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
-    if not any(result.status == "ok" for result in results):
-        print("evaluate.py: no metric could be computed", file=sys.stderr)
-        return 2
-    return 2 if skipped else 0
+    return _answer(args, folders, results)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--config: give the --weights to measure")
     if options.report and not options.report.resolve().parent.is_dir():
         parser.error(f"--report: no folder {options.report.resolve().parent}")
+    if options.report and options.report.is_dir():
+        parser.error(f"--report: {options.report} is a folder, give a file in it")
     if not options.config:
         options.benchmark = options.benchmark or "faces"
         options.weights = options.weights or BENCHMARKS[options.benchmark][0]

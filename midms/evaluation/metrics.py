@@ -22,6 +22,8 @@ from midms.evaluation.folders import ImageFolder, NotApplicableError, PairedFold
 from midms.evaluation.records import Evaluation, Result
 from midms.evaluation.rows import RowStore, StoredPatches, fill, rank_and_world
 
+_VGG_PIXELS, _LPIPS_PIXELS = 16, 32  # smaller images do not survive the networks' poolings
+
 
 def _signed(images: Tensor, device: str) -> Tensor:
     """uint8 images to [-1, 1]."""
@@ -41,6 +43,12 @@ def summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any
         per_image={name: c.tolist() for name, c in zip(names, columns, strict=True)},
         **record,
     )
+
+
+def _need_pixels(folder: ImageFolder, least: int, what: str) -> None:
+    if min(folder.size) < least:
+        width, height = folder.size
+        raise NotApplicableError(f"{what} needs images of {least} x {least} pixels, got {width}x{height} (--size)")
 
 
 def folder_record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
@@ -206,6 +214,7 @@ def _lpips(evaluation: Evaluation) -> Result:
         raise NotApplicableError(
             "no condition has two outputs; name them CONDITION__EXEMPLAR.jpg or CONDITION/EXEMPLAR.jpg"
         )
+    _need_pixels(folder, _LPIPS_PIXELS, "LPIPS")
     rows = _lpips_rows(evaluation, OutputPairs(folder, pairs), "diversity", "LPIPS between outputs")
     record = folder_record({"generated": folder}) | {"network": evaluation.lpips[1]}
     result = summarise("lpips", ["lpips_diversity"], rows, protocol="diversity among exemplars", **record)
@@ -217,11 +226,7 @@ def _psnr(evaluation: Evaluation) -> Result:
     """PSNR in dB and SSIM to the truth."""
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
     pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
-    width, height = folders["generated"].size
-    if min(width, height) < truth.SSIM_WINDOW:
-        raise NotApplicableError(
-            f"SSIM looks at {truth.SSIM_WINDOW} x {truth.SSIM_WINDOW} pixels, got images of {width}x{height}"
-        )
+    _need_pixels(folders["generated"], truth.SSIM_WINDOW, "SSIM")
 
     def measure(batch: tuple[Tensor, Tensor], _: list[int]) -> Tensor:
         images = [_signed(part, "cpu") for part in batch]
@@ -235,6 +240,7 @@ def _lpips_to_truth(evaluation: Evaluation) -> Result:
     """LPIPS distance to the truth (lower: closer)."""
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "truth")}
     pairs = PairedFolders(folders["generated"], folders["truth"], "truth")
+    _need_pixels(folders["generated"], _LPIPS_PIXELS, "LPIPS")
     rows = _lpips_rows(evaluation, pairs, "distance", "LPIPS to the truth")
     record = folder_record(folders) | {"network": evaluation.lpips[1]}
     return summarise("lpips_truth", ["lpips_distance"], rows, protocol="distance to the truth", **record)
@@ -244,6 +250,7 @@ def _style(evaluation: Evaluation) -> Result:
     """Style relevance: colour (relu1_2) and texture (relu2_2) against the exemplar."""
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "exemplars")}
     pairs = PairedFolders(folders["generated"], folders["exemplars"], "exemplars")
+    _need_pixels(folders["generated"], _VGG_PIXELS, "VGG-19")
     network, record = evaluation.vgg19
     name, device = evaluation.options.style_cosine, evaluation.options.device
 
@@ -260,6 +267,7 @@ def _semantic(evaluation: Evaluation) -> Result:
     """Semantic consistency with the photograph of the condition."""
     folders = {role: evaluation.folder(role, exact=True) for role in ("generated", "reference")}
     pairs = PairedFolders(folders["generated"], folders["reference"], "reference")
+    _need_pixels(folders["generated"], _VGG_PIXELS, "VGG-19")
     network, record = evaluation.vgg19
     device, names = evaluation.options.device, folders["generated"].names
     labels = evaluation.labels

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
@@ -109,6 +111,16 @@ def _by_name(folder: Path | str) -> dict[str, Path]:
     return {file.name: file.path for file in list_images(folder)[0]}
 
 
+@contextmanager
+def _naming(file: Path, network: str) -> Iterator[None]:
+    """Say which file is damaged, or holds another network."""
+    try:
+        yield
+    except (UnpicklingError, EOFError, LookupError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file}: not the weights of {network}; give the right file ({reason})") from error
+
+
 class Evaluation:
     """The folders, opened once, and the networks, loaded when a metric first needs them.
 
@@ -150,7 +162,8 @@ class Evaluation:
     def inception(self) -> tuple[InceptionFeatures, dict[str, str]]:
         """Network of FID and KID, and what a record says of it."""
         file = inception_file(self.options.inception)
-        network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
+        with _naming(file, "Inception-2015"):
+            network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
         return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": file_hash(file)}
 
     @cached_property
@@ -158,13 +171,15 @@ class Evaluation:
         """Network of the style and semantic scores, and what a record says of it."""
         kind = self.options.vgg19_weights
         file = vgg19_file(kind, self.options.vgg19)
-        network = VGG19Features(kind, file).to(self.options.device).eval()
+        with _naming(file, f"VGG-19 ({kind})"):
+            network = VGG19Features(kind, file).to(self.options.device).eval()
         return network, {"name": f"VGG-19 ({kind})", "file": str(file), "sha256": file_hash(file)}
 
     @cached_property
     def lpips(self) -> tuple[nn.Module, dict[str, str]]:
         """Network of LPIPS, and what a record says of it."""
         file = lpips_file(self.options.lpips_backbone, self.options.lpips)
-        network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
+        with _naming(file, f"LPIPS's backbone ({self.options.lpips_backbone})"):
+            network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
         name = f"LPIPS 0.1 ({self.options.lpips_backbone})"
         return network, {"name": name, "file": str(file), "sha256": file_hash(file)}

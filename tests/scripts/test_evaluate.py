@@ -157,7 +157,7 @@ def test_folders_that_do_not_fit_are_explained(program, run, sets, tmp_path):
         (tmp_path / "tiny" / role).mkdir(parents=True)
         Image.new("RGB", (10, 12)).save(tmp_path / "tiny" / role / "0.png")
     code, _, err = run(program, *folder_arguments(tmp_path / "tiny", "generated", "truth"), "--metrics", "psnr")
-    assert code == 2 and "SSIM looks at 11 x 11 pixels, got images of 10x12" in err
+    assert code == 2 and "SSIM needs images of 11 x 11 pixels, got 10x12 (--size)" in err
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,44 @@ def test_folders_that_do_not_fit_are_explained(program, run, sets, tmp_path):
         (["--generated", "x", "--size", "0"], "at least 1, got '0'"),
         (["--generated", "x", "--device", "cuda:99"], "--device cuda:99: "),
         (["--generated", "x", "--report", "nowhere/out.html"], "--report: no folder"),
+        (["--generated", "x", "--report", "."], "--report: . is a folder"),
+        (["--generated", "x", "--cache", __file__], "is a file, give a folder"),
+        (["--generated", "x", "--seed", "-1"], "--seed: expected a whole number of at least 0, got '-1'"),
     ],
 )
 def test_a_mistake_is_one_line(program, run, arguments, words):
     code, out, err = run(program, *arguments)
     assert code == 2 and not out
     assert words in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "metric", "content"),
+    [
+        ("--inception", "fid", "another network"),
+        ("--inception", "kid", "text"),
+        ("--vgg19", "style", "text"),
+        ("--vgg19", "semantic", "another network"),
+        ("--lpips", "lpips", "nothing"),
+    ],
+)
+def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, metric, content):
+    pytest.importorskip("torch_fidelity", reason="needs the extra [metrics]")
+    file = tmp_path / "weights.pth"
+    file.write_text(content if content == "text" else "")
+    if content == "another network":
+        torch.save({"layer.weight": torch.zeros(2)}, file)
+    arguments = folder_arguments(sets[0], "generated", "reference", "exemplars")
+    code, out, err = run(program, *arguments, "--metrics", metric, option, file)
+    assert code == 2 and not out and f"{file}: not the" in err and len(err.strip().splitlines()) == 1
+
+
+def test_images_too_small_for_a_network_are_named(program, run, sets, networks):
+    arguments = [*folder_arguments(sets[0], "generated", "reference", "exemplars"), "--size", 8]
+    code, out, err = run(program, *arguments, "--metrics", "semantic,style", "--vgg19", networks["--vgg19"])
+    assert code == 2 and out.count("VGG-19 needs images of 16 x 16 pixels, got 8x8") == 2
+    code, _, err = run(program, *arguments, "--metrics", "lpips", "--lpips", networks["--lpips"])
+    assert code == 2 and "LPIPS needs images of 32 x 32 pixels" in err
 
 
 def test_files_that_are_no_images_are_named(program, run, tmp_path):
