@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midms.programs import ends_in_one_line
+
 if TYPE_CHECKING:
     from midms.evaluation.suite import Folders, Result
 
@@ -148,11 +150,7 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     versions = library_versions()
     print(_as_json(args, results, versions) if args.json else _table(results))
     if args.report:
-        try:
-            write_report(args.report, folders, results, versions)
-        except OSError as error:
-            print(f"evaluate.py: --report: could not be written ({error})", file=sys.stderr)
-            return 2
+        write_report(args.report, folders, results, versions)
     asked = set(expand(args.metrics)) if args.metrics else set()
     skipped = [result for result in results if result.status == "skipped" and result.metric in asked]
     for result in skipped:
@@ -163,6 +161,7 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     return 2 if skipped else 0
 
 
+@ends_in_one_line("evaluate.py", "stopped; with --cache DIR the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
     parser = build_parser()
@@ -180,11 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
     options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
     folders = Folders(**{role: getattr(args, role) for role in FOLDERS})
-    try:
-        results = evaluate(folders, options, args.metrics)
-    except (ValueError, OSError) as error:
-        print(f"evaluate.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    results = evaluate(folders, options, args.metrics)
     if distributed:
         rank = torch.distributed.get_rank()
         torch.distributed.destroy_process_group()

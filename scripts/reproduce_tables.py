@@ -3,7 +3,7 @@
 
     python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
-    python scripts/reproduce_tables.py --table 5 --benchmark faces --train 120      # losses: trains six models
+    python scripts/reproduce_tables.py --table 5 --benchmark faces --train 172      # losses: trains six models
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
     torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
 
@@ -20,6 +20,8 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from midms.programs import ends_in_one_line
 
 if TYPE_CHECKING:
     from midms.evaluation.reproduce import Job
@@ -260,11 +262,13 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         print("\n".join(markdown(table) for table in tables))
 
 
+@ends_in_one_line("reproduce_tables.py", "stopped; the same command goes on with what is not there yet")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
     import torch
 
+    from midms.training.errors import Interrupted
     from midms.training.run import UserError
 
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -272,9 +276,10 @@ def main(arguments: list[str] | None = None) -> int:
         torch.distributed.init_process_group("gloo")
     try:
         tables = make_tables(options)
-    except (*UserError, ValueError, OSError) as error:
-        print(f"reproduce_tables.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    except UserError as error:  # of trainings, among them some that are no ValueError
+        raise ValueError(str(error)) from error
+    except Interrupted as error:
+        raise KeyboardInterrupt from error
     first = not distributed or torch.distributed.get_rank() == 0
     if distributed:
         torch.distributed.destroy_process_group()

@@ -60,6 +60,8 @@ def draw_trials(names: Sequence[str], methods: Sequence[str], count: int, seed: 
     """
     if not 2 <= len(methods) <= len(_LETTERS):
         raise ValueError(f"user study: expected 2 to {len(_LETTERS)} methods, got {len(methods)}")
+    if count < 1:
+        raise ValueError(f"user study: expected at least 1 trial, got a count of {count}")
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(names))[:count]
     return [Trial(names[k], [methods[m] for m in rng.permutation(len(methods))]) for k in chosen]

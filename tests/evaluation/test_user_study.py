@@ -47,6 +47,8 @@ def test_orders_are_balanced_and_pairs_differ():
     assert 150 < sum(trial.order[0] == "a" for trial in trials) < 250
     with pytest.raises(ValueError, match="2 to 10 methods, got 1"):
         draw_trials(["x"], ["a"], 1, 0)
+    with pytest.raises(ValueError, match="at least 1 trial, got a count of 0"):
+        draw_trials(["x"], ["a", "b"], 0, 0)
 
 
 def test_folders_without_a_common_name_are_refused(folders):
