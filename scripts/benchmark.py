@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for row in importlib.import_module(BENCHMARKS[options.benchmark]).run(options):
             print(json.dumps(row) if options.json else _table_line(row), flush=True)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         top.error(str(error))
     return 0
 

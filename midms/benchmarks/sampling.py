@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midms.benchmarks.options import add_plot, add_shape, check_shape
+
 if TYPE_CHECKING:
     from midms.benchmarks.networks import Pairs
     from midms.benchmarks.parts import PartClock
@@ -33,16 +35,13 @@ MODES = ("lean", "cached", "fast")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
-    parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
+    add_shape(parser, "celebahq", "256", "measurements per mode; the median is reported")
+    parser.set_defaults(config="celebahq", size=256)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["lean"], help="(default: lean)")
-    parser.add_argument("--config", default="celebahq", help="sizes: celebahq, churches, demo or tiny")
-    parser.add_argument("--size", type=int, default=256, help="pixels a side (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
                         help="of U-Net and first stage in our modes; the reference is float32")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=1, help="measurements per mode; the median is reported")
     parser.add_argument("--no-warm-up", action="store_true", help="measure the first call too (large sizes on a CPU)")
-    parser.add_argument("--plot", type=Path, help="draw the parts of every mode to this file")
+    add_plot(parser, "the parts of every mode")
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
@@ -51,11 +50,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     Raises:
         ValueError: an unknown size, a count below 1, or a side that is no multiple of 32.
     """
-    for name in ("batch", "rounds"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: got {getattr(options, name)}, expected 1 or more")
-    if options.size < 32 or options.size % 32:
-        raise ValueError(f"--size: got {options.size}, expected a multiple of 32")
+    check_shape(options.batch, options.rounds, options.size)
     from midms.benchmarks.networks import random_model, random_pairs
 
     modes = ["reference"] * options.reference + list(options.modes)
@@ -148,26 +143,12 @@ def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[Par
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of the parts' times; the floor as a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     from midms.benchmarks.parts import PARTS
+    from midms.benchmarks.plots import stacked_bars
 
-    modes = list(dict.fromkeys(row["name"] for row in rows if row["name"] != "floor"))
     seconds = {(row["name"], row["pass"]): row["median_ms"] / 1e3 for row in rows}
-    figure, axis = pyplot.subplots(figsize=(7, 1.2 + 0.5 * len(modes)), layout="constrained")
-    left = [0.0] * len(modes)
-    for part in PARTS:
-        widths = [seconds[mode, part] for mode in modes]
-        axis.barh(modes, widths, left=left, label=part)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axis.barh(modes, [max(0.0, seconds[m, "all"] - x) for m, x in zip(modes, left, strict=True)], left=left,
-              label="rest", color="0.7")  # fmt: skip
-    axis.axvline(seconds["floor", "all"], color="black", linestyle=":", label="floor")
-    axis.invert_yaxis()
-    axis.set_xlabel("seconds")
-    axis.legend(fontsize=8, ncols=4)
-    figure.savefig(file, dpi=100)
-    pyplot.close(figure)
+    bars = {}
+    for mode in dict.fromkeys(row["name"] for row in rows if row["name"] != "floor"):
+        parts = {part: seconds[mode, part] for part in PARTS}
+        bars[mode] = parts | {"rest": max(0.0, seconds[mode, "all"] - sum(parts.values()))}
+    stacked_bars(file, bars, "seconds a batch", ("floor", seconds["floor", "all"]))

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midms.benchmarks.options import add_plot, add_shape, check_shape
+
 if TYPE_CHECKING:
     from midms.benchmarks.timing import Row, Run
 
@@ -25,13 +27,11 @@ SUMMARY = "an end-to-end training step: seconds, peak memory and what each part 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
-    parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
-    parser.add_argument("--config", help="celebahq, churches, demo or tiny (default: celebahq on CUDA, else demo)")
-    parser.add_argument("--size", type=int, help="pixels a side (default: 256 on CUDA, else 64)")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1, help="measurements per mode, after one that does not count")
+    add_shape(
+        parser, "celebahq on CUDA, else demo", "256 on CUDA, else 64", "measurements after one that does not count"
+    )
     parser.add_argument("--no-memory", action="store_true", help="no peaks")
-    parser.add_argument("--plot", type=Path, help="draw what the parts save to this file")
+    add_plot(parser, "what the parts save")
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
@@ -45,11 +45,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
     cuda = options.device == "cuda"
     config, size = options.config or ("celebahq" if cuda else "demo"), options.size or (256 if cuda else 64)
-    for name, value in (("batch", options.batch), ("rounds", options.rounds)):
-        if value < 1:
-            raise ValueError(f"--{name}: got {value}, expected 1 or more")
-    if size < 32 or size % 32:
-        raise ValueError(f"--size: got {size}, expected a multiple of 32")
+    check_shape(options.batch, options.rounds, size)
     modes = ["reference"] * options.reference + ["ours"]
     arguments = (config, size, options.batch, options.device)
     variants: dict[str, Run] = {mode: build(mode, *arguments) for mode in modes}
@@ -72,21 +68,10 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of what the parts save."""
-    import matplotlib
+    from midms.benchmarks.plots import stacked_bars
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    saved = {(row["name"], row["pass"]): row["saved_mb"] for row in rows if "saved_mb" in row}
-    modes, parts = (list(dict.fromkeys(key[k] for key in saved)) for k in (0, 1))
-    figure, axis = pyplot.subplots(figsize=(7, 1.4 + 0.5 * len(modes)), layout="constrained")
-    left = [0.0] * len(modes)
-    for part in parts:
-        widths = [saved.get((mode, part), 0.0) for mode in modes]
-        axis.barh(modes, widths, left=left, label=part)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axis.invert_yaxis()
-    axis.set_xlabel("saved for the way back, MB")
-    axis.legend(fontsize=8, ncols=4)
-    figure.savefig(file, dpi=100)
-    pyplot.close(figure)
+    bars: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["pass"] not in ("step", "all"):
+            bars.setdefault(row["name"], {})[row["pass"]] = row["saved_mb"]
+    stacked_bars(file, bars, "saved for the way back, MB")

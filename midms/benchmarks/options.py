@@ -1,0 +1,40 @@
+"""Options that the benchmarks of whole translations and training steps share; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+SIDE = 32  # the first stages and U-Nets halve a picture five times
+
+
+def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: str) -> None:
+    """`--reference`, `--config`, `--size`, `--batch`, `--rounds`.
+
+    Args:
+        config, size: what is taken when the option is left out, in words.
+        rounds: the help of `--rounds`.
+    """
+    parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
+    parser.add_argument("--config", help=f"sizes: celebahq, churches, demo or tiny (default: {config})")
+    parser.add_argument("--size", type=int, help=f"pixels a side (default: {size})")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help=rounds)
+
+
+def add_plot(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--plot FILE`; `what` is drawn."""
+    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw {what} to this picture")
+
+
+def check_shape(batch: int, rounds: int, size: int) -> None:
+    """Counts of 1 or more, and a side that the networks can halve.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    for name, value in (("batch", batch), ("rounds", rounds)):
+        if value < 1:
+            raise ValueError(f"--{name}: got {value}, expected 1 or more")
+    if size < SIDE or size % SIDE:
+        raise ValueError(f"--size: got {size}, expected a multiple of {SIDE}")
