@@ -73,6 +73,14 @@ def test_both_forms_of_the_frechet_distance_agree(count):
         frechet_distance_of_features(a, b[:1])
 
 
+def test_two_halves_of_one_distribution_are_near_and_noise_moves_them_apart():
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((2, 4000, 16))
+    noisy = [second + scale * rng.standard_normal(second.shape) for scale in (0.5, 1.0)]
+    near, less, more = (frechet_distance(*(feature_moments([x]) for x in (first, y))) for y in (second, *noisy))
+    assert 0 < near < 0.2 * less < 0.1 * more
+
+
 def test_kernel_distance_tells_sets_apart_and_shrinks_its_subsets():
     pytest.importorskip("torch_fidelity", reason="needs the extra [metrics]")
     near, far = kernel_distance(features(0), features(1)), kernel_distance(features(0), features(1) + 1)

@@ -56,6 +56,23 @@ def test_distances_are_ordered_as_the_eye_orders_them():
     assert sliced_wasserstein_distance(a, a, shared_patches=True).average == 0
 
 
+def textures(seed: int, count: int) -> torch.Tensor:
+    """Images of one distribution without anything they share, (count, 3, 32, 32)."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.nn.functional.interpolate(torch.randn(count, 3, 20, 20, generator=generator), 32, mode="nearest")
+    return coarse + 0.3 * torch.randn(count, 3, 32, 32, generator=generator)
+
+
+def test_two_halves_of_one_distribution_have_the_floor_alone():
+    """It halves with four times as many images, and stays far below what smoothing adds."""
+    few, many = (sliced_wasserstein_distance(textures(0, n), textures(1, n)).average for n in (16, 64))
+    assert few / many == pytest.approx(2, rel=0.15)
+    half, other = textures(0, 64), textures(1, 64)
+    noisy = other + torch.randn(other.shape, generator=torch.Generator().manual_seed(2))
+    worse = [sliced_wasserstein_distance(half, x).average for x in (noisy, blur(other), blur(blur(other)))]
+    assert many < worse[0] < worse[1] < worse[2] and many < 0.65 * worse[1]
+
+
 def test_brightness_and_contrast_do_not_count():
     a = pictures(0, 8)
     assert sliced_wasserstein_distance(a, 0.5 * a + 3, shared_patches=True).average < 1e-3
