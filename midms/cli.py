@@ -107,19 +107,15 @@ def _size(text: str) -> tuple[int, int]:
 
 def show(options: argparse.Namespace) -> None:
     """Print the command that made a picture; what it read and is now missing or changed goes to stderr."""
-    from midms.provenance import file_digest, read_settings
+    from midms.provenance import changed_files, read_settings
 
     settings = read_settings(options.picture)
     if options.json or not isinstance(settings.get("command"), str):
         print(json.dumps(settings, indent=2, sort_keys=True))
         return
     print(settings["command"])
-    inputs = settings.get("inputs")
-    for name, digest in inputs.items() if isinstance(inputs, dict) else ():
-        if not Path(name).is_file():
-            print(f"midms show: {name} is not here", file=sys.stderr)
-        elif file_digest(name) != digest:
-            print(f"midms show: {name} is not what it was; the picture will differ", file=sys.stderr)
+    for change in changed_files(settings):
+        print(f"midms show: {change}", file=sys.stderr)
 
 
 def start_app(arguments: Sequence[str]) -> int:

@@ -31,7 +31,7 @@ from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.data.conditions.segmentation import class_map, one_hot
 from midms.data.files import IMAGE_SUFFIXES, BrokenFileError
 from midms.data.folder import part_masks
-from midms.images import open_image, read_rgb, to_rgb, working_size
+from midms.images import at_working_size, open_image, read_rgb, to_rgb, working_size
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
@@ -183,8 +183,7 @@ def _ready_map(file: Path, taken: Taken) -> Made:
         return Made(2 * maps - 1 if taken.images else maps, array.shape[-2:], "map")
     picture = open_image(file)
     if taken.images:
-        picture = to_rgb(picture)
-        small = picture.resize(working_size(picture.size, taken.side), Image.Resampling.BICUBIC)
+        small = at_working_size(to_rgb(picture), taken.side)
         return Made(2 * _unit(_planes(small)) - 1, (picture.height, picture.width), "map")
     planes = _planes(picture)
     if len(planes) != taken.channels:

@@ -96,12 +96,21 @@ def to_rgb(image: Any) -> Image.Image:
 def working_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Width and height at which a picture of `size` (width, height) is worked on.
 
-    About side x side pixels in the picture's own aspect ratio; a picture of `side` squared keeps its size. Strips of
+    About side x side pixels in the picture's own aspect ratio; one that already has a working size keeps it. Strips of
     more than 16 to 1 are squeezed: no side is shorter than side / 4 or longer than 4 side.
     """
+    low, high = (math.prod(length + half for length in size) for half in (-0.5, 0.5))
+    if low <= side**2 <= high and max(size) <= _STRETCH * side:  # the rounding below makes it of some picture
+        return size
     scale = side / math.sqrt(size[0] * size[1])
     width, height = (max(1, side // _STRETCH, min(_STRETCH * side, round(length * scale))) for length in size)
     return width, height
+
+
+def at_working_size(picture: Image.Image, side: int) -> Image.Image:
+    """All of a picture at its `working_size`, bicubic with antialiasing."""
+    size = working_size(picture.size, side)
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

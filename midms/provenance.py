@@ -1,8 +1,8 @@
 """How a picture was made, kept inside its PNG: JSON in the text chunk `midms`, with the command that makes it again.
 
 The JSON object has at least `weights` and `seed`; pictures of `midms translate` and of the app also `command`, a line
-for the shell, and `versions`. Nothing in it depends on the time or the machine's name, so that the same command writes
-the same bytes.
+for the shell, the digests of all that was read (`inputs`, `weight_files`), and `versions`. Nothing in it depends on
+the time or the machine's name, so that the same command writes the same bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from PIL import Image, PngImagePlugin
 from midms.config import ConfigError
 
 TEXT_KEY = "midms"
+#: Shipped weights live here, a folder a name.
+SHIPPED = Path(__file__).parent / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 
 
@@ -76,9 +78,29 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     return settings
 
 
-def array_digest(array: NDArray[Any]) -> str:
-    """A short name of an array's values: 16 digits of the SHA-256 of its bytes."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+def weight_digests(folder: Path) -> dict[str, str]:
+    """The weight files of a folder by name, each with its `file_digest`."""
+    return {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+def changed_files(settings: Mapping[str, Any]) -> list[str]:
+    """What a picture was made from and is now missing or another, a sentence each.
+
+    Weights are compared where their folder, or shipped name, is here.
+    """
+    inputs, name = settings.get("inputs"), str(settings.get("weights"))
+    known: dict[Path, str] = {Path(file): digest for file, digest in inputs.items()} if isinstance(inputs, dict) else {}
+    weights = settings.get("weight_files")
+    folder = next((path for path in (SHIPPED / name, Path(name)) if path.is_dir()), None)
+    if folder is not None and isinstance(weights, dict):
+        known |= {folder / file: digest for file, digest in weights.items()}
+    found = []
+    for file, digest in known.items():
+        if not file.is_file():
+            found.append(f"{file} is not here")
+        elif file_digest(file) != digest:
+            found.append(f"{file} is not what it was; the picture will differ")
+    return found
 
 
 def file_digest(file: str | Path) -> str:

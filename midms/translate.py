@@ -11,17 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from midms.conditions import Made, Taken, make_condition
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
-from midms.images import open_image, to_rgb, working_size
+from midms.images import at_working_size, read_rgb
 from midms.models.encoded import Exemplar
 from midms.pipelines.midms import MIDMsPipeline
-from midms.pipelines.pictures import resize_images
+from midms.pipelines.pictures import read_picture, resize_images
 from midms.provenance import file_digest, text_chunk, versions
 from midms.visualize import (
     LoopPictures,
@@ -79,7 +78,7 @@ def translate(options: argparse.Namespace) -> list[str]:
     )
     notes = [given.condition.note] if given.condition.note else []
     notes += save_extras(options, pictures)
-    recorded = record(options, settings, given, device)
+    recorded = record(options, pipe, settings, given, device)
     save_png(options.out, to_pixels(image)[0], text_chunk(recorded))
     height, width = given.condition.size
     return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
@@ -164,29 +163,22 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
         raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
     exemplars, photos = [], []
     for index, file in enumerate(options.exemplar):
-        photo = exemplar_tensor(file, taken.side)
+        photo = at_working_size(read_rgb(file), taken.side)
         mask = exemplar_mask(options.exemplar_mask[index]) if options.exemplar_mask else None
         labels = None
         if released:
             labels = make_condition(options.exemplar_condition[index], taken).maps[None]
-        encoded = pipe.encode_exemplar(photo, labels, mask)
+        encoded = pipe.encode_exemplar(photo, labels, mask, taken.side)
         exemplars.append(encoded)
-        photos.append(photo)
+        photos.append(read_picture(photo))
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
             raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
     return Inputs(made, exemplars, photos)
 
 
-def exemplar_tensor(file: Path, side: int) -> Tensor:
-    """A photo as (3, H, W) in [-1, 1] at its working size."""
-    photo = to_rgb(open_image(file))
-    photo = photo.resize(working_size(photo.size, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 127.5 - 1
-
-
 def exemplar_mask(file: Path) -> Tensor:
     """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
-    grey = np.asarray(to_rgb(open_image(file)).convert("L"))
+    grey = np.asarray(read_rgb(file).convert("L"))
     return torch.from_numpy(grey > 127).float()[None, None]
 
 
@@ -205,7 +197,9 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def record(options: argparse.Namespace, settings: InterleaveSettings, given: Inputs, device: str) -> dict[str, Any]:
+def record(
+    options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings, given: Inputs, device: str
+) -> dict[str, Any]:
     """All that decides the picture, ready for JSON."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
     return {
@@ -213,6 +207,7 @@ def record(options: argparse.Namespace, settings: InterleaveSettings, given: Inp
         "command": shlex.join(command_of(options, settings, given.condition.kind, device)),
         "inputs": {str(file): file_digest(file) for file in files},
         "weights": options.weights,
+        "weight_files": pipe.weight_files,
         "seed": options.seed,
         "condition_kind": given.condition.kind,
         "settings": asdict(settings),

@@ -15,7 +15,6 @@ that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -158,6 +157,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     from tqdm import tqdm
 
     from midms.evaluation.benchmark import noise_generators
+    from midms.provenance import text_chunk
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -167,8 +167,10 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     names, load = work(options, pipe.info.get("size"))
     mine = share(len(names), rank, world)
     missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
-    text = {"midms": json.dumps({"weights": str(options.weights), "seed": options.seed, "protocol": options.protocol,
-                                 "T": settings.num_inference_steps, "N": settings.num_interleaved_steps})}  # fmt: skip
+    text = text_chunk({
+        "weights": str(options.weights), "weight_files": pipe.weight_files, "seed": options.seed,
+        "protocol": options.protocol, "T": settings.num_inference_steps, "N": settings.num_interleaved_steps,
+    })  # fmt: skip
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]

@@ -61,6 +61,17 @@ def test_ready_maps_give_what_the_pipeline_gives(folder, weights):
     assert np.array_equal(pixels("out.png"), to_pixels(output.images)[0])
 
 
+def test_the_size_is_the_exemplars_too(folder, weights):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights, "--calls", "2"]
+    assert main([*words, "--size", "48", "--out", "out.png"]) == 0
+    pipe = MIDMsPipeline.from_pretrained(weights)
+    exemplar = pipe.encode_exemplar("photo.jpg", size=48)
+    assert exemplar.latent.shape[-2:] == (10, 15)  # of 39 x 59 pixels
+    output = pipe("maps.npy", exemplar, num_interleaved_steps=2, output_type="pt")
+    assert np.array_equal(pixels("out.png"), to_pixels(output.images)[0])
+    assert read_settings("out.png")["weight_files"] == pipe.weight_files != {}
+
+
 def test_the_recorded_command_makes_the_same_bytes(folder, weights, capsys):
     words = ["translate", "--condition", "sketch.png", "--exemplar", "photo.jpg", "other.png", "--weights", weights]
     words += ["--exemplar-mask", "half.png", "all.png", "--seed", "3", "--calls", "3", "--threshold", "0.4"]

@@ -63,7 +63,8 @@ def test_a_working_size_keeps_the_shape_and_the_area_within_bounds(size: tuple[i
     width, height = working_size(size, side)
     assert side // 4 <= width <= 4 * side and side // 4 <= height <= 4 * side
     ratio = size[0] / size[1]
-    if 1 / 15 < ratio < 15:
+    assert working_size((width, height), side) == (width, height)
+    if 1 / 15 < ratio < 15 and (width, height) != size:
         assert abs(width - side * ratio**0.5) <= 0.5 and abs(height - side * ratio**-0.5) <= 0.5
     assert working_size((side, side), side) == (side, side)
 

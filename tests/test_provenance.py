@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from midms.config import ConfigError
-from midms.provenance import array_digest, file_digest, png_bytes, read_settings, text_chunk, versions
+from midms.provenance import (
+    SHIPPED,
+    changed_files,
+    file_digest,
+    png_bytes,
+    read_settings,
+    text_chunk,
+    versions,
+    weight_digests,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=12),
@@ -58,5 +68,28 @@ def test_digests_name_contents_and_versions_are_known(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     a, b, c = (file_digest(tmp_path / name) for name in "abc")
     assert a == b != c and len(a) == 16
-    assert array_digest(np.arange(6)[::2]) == array_digest(np.array([0, 2, 4]))
     assert {"python", "midms", "torch", "numpy"} <= set(versions())
+
+
+def test_weights_are_named_by_the_digests_that_their_folder_records() -> None:
+    recorded = json.loads((SHIPPED / "demo" / "config.json").read_text())["components"].values()
+    assert weight_digests(SHIPPED / "demo") == {entry["file"]: entry["sha256"][:16] for entry in recorded}
+
+
+def test_changed_weights_and_inputs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for file in ("a.png", "mine/denoiser.safetensors", "mine/encoders.safetensors"):
+        Path(file).write_text("content")
+    made = {"weights": "mine", "weight_files": weight_digests(Path("mine")), "inputs": {"a.png": file_digest("a.png")}}
+    assert changed_files(made) == changed_files(made | {"weights": "of/another-machine"}) == []
+    Path("mine/denoiser.safetensors").write_text("other")
+    Path("mine/encoders.safetensors").unlink()
+    told = changed_files(made)
+    assert told == [
+        "mine/denoiser.safetensors is not what it was; the picture will differ",
+        "mine/encoders.safetensors is not here",
+    ]
+    assert (
+        changed_files({"weights": "demo"}) == changed_files({"inputs": 3, "weight_files": [], "weights": "mine"}) == []
+    )

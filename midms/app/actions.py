@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from midms.app.scenes import window
 from midms.app.streaming import Outcome, stream
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
@@ -71,6 +72,7 @@ class Result(NamedTuple):
     temperature: float  # tau of the softmax
     device: str
     threads: int  # of the CPU: another number can change the last bit
+    weight_files: Mapping[str, str]  # name -> digest
 
 
 class Progress(NamedTuple):
@@ -159,8 +161,10 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
             query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.features)
         matches["last"] = Matching(query, [exemplar.features.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
-    machine = pipe.device.type, torch.get_num_threads()
-    result = Result(task, np.asarray(output.images[0]), matches, trusted, pipe.model.temperature, *machine)
+    pixels, threads = np.asarray(output.images[0]), torch.get_num_threads()
+    result = Result(
+        task, pixels, matches, trusted, pipe.model.temperature, pipe.device.type, threads, pipe.weight_files
+    )
     yield Progress([*frames, Frame("result", result.pixels)], total, total, result)
 
 
@@ -209,11 +213,19 @@ def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
 
 
 def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """What a painted layer (H, W, 4) allows of an exemplar of `size` (H, W); None, all of it, where it is unpainted."""
-    if paint is None or paint.ndim != 3 or paint.shape[2] != 4 or not paint[..., 3].any():
+    """What paint on the square canvas of an exemplar allows of it; None, all of it, where it is unpainted.
+
+    Args:
+        paint: (S, S, 4); the exemplar lies in its `midms.app.scenes.window`.
+        size: of the exemplar, (H, W).
+    """
+    if paint is None or paint.ndim != 3 or paint.shape[2] != 4:
         return None
-    alpha = Image.fromarray(paint[..., 3]).resize((size[1], size[0]), Image.Resampling.BOX)
-    return np.asarray(alpha) > 127
+    left, top, width, height = window((size[1], size[0]), len(paint))
+    alpha = paint[top : top + height, left : left + width, 3]
+    if not alpha.any():
+        return None
+    return np.asarray(Image.fromarray(alpha).resize((size[1], size[0]), Image.Resampling.BOX)) > 127
 
 
 def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:

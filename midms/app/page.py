@@ -114,7 +114,7 @@ def picked(event: gr.SelectData) -> int:
 
 def on_canvas(pixels: Pixels, smooth: bool = True) -> Any:
     """Pixels as the background of an image editor, nothing painted on them."""
-    return {"background": scenes.enlarge(pixels, CANVAS, smooth), "layers": [], "composite": None}
+    return {"background": scenes.on_square(pixels, CANVAS, smooth), "layers": [], "composite": None}
 
 
 def paint_of(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:

@@ -58,6 +58,7 @@ def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[
     return {
         "program": "midms app",
         "weights": weights,
+        "weight_files": dict(result.weight_files),
         "T": task.steps,
         "N": task.calls,
         "threshold": task.threshold,

@@ -118,7 +118,7 @@ def paint_canvas(studio: Studio, index: gr.State) -> gr.ImageEditor:
 
     @spoken
     def receive(file: str | None) -> dict[str, Any]:
-        picture = uploads.square(take_upload(file, uploads.read_upload), CANVAS, pad=True)
+        picture = scenes.on_square(np.asarray(take_upload(file, uploads.read_upload)), CANVAS)
         return on_canvas(drawing.ink_on_paper(picture))
 
     upload.upload(receive, upload, canvas, **HIDDEN)
@@ -169,7 +169,7 @@ def exemplar_slot(
 
     @spoken
     def receive(file: str | None) -> tuple[actions.ChosenExemplar, dict[str, Any]]:
-        pixels = uploads.square(take_upload(file, uploads.read_upload), studio.size)
+        pixels = take_upload(file, lambda path: uploads.read_exemplar(path, studio.size))
         return actions.ChosenExemplar(pixels), on_canvas(pixels)
 
     upload.upload(receive, upload, [chosen, editor], **HIDDEN)

@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from midms.conditions import Taken, make_condition
 from midms.config import ConfigError
-from midms.images import read_rgb
+from midms.images import at_working_size, read_rgb
 from midms.visualize import Pixels
 
 MAX_BYTES = 20_000_000
@@ -37,6 +37,15 @@ def read_upload(file: Path) -> Image.Image:
     return picture
 
 
+def read_exemplar(file: Path, side: int) -> Pixels:
+    """An uploaded photo, (H, W, 3), at the size at which `midms translate` works on it: `side` squared in pixels.
+
+    Raises:
+        UploadError: see `read_upload`.
+    """
+    return np.asarray(at_working_size(read_upload(file), side))
+
+
 def read_condition(file: Path, taken: Taken, kind: str | None = None) -> tuple[NDArray[np.uint8], str]:
     """Condition maps (L, H, W) from whatever file `midms.conditions` knows, and a note on them.
 
@@ -48,15 +57,6 @@ def read_condition(file: Path, taken: Taken, kind: str | None = None) -> tuple[N
     made = _read(file, lambda path: make_condition(path, taken, kind))
     maps = (made.maps + 1) / 2 if taken.images else made.maps
     return (maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), made.note
-
-
-def square(picture: Image.Image, size: int, pad: bool = False) -> Pixels:
-    """A picture as uint8 (size, size, 3): its middle, or with `pad` all of it on white."""
-    if pad:
-        fitted = ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color=(255, 255, 255))
-    else:
-        fitted = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(fitted)
 
 
 def _read(file: Path, reader: Callable[[Path], Read]) -> Read:

@@ -43,6 +43,7 @@ class LoadedFolder(NamedTuple):
     states: dict[str, dict[str, Tensor]]  # state dict per component
     configs: dict[str, dict[str, Any]]  # config per component
     info: dict[str, Any]  # whatever the writer noted: origin, licence, schedule, settings, ...
+    path: Path
 
 
 def sha256_of(path: Path) -> str:
@@ -154,7 +155,7 @@ def load_folder(
             raise CheckpointError(file, f"not a readable safetensors file ({error})") from error
         states[name] = {key: _cast(value, dtype) for key, value in state.items()}
         configs[name] = entry["config"]
-    return LoadedFolder(states, configs, document["info"])
+    return LoadedFolder(states, configs, document["info"], folder)
 
 
 def read_document(folder: Path) -> dict[str, Any]:

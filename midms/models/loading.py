@@ -13,9 +13,7 @@ from midms.config import ConfigError
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
-
-#: Shipped weights live here, a folder a name.
-SHIPPED = Path(__file__).parents[1] / "weights"
+from midms.provenance import SHIPPED
 
 
 def open_weights(name_or_path: str | Path) -> LoadedFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from midms.pipelines.pictures import (
     read_picture,
     resize_images,
 )
+from midms.provenance import weight_digests
 
 __all__ = [
     "MIDMsOutput",
@@ -80,10 +82,17 @@ class MIDMsPipeline:
         model: the networks.
         settings: defaults of the loop; a call can change them.
         info: what the folder of weights says about itself (task, size, condition, ...).
+        folder: where the weights were read; None for networks made in memory.
     """
 
-    def __init__(self, model: MIDMs, settings: InterleaveSettings, info: dict[str, Any] | None = None) -> None:
-        self.model, self.settings, self.info = model.eval(), settings, dict(info or {})
+    def __init__(
+        self,
+        model: MIDMs,
+        settings: InterleaveSettings,
+        info: dict[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.settings, self.info, self.folder = model.eval(), settings, dict(info or {}), folder
 
     @classmethod
     def from_pretrained(
@@ -117,7 +126,7 @@ class MIDMsPipeline:
                     f"weights {str(name_or_path)!r}, {name}: {' '.join(str(error).split())[:300]}"
                 ) from None
         model = MIDMs(stage, encoders, denoiser, refiner, info.get("schedule"), info.get("temperature", 0.005))
-        pipe = cls(model, InterleaveSettings(**info.get("settings", {})), info)
+        pipe = cls(model, InterleaveSettings(**info.get("settings", {})), info, loaded.path)
         return pipe.to(device, dtype)
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> MIDMsPipeline:
@@ -143,6 +152,11 @@ class MIDMsPipeline:
         if compile_networks or (compile_networks is None and self.device.type == "cuda"):
             compile_static(self.model)
         return self
+
+    @cached_property
+    def weight_files(self) -> dict[str, str]:
+        """Digests of the files that the weights were read from (`midms.provenance.weight_digests`), computed once."""
+        return {} if self.folder is None else weight_digests(self.folder)
 
     @property
     def device(self) -> torch.device:
@@ -172,7 +186,11 @@ class MIDMsPipeline:
             return push_folder(self.save_pretrained(Path(folder) / "weights"), repository, private, token)
 
     def encode_exemplar(
-        self, exemplar: Picture | Sequence[Picture], labels: Any = None, mask: Tensor | None = None
+        self,
+        exemplar: Picture | Sequence[Picture],
+        labels: Any = None,
+        mask: Tensor | None = None,
+        size: int | None = None,
     ) -> Exemplar:
         """Read and encode exemplars once, for any number of conditions.
 
@@ -180,8 +198,9 @@ class MIDMsPipeline:
             exemplar: one picture, or one a condition.
             labels: the exemplars' condition maps, where the encoders' form needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
+            size: pixels a side to work on (`midms.images.working_size`); none: the weights' own.
         """
-        images = batch_pictures(exemplar, self.info.get("size")).to(self.device)
+        images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
         maps = None if labels is None else batch_conditions(labels).to(self.device)
         with torch.no_grad():
             return self.model.encode_exemplar(self._cast(images), maps, mask)

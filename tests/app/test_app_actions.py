@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from midms import cli
-from midms.app import actions, record
+from midms.app import actions, record, scenes, uploads
 from midms.app.actions import ChosenExemplar, Result, Task
 from midms.config import ConfigError
 from midms.matching.correspondence import argmax_correspondence
@@ -156,6 +156,35 @@ def test_paint_says_what_is_allowed() -> None:
     paint[:, :50, 3] = 140  # half transparent, as the brush is
     allowed = actions.allowed_part(paint, (SIZE, SIZE))
     np.testing.assert_array_equal(allowed, LEFT)
+
+
+def test_paint_on_an_exemplar_that_is_not_square() -> None:
+    """It lies in the middle of the canvas, the rows above and below are no part of it."""
+    paint = np.zeros((100, 100, 4), np.uint8)
+    paint[:25, :, 3] = paint[75:, :, 3] = 255
+    assert actions.allowed_part(paint, (20, 40)) is None
+    paint[:, 75:, 3] = 255
+    allowed = actions.allowed_part(paint, (20, 40))
+    assert allowed is not None and allowed.shape == (20, 40)
+    assert allowed[:, 30:].all() and not allowed[:, :30].any()
+    shown = scenes.on_square(np.zeros((20, 40, 3), np.uint8), 100)
+    assert shown.shape == (100, 100, 3) and not shown[25:75].any() and (shown[:25] == 255).all()
+
+
+def test_an_uploaded_photo_of_any_shape_is_used_as_the_command_uses_it(
+    pipe: MIDMsPipeline, tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(RNG.integers(0, 256, (61, 110, 3), dtype=np.uint8)).save("photo.png")
+    np.save("maps.npy", CONDITION)
+    pixels = uploads.read_exemplar(Path("photo.png"), SIZE)
+    assert pixels.shape == (24, 43, 3)  # all of it: SIZE x SIZE pixels in its own aspect ratio
+    words = (
+        "translate --condition maps.npy --exemplar photo.png --steps 8 --calls 4 --seed 7 --threshold 4 --out out.png"
+    )
+    assert cli.main([*words.split(), "--weights", str(tiny_pipeline_folder)]) == 0
+    result = run(pipe, task(ChosenExemplar(pixels)))
+    np.testing.assert_array_equal(np.asarray(Image.open("out.png")), result.pixels)
 
 
 def test_the_command_makes_the_same_picture(

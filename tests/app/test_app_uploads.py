@@ -11,7 +11,7 @@ import pytest
 from hostile_uploads import hostile_files, png_header
 from PIL import Image
 
-from midms.app.uploads import MAX_BYTES, UploadError, read_condition, read_upload, square
+from midms.app.uploads import MAX_BYTES, UploadError, read_condition, read_upload
 from midms.conditions import Taken
 
 TAKEN = Taken(15, 64)
@@ -95,13 +95,6 @@ def test_a_condition_that_is_an_image_keeps_its_colours(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "image.png")
     read, _ = read_condition(tmp_path / "image.png", Taken(3, 64, images=True))
     np.testing.assert_array_equal(read, pixels.transpose(2, 0, 1))
-
-
-def test_square_crops_or_pads() -> None:
-    picture = Image.new("RGB", (80, 40), (255, 0, 0))
-    assert (square(picture, 16) == (255, 0, 0)).all()
-    padded = square(picture, 16, pad=True)
-    assert (padded[0] == 255).all() and (padded[8] == (255, 0, 0)).all()
 
 
 def _claim(shape: tuple[int, ...]) -> bytes:
