@@ -47,7 +47,7 @@ def stacked_bars(
             axis.annotate(f"{total:.3g}", (total, place), xytext=(3, 0), textcoords="offset points", va="center")
         if line is not None:
             axis.axvline(line[1], color="black", linestyle=":", label=line[0])
-        axis.margins(x=0.1)
+        axis.set_xlim(right=1.1 * max(left.values()))  # room for the sums
         axis.invert_yaxis()
         axis.set_xlabel(unit)
         axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

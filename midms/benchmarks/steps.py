@@ -203,8 +203,11 @@ def plot(rows: list[Row], file: Path) -> None:
     """PSNR, feature distance and, where it was measured, LPIPS against calls; each schedule has a number."""
     from midms.benchmarks.plots import curves
 
-    panels = {"psnr": "PSNR to the truth, dB", "feature_distance": "feature distance to the truth"}
+    panels = {
+        "psnr": "PSNR to the truth, dB (higher is better)",
+        "feature_distance": "feature distance to the truth (lower is better)",
+    }
     if rows[0]["lpips"] is not None:
-        panels["lpips"] = "LPIPS to the truth"
+        panels["lpips"] = "LPIPS to the truth (lower is better)"
     points = {row["name"]: [row[key] for key in panels] for row in rows}
     curves(file, points, {row["name"]: row["calls"] for row in rows}, ("U-Net calls a picture", list(panels.values())))
