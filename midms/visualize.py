@@ -47,17 +47,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -> Pixels:
     """Samples as rows, captioned columns: [(caption, (B, 3, H, W) in [-1, 1])] to one uint8 (H', W', 3) picture."""
-    header = 16
-    samples = len(columns[0][1])
-    sheet = Image.new("RGB", (len(columns) * (cell + gap) + gap, samples * (cell + gap) + header), (255, 255, 255))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for column, (caption, images) in enumerate(columns):
-        left = gap + column * (cell + gap)
-        draw.text((left + cell // 2, header // 2), caption, (0, 0, 0), font, anchor="mm")
-        for row, pixels in enumerate(to_pixels(images)):
-            tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.BICUBIC)
-            sheet.paste(tile, (left, header + row * (cell + gap)))
-    return np.asarray(sheet)
+    rows = [
+        [(caption if row == 0 else "", images[row]) for caption, images in columns] for row in range(len(columns[0][1]))
+    ]
+    return panels(rows, cell, gap)
 
 
 def condition_image(condition: Tensor) -> Tensor:
@@ -289,17 +282,21 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
 
 
 def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -> Pixels:
-    """Captioned tiles of one height in rows; None leaves a place free. Columns are as wide as their widest tile."""
-    header = 18
+    """Captioned tiles of one height in rows; None leaves a place free. Columns are as wide as their widest tile.
+
+    A row without captions (all of them "") takes no room for them.
+    """
     tiles = [[None if item is None else (item[0], _tile(item[1], cell)) for item in row] for row in rows]
     count = max(map(len, tiles))
     columns = [[row[k] for row in tiles if k < len(row)] for k in range(count)]
     widths = [max([tile[1].width for tile in column if tile is not None], default=0) for column in columns]
     lefts = [gap + sum(widths[:k]) + gap * k for k in range(count)]
-    sheet = Image.new("RGB", (sum(widths) + gap * (count + 1), len(tiles) * (cell + header + gap)), (255, 255, 255))
+    headers = [18 * any(tile is not None and tile[0] for tile in row) for row in tiles]
+    height = sum(headers) + len(tiles) * (cell + gap)
+    sheet = Image.new("RGB", (sum(widths) + gap * (count + 1), height), (255, 255, 255))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for index, row in enumerate(tiles):
-        top = index * (cell + header + gap)
+    for index, (row, header) in enumerate(zip(tiles, headers, strict=True)):
+        top = sum(headers[:index]) + index * (cell + gap)
         for left, width, tile in zip(lefts, widths, row, strict=False):
             if tile is not None:
                 draw.text((left + width // 2, top + header // 2), tile[0], (0, 0, 0), font, anchor="mm")

@@ -39,8 +39,10 @@ def test_pixels_are_rounded_and_clipped():
 
 def test_a_grid_has_a_row_a_sample_and_a_column_a_caption():
     sheet = grid([("red", torch.ones(2, 3, 8, 8)), ("dark", -torch.ones(2, 3, 8, 8))], cell=20, gap=2)
-    assert sheet.shape == (16 + 2 * 22, 2 + 2 * 22, 3)
+    assert sheet.shape == (18 + 2 * 22, 2 + 2 * 22, 3)
     assert sheet[30, 10].tolist() == [255] * 3 and sheet[30, 30].tolist() == [0] * 3
+    assert (sheet[18 + 20 : 18 + 22] == 255).all() and sheet[18 + 22, 30].tolist() == [0] * 3  # no room for captions
+    assert grid([("wide", torch.ones(1, 3, 8, 16))], cell=20, gap=2).shape == (18 + 22, 2 + 42, 3)  # none is squeezed
 
 
 def test_png_carries_its_settings_and_leaves_no_part_behind(tmp_path):
