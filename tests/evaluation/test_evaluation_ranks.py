@@ -10,35 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from narrow_features import NarrowFeatures
 from PIL import Image
-from torch import nn
 
-from midms.evaluation import records, rows
+from midms.evaluation import rows
 from midms.evaluation.suite import Folders, Options, evaluate
 
 COUNT, SIZE = 9, 32
 METRICS = ("fid", "kid", "swd")
 
 
-class NarrowFeatures(nn.Module):
-    """2048 features of an image that take no time: random projections of 8 x 8 colours."""
-
-    def __init__(self, *_: object) -> None:
-        super().__init__()
-        weight = torch.randn(3 * 64, 2048, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("weight", weight / 192**0.5)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        small = nn.functional.adaptive_avg_pool2d(images.float() / 255, 8)
-        return (small.flatten(1) @ self.weight).relu()
-
-
-@pytest.fixture(autouse=True)
-def narrow_network(monkeypatch, tmp_path):
-    file = tmp_path / "narrow.pth"
-    file.write_bytes(b"stands for the weights")
-    monkeypatch.setattr(records, "InceptionFeatures", NarrowFeatures)
-    monkeypatch.setattr(records, "inception_file", lambda path: file)
+pytestmark = pytest.mark.usefixtures("narrow_network")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """10,000 images of 256 pixels in flat memory: ``pytest -m slow tests/evaluation/test_scale.py -s`` prints the numbers.
 
 FID and KID run from end to end on 10,000 files. SWD, whose patches take the longest, runs from end to end on
-MIDMS_SCALE_SWD files (default: 400; give 10000 for all), and its sorting, the only part whose
+MIDMS_SCALE_SWD files (default: 400; give 10000 for all), and its sorting, the only part of it whose
 memory depends on the count, on the patches of 10,000 images. Cheaper than a user's run without a change to memory: a
 narrow network, 64 of 512 directions (they are worked on 32 at a time), every picture under ten names.
 """
@@ -15,11 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from midms.evaluation import records, swd
+from midms.evaluation import swd
 from midms.evaluation.rows import RowStore, StoredPatches
 from midms.evaluation.suite import Folders, Options, evaluate
 
@@ -27,17 +25,6 @@ SIZE = 256
 COUNT, SWD_COUNT = 10000, int(os.environ.get("MIDMS_SCALE_SWD", "400"))
 LIMIT = 2 * 2**30
 NAMES = 10
-
-
-class Pooled(nn.Module):
-    """2048 features of an image that take no time."""
-
-    def __init__(self, *_: object) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.randn(3 * 64, 2048, generator=torch.Generator().manual_seed(0)))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (nn.functional.adaptive_avg_pool2d(images.float() / 255, 8).flatten(1) @ self.weight).relu()
 
 
 def draw(folder: Path, count: int, seed: int) -> None:
@@ -61,11 +48,7 @@ def peak_memory() -> int:
 
 
 @pytest.fixture(autouse=True)
-def cheap(monkeypatch, tmp_path):
-    file = tmp_path / "narrow.pth"
-    file.write_bytes(b"stands for the weights")
-    monkeypatch.setattr(records, "InceptionFeatures", Pooled)
-    monkeypatch.setattr(records, "inception_file", lambda path: file)
+def cheap(monkeypatch, narrow_network):
     directions = swd.random_directions
     monkeypatch.setattr(swd, "random_directions", lambda *arguments: directions(*arguments)[:, :64])
 
