@@ -225,9 +225,8 @@ def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
     return swd_paired_difference(_images(first), _images(folder), _images(truth))
 
 
-def matching_numbers(model: MIDMs, job: Job) -> dict[str, Any]:
-    """The matching's own numbers on the benchmark's pairs: PCK and end-point error, and those of the mask."""
-    pairs = list(benchmark.encoded_pairs(model, job.dataset, job.batch_size))  # type: ignore[arg-type]
+def matching_numbers(model: MIDMs, pairs: Sequence[benchmark.Encoded]) -> dict[str, Any]:
+    """The matching's own numbers on the benchmark's pairs: PCK and end-point error."""
     numbers: dict[str, Any] = {}
     for kind in ("first", "rematch", "identity"):
         found = benchmark.score_matching(model, pairs, kind)
@@ -269,9 +268,9 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
         if job.truth and table != "bands" and rank_and_world()[0] == 0:
-            matching[weights] = matching_numbers(pipe.model, job)
+            pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
+            matching[weights] = matching_numbers(pipe.model, pairs)
             if table == "3" and not mask:
-                pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
                 mask = benchmark.score_masks(pipe.model, pairs, own[0].settings)
     measured = {
         name: _average([session.measure(table, folder, crossed.get(name)) for folder in runs])
