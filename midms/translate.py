@@ -123,16 +123,11 @@ def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Interleav
     """
     presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
     chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
-    changes: dict[str, Any] = {}
-    if options.steps is not None:
-        changes = {"num_inference_steps": options.steps, "num_interleaved_steps": max(1, options.steps // 4)}
-    if options.calls is not None:
-        changes["num_interleaved_steps"] = options.calls
-    if options.threshold is not None:
-        changes["threshold"] = options.threshold
     limit = pipe.model.schedule.num_train_timesteps
     try:
-        settings = chosen.replace(**changes)
+        settings = chosen.with_steps(options.steps, options.calls)
+        if options.threshold is not None:
+            settings = settings.replace(threshold=options.threshold)
     except ValueError as error:
         raise ConfigError(f"--steps, --calls, --threshold: {error}") from None
     if settings.num_inference_steps > limit:

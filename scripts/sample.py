@@ -91,13 +91,7 @@ def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
     from midms.diffusion.settings import InterleaveSettings
 
     settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
-    if options.steps:
-        settings = settings.replace(
-            num_inference_steps=options.steps, num_interleaved_steps=options.calls or max(1, options.steps // 4)
-        )
-    elif options.calls:
-        settings = settings.replace(num_interleaved_steps=options.calls)
-    return settings
+    return settings.with_steps(options.steps, options.calls)
 
 
 def save_intermediates(folder: Path, output: Any, row: int) -> None:

@@ -89,6 +89,13 @@ class InterleaveSettings:
         """A copy with some settings changed, checked again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
+    def with_steps(self, total: int | None = None, calls: int | None = None) -> InterleaveSettings:
+        """A copy with another T and N: where only T is given, N is T / 4 and at least 1."""
+        if total is None:
+            return self if calls is None else self.replace(num_interleaved_steps=calls)
+        calls = max(1, total // 4) if calls is None else calls
+        return self.replace(num_inference_steps=total, num_interleaved_steps=calls)
+
     def rewarped_steps(self) -> list[int]:
         """The n after whose U-Net call the prediction is matched and warped again, descending."""
         steps = list(range(self.num_interleaved_steps, 1, -1))

@@ -258,7 +258,7 @@ class MIDMsPipeline:
         count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
         features, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
-        chosen = self._settings(settings, num_inference_steps, num_interleaved_steps)
+        chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
         result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
         images = resize_images(self.decode(result.latent, size), drawn or size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
@@ -278,16 +278,6 @@ class MIDMsPipeline:
         elif not all(isinstance(item, Exemplar) for item in ready):
             ready = [self.encode_exemplar(exemplar, labels)]
         return list(ready)
-
-    def _settings(
-        self, settings: InterleaveSettings | None, total: int | None, calls: int | None
-    ) -> InterleaveSettings:
-        chosen = settings or self.settings
-        if total is not None:
-            chosen = chosen.replace(num_inference_steps=total, num_interleaved_steps=calls or max(1, total // 4))
-        elif calls is not None:
-            chosen = chosen.replace(num_interleaved_steps=calls)
-        return chosen
 
     def _add_intermediates(
         self, output: MIDMsOutput, result: Translation, query: Tensor, exemplars: list[Exemplar], size: tuple[int, int]
