@@ -49,6 +49,12 @@ def test_a_mistake_is_one_line(program, capsys, arguments, words):
     assert code == 2 and not output.out and words in output.err.splitlines()[-1]
 
 
+def test_a_key_of_something_else_is_refused(program, capsys, tmp_path):
+    (tmp_path / "key.json").write_text("{}")
+    assert program.main(["summarise", str(tmp_path / "key.json"), str(tmp_path / "answers.json")]) == 2
+    assert "key.json: no key of a study" in capsys.readouterr().err
+
+
 def test_a_participant_ranks_in_a_browser(program, capsys, chromium, tmp_path):
     """From folders of pictures through the page in a real browser to the figure with its intervals."""
     methods = ("ours", "theirs", "third")
