@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 
+from midms.benchmarks.matching_blocks import CEILING_SIZE, ceiling
 from midms.benchmarks.networks import random_model
 from midms.benchmarks.released_sampling import plain_attention
+from midms.benchmarks.timing import time_once
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.midms import MIDMs
-
-PRODUCT = 2048  # side of the square product that shows what the device can do
 
 
 def count_flop(function: Callable[[], object]) -> int:
@@ -63,18 +62,6 @@ def _parts(model: MIDMs, size: int) -> dict[str, float]:
 
 def product_rate(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
     """FLOP per second of a large square product, the best of `repeats`; processor time on the CPU."""
-    left = torch.ones(PRODUCT, PRODUCT, device=device, dtype=dtype)
-    out = torch.empty_like(left)
-    seconds = []
-    for _ in range(repeats):
-        start = _seconds(device)
-        torch.mm(left, left, out=out)
-        seconds.append(_seconds(device) - start)
-    return 2 * PRODUCT**3 / min(seconds)
-
-
-def _seconds(device: str) -> float:
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+    product = ceiling(device, dtype)
+    milliseconds = min(time_once(product, device) for _ in range(repeats))
+    return 2 * CEILING_SIZE**3 / (milliseconds / 1e3)

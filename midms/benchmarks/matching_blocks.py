@@ -46,7 +46,7 @@ def make_inputs(size: int, batch: int, device: str, dtype: torch.dtype) -> Input
 def build(name: str, size: int, batch: int, device: str, dtype: torch.dtype, backward: bool) -> Callable[[], object]:
     """The named variant as a function without arguments."""
     if name == "sgemm_ceiling":
-        return _ceiling(device, dtype)
+        return ceiling(device, dtype)
     inputs = make_inputs(size, batch, device, dtype)
     if name == "qk_product":
         return lambda: _products(inputs, 4 if backward else 1)
@@ -137,7 +137,8 @@ def _matrices(query: Tensor, key: Tensor, count: int) -> None:
         torch.bmm(query.mT, key)
 
 
-def _ceiling(device: str, dtype: torch.dtype) -> Callable[[], object]:
+def ceiling(device: str, dtype: torch.dtype) -> Callable[[], object]:
+    """One product of two square matrices of `CEILING_SIZE`, as a function without arguments."""
     left = torch.ones(CEILING_SIZE, CEILING_SIZE, device=device, dtype=dtype)
     out = torch.empty_like(left)
     return lambda: torch.mm(left, left, out=out)
