@@ -17,6 +17,10 @@ def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
     if path.name == "released.yaml":
         return [ROOT / "configs/celeba.yaml"]
+    if path.name == "demo_low_noise.yaml":
+        return [ROOT / "configs/ldm/demo.yaml"]
+    if path.name == "demo_small_rate.yaml":
+        return [ROOT / "configs/demo.yaml", ROOT / "configs/demo_end_to_end.yaml"]
     overlay = path.parent.name == "ablations" or path.name in ("demo_warmup.yaml", "demo_end_to_end.yaml")
     return [ROOT / "configs/demo.yaml"] if overlay else []
 

@@ -73,6 +73,7 @@ def schedules() -> dict[str, InterleaveSettings]:
         "T=64 N=16 k=4": loop(64, 16, interval=4),
         "fast": InterleaveSettings.fast(),  # T=50 N=12 k=4
         "T=50 N=12 k=4 2M": loop(50, 12, "dpm2", 4),
+        "T=32 N=8 k=2": loop(32, 8, interval=2),  # what the shipped weights of faces translate with
         "T=32 N=8 k=2 2M": loop(32, 8, "dpm2", 2),
         "T=32 N=8 k=2 2M + 4": loop(32, 8, "dpm2", 2, 4),
         "T=16 N=4": loop(16, 4),

@@ -111,7 +111,7 @@ def test_the_first_picture(app: Served, visit: Callable[[], Any], tmp_path: Path
     wall, cpu = time.monotonic() - start, app.cpu_seconds() - before
     print(f"first picture: {wall:.1f} s, {cpu:.1f} s of processor time in the app")
     assert cpu < 15, "on one free core the first picture would take longer than 15 s"
-    assert page.locator("#steps img").count() == 1 + 3 * 2 + 2 + 1  # warp, N = 4 with two re-warps, result
+    assert page.locator("#steps img").count() == 1 + 3 * 3 + 5 + 1  # warp, N = 8 with three re-warps, result
     sentence = trace_middle(page)
     assert re.match(r"Pixel \(3\d, 3\d\) matches exemplar 1 at \(\d+, \d+\)", sentence)
     with page.expect_download() as download:

@@ -66,6 +66,8 @@ TRAININGS = [
     "--base configs/demo.yaml -t --resume runs/demo",
     "--base configs/demo.yaml configs/demo_warmup.yaml -t",
     "--base configs/demo.yaml configs/demo_end_to_end.yaml -t",
+    "--base configs/ldm/demo.yaml configs/ldm/demo_low_noise.yaml -t",
+    "--base configs/demo.yaml configs/demo_end_to_end.yaml configs/demo_small_rate.yaml -t",
 ]
 
 
@@ -145,7 +147,7 @@ def test_trainings_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.M
     for arguments in TRAININGS:
         assert f"python main.py {arguments}" in shown, "no page shows this training any more"
         assert module_of("main.py").main([*arguments.split(), *SMALL_TRAINING]) == 0, arguments
-    assert (tmp_path / "runs/demo_end_to_end/weights/config.json").is_file()
+    assert (tmp_path / "runs/demo_small_rate/weights/config.json").is_file()
 
 
 @pytest.fixture(scope="module")
