@@ -93,8 +93,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"version": 1.3, "people": [person]}))
     files_on_disk.celeba(folder / "CelebAMask-HQ")
-    (folder / "runs" / "demo_end_to_end").mkdir(parents=True)
-    (folder / "runs" / "demo_end_to_end" / "weights").symlink_to(tiny_pipeline_folder)
+    (folder / "runs" / "demo_small_rate").mkdir(parents=True)
+    (folder / "runs" / "demo_small_rate" / "weights").symlink_to(tiny_pipeline_folder)
     return folder
 
 

@@ -15,7 +15,8 @@ PROGRAM = Path(__file__).with_name("interruptions.py")
 
 def interrupt(folder: Path, weights: Path, kills: int, rest: str) -> dict:
     command = [sys.executable, str(PROGRAM), str(folder), str(weights), str(kills), rest]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    helpers = str(PROGRAM.parents[1])  # what conftest.py has pytest find
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": helpers}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
