@@ -119,11 +119,7 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
         settings = InterleaveSettings.paper().replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
     else:
         settings = InterleaveSettings.released()
-    if options.steps or options.calls:
-        total = options.steps or settings.num_inference_steps
-        calls = options.calls or max(1, total // 4)
-        settings = settings.replace(num_inference_steps=total, num_interleaved_steps=calls)
-    return settings
+    return settings.with_steps(options.steps, options.calls)
 
 
 def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, str, int, str]:
