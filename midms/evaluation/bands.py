@@ -30,13 +30,7 @@ def band_columns(keys: set[str]) -> list[Column]:
     """Columns of the keys that this module gives, finest level first."""
     levels = sorted({int(key.rpartition("_")[2]) for key in keys if key.startswith("swd_level_")}, reverse=True)
     columns = [Column(f"swd_level_{level}", f"SWD {level}", "lower") for level in levels]
-    return columns + [
-        Column(
-            f"detail_{level}",
-            f"detail {level}",
-        )
-        for level in levels[:-1]
-    ]
+    return columns + [Column(f"detail_{level}", f"detail {level}") for level in levels[:-1]]
 
 
 def level_cells(gap: SWDDifference) -> tuple[dict[str, Cell], dict[str, Cell]]:
