@@ -1,7 +1,7 @@
 """How far FID, KID and SWD move when the protocol is not kept: file format, resizing, number of images.
 
-    python -m midms.evaluation.sensitivity --images 64 --size 128
-    python -m midms.evaluation.sensitivity --images 2048 --size 256 --task figures --inception FILE
+    python scripts/sensitivity.py --images 64 --size 128
+    python scripts/sensitivity.py --images 2048 --size 256 --task figures --inception FILE
 
 Two sets of drawn scenes of one distribution are compared; then one of them is saved or resized in another way. What a
 row says more than the first row is the protocol's doing alone.
@@ -22,7 +22,7 @@ TASKS = ("faces", "figures", "churches")
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m midms.evaluation.sensitivity",
+        prog="python scripts/sensitivity.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -10,10 +10,10 @@ from torch import nn
 
 from midms.checkpoints.folder import LoadedFolder, find_folder, load_folder
 from midms.config import ConfigError
+from midms.io.provenance import SHIPPED
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
-from midms.provenance import SHIPPED
 
 
 def open_weights(name_or_path: str | Path) -> LoadedFolder:

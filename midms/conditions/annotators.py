@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.data.conditions.edges import FACE_PARTS
-from midms.data.conditions.keypoints import JOINTS
-from midms.data.poses import Pose
+from midms.conditions.edges import FACE_PARTS
+from midms.conditions.keypoints import JOINTS
+from midms.conditions.poses import Pose
 
 LabelMaps = Callable[[Sequence[Image.Image]], list[NDArray[np.uint8]]]
 Poses = Callable[[Image.Image], list[Pose]]

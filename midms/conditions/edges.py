@@ -70,3 +70,8 @@ def edge_condition(
     maps[0] = 255 * (parts | (canny(grey) & open_to_canny))
     maps[14] = 255 * parts
     return maps
+
+
+def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
+    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.data.conditions.edges import distance_map
+from midms.conditions.edges import distance_map
 
 #: OpenPose's body joints, in the order of a pose.
 JOINTS = (

@@ -7,7 +7,7 @@
     segmentation   a PNG of class ids, or a photo with UperNet                                      one a class
 
 Pictures are worked on at about the side the weights were trained with, in their own aspect ratio
-(`midms.images.working_size`); ready maps are taken as they are.
+(`midms.io.images.working_size`); ready maps are taken as they are.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.condition_maps import KINDS, MAP_SUFFIXES, read_maps
+from midms.conditions import annotators, poses
+from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
+from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
+from midms.conditions.segmentation import class_map, one_hot
 from midms.config import ConfigError
-from midms.data import annotators, poses
-from midms.data.conditions.edges import EDGE_CHANNELS, edge_condition
-from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
-from midms.data.conditions.segmentation import class_map, one_hot
-from midms.data.files import IMAGE_SUFFIXES, BrokenFileError
-from midms.data.folder import part_masks
-from midms.images import at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.files import IMAGE_SUFFIXES, BrokenFileError
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.maps import KINDS, MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
@@ -103,7 +102,7 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
     stay: a pixel is ink where at least half of what a line of one pixel across it would cover is ink.
 
     Args:
-        side: pixels a side to work on, see `midms.images.working_size`; none keeps the drawing's size.
+        side: pixels a side to work on, see `midms.io.images.working_size`; none keeps the drawing's size.
     """
     picture = to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)
     grey = np.asarray(picture, np.float32).mean(axis=-1) / 255  # (H, W)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.data.conditions.keypoints import JOINTS
-from midms.data.files import BrokenFileError, whole_file
+from midms.conditions.keypoints import JOINTS
+from midms.io.files import BrokenFileError, whole_file
 
 Pose = NDArray[np.float64]
 #: Rows of OpenPose's BODY_25 that are our 18 joints; the other seven are the mid-hip and the feet.

@@ -24,7 +24,7 @@ from midms.config import ConfigError
 
 TEXT_KEY = "midms"
 #: Shipped weights live here, a folder a name.
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 
 

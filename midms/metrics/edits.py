@@ -187,7 +187,7 @@ def background_lpips(lpips: nn.Module, source: Tensor, edited: Tensor, mask: Ten
     """LPIPS of the backgrounds: the object is black in both images; (B, 3, H, W) twice -> (B,).
 
     Args:
-        lpips: LPIPS on images in -1..1, for example `midms.evaluation.diversity.LPIPS`.
+        lpips: LPIPS on images in -1..1, for example `midms.metrics.diversity.LPIPS`.
         mask: 1 on the object, 0 on the background, (B, 1, H, W).
     Raises:
         ValueError: wrong or different shapes, or a mask beyond 0..1 or without background.

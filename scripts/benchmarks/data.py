@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from midms.benchmarks.timing import Row
+    from benchmarks.timing import Row
     from midms.data.celeba import CelebAEdges
 
 SUMMARY = "the CelebA-HQ loader: raw files, prepared items and the plain form"
@@ -65,12 +65,12 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, expected 1 or more")
     if options.config:
-        from midms.benchmarks.feeding import feeding_rows
+        from benchmarks.feeding import feeding_rows
 
         yield from feeding_rows(options)
         return
     if options.pairs is not None:
-        from midms.benchmarks.retrieval import retrieval_rows
+        from benchmarks.retrieval import retrieval_rows
 
         yield from retrieval_rows(options.pairs)
         return
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 def _rows(options: argparse.Namespace, root: Path, prepared: Path) -> Iterator[Row]:
     import cv2
 
-    from midms.benchmarks import timing
+    from benchmarks import timing
     from midms.data.celeba import CelebAEdges
 
     cv2.setNumThreads(options.threads)
@@ -115,8 +115,8 @@ def plain_faces(root: Path) -> CelebAEdges:
     import numpy as np
     from PIL import Image
 
+    from midms.conditions.edges import FACE_PARTS, edge_condition
     from midms.data import celeba, transforms
-    from midms.data.conditions.edges import FACE_PARTS, edge_condition
 
     class PlainFaces(celeba.CelebAEdges):
         def _make(self, name: str) -> np.ndarray:
@@ -140,8 +140,8 @@ def draw_faces(root: Path, count: int) -> Path:
     import numpy as np
     from PIL import Image
 
+    from midms.conditions.edges import FACE_PARTS
     from midms.data import celeba
-    from midms.data.conditions.edges import FACE_PARTS
     from midms.data.exemplars import format_pairs
     from midms.data.procedural.dataset import generator, task_module
 

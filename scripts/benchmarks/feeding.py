@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from midms.benchmarks import timing
+from benchmarks import timing
 from midms.config import check, instantiate, load_config
 
 _WARM = 2  # steps that are not counted: allocation, compilation, start of the loader processes

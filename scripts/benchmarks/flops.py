@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from midms.benchmarks.matching_blocks import CEILING_SIZE, ceiling
-from midms.benchmarks.networks import random_model
-from midms.benchmarks.released_sampling import plain_attention
-from midms.benchmarks.timing import time_once
+from benchmarks.matching_blocks import CEILING_SIZE, ceiling
+from benchmarks.networks import random_model
+from benchmarks.released_sampling import plain_attention
+from benchmarks.timing import time_once
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.midms import MIDMs
 

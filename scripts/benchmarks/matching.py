@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from midms.benchmarks.timing import Row
+    from benchmarks.timing import Row
 
 SUMMARY = "the matching block: streaming against dense, time and peak memory"
 MATRIX_NAMES = ("qk_matrix", "dense", "released_dense")  # they hold N x N tensors
@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Row]:
     import torch
 
-    from midms.benchmarks import timing
-    from midms.benchmarks.matching_blocks import build, ceiling_scale
+    from benchmarks import timing
+    from benchmarks.matching_blocks import build, ceiling_scale
 
     dtype, backward = getattr(torch, options.dtype), pass_name == "forward+backward"
     matrix_mb = options.batch * size**4 * dtype.itemsize / 2**20

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from midms.benchmarks.networks import Pairs
+from benchmarks.networks import Pairs
 from midms.diffusion.interleave import Rewarp, interleave, refine
 from midms.diffusion.schedule import add_noise, sample_noise
 from midms.diffusion.settings import InterleaveSettings, loop_times

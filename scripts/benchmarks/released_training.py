@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from midms.benchmarks.networks import Pairs
-from midms.benchmarks.released_sampling import dense_rematch
+from benchmarks.networks import Pairs
+from benchmarks.released_sampling import dense_rematch
 from midms.diffusion.interleave import Rewarp, interleave
 from midms.diffusion.schedule import add_noise
 from midms.diffusion.settings import InterleaveSettings, loop_times

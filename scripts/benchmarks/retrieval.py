@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from midms.benchmarks import timing
+from benchmarks import timing
 from midms.data.procedural.dataset import TASKS, generator, task_module
 from midms.data.retrieval import colour_and_gradient_features, nearest
 

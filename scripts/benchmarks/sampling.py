@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midms.benchmarks.options import add_plot, add_shape, check_shape
+from benchmarks.options import add_plot, add_shape, check_shape
 
 if TYPE_CHECKING:
-    from midms.benchmarks.networks import Pairs
-    from midms.benchmarks.parts import PartClock
-    from midms.benchmarks.timing import Row
+    from benchmarks.networks import Pairs
+    from benchmarks.parts import PartClock
+    from benchmarks.timing import Row
     from midms.models.encoded import Exemplar
     from midms.models.midms import MIDMs
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         ValueError: an unknown size, a count below 1, or a side that is no multiple of 32.
     """
     check_shape(options.batch, options.rounds, options.size)
-    from midms.benchmarks.networks import random_model, random_pairs
+    from benchmarks.networks import random_model, random_pairs
 
     modes = ["reference"] * options.reference + list(options.modes)
     model = random_model(options.config, options.device)
@@ -73,8 +73,8 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
     """One run of a mode; the clock's part "all" is the whole."""
     import torch
 
-    from midms.benchmarks.parts import PartClock, watching
-    from midms.benchmarks.released_sampling import (
+    from benchmarks.parts import PartClock, watching
+    from benchmarks.released_sampling import (
         dense_match,
         dense_rematch,
         plain_attention,
@@ -109,8 +109,8 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
 
 
 def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClock]]) -> Iterator[Row]:
-    from midms.benchmarks import timing
-    from midms.benchmarks.parts import PARTS
+    from benchmarks import timing
+    from benchmarks.parts import PARTS
 
     for part in ("all", *PARTS):
         times = [clock.milliseconds[part] for clock in clocks[mode]]
@@ -124,8 +124,8 @@ def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClo
 
 def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[PartClock]]) -> Row:
     """Counted FLOP of the lean run over the rate of a large product, and how far the wholes are from it."""
-    from midms.benchmarks import timing
-    from midms.benchmarks.flops import product_rate, sampling_flop
+    from benchmarks import timing
+    from benchmarks.flops import product_rate, sampling_flop
 
     flop = options.batch * sum(sampling_flop(options.config, options.size).values())
     rate = product_rate(options.device, model.alphas_cumprod.dtype)
@@ -143,8 +143,8 @@ def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[Par
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of the parts' times; the floor as a line."""
-    from midms.benchmarks.parts import PARTS
-    from midms.benchmarks.plots import stacked_bars
+    from benchmarks.parts import PARTS
+    from benchmarks.plots import stacked_bars
 
     seconds = {(row["name"], row["pass"]): row["median_ms"] / 1e3 for row in rows}
     bars = {}

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midms.benchmarks.options import add_plot
+from benchmarks.options import add_plot
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from midms.benchmarks.timing import Row
+    from benchmarks.timing import Row
     from midms.diffusion.settings import InterleaveSettings
     from midms.evaluation.benchmark import Scores
     from midms.pipelines.midms import MIDMsPipeline
@@ -127,7 +127,7 @@ def lpips_network(file: Path | None, device: str) -> tuple[nn.Module | None, Row
     Raises:
         ValueError, FileNotFoundError: `file` is not there, or is something else.
     """
-    from midms.evaluation.diversity import LPIPS
+    from midms.metrics.diversity import LPIPS
 
     try:
         return LPIPS("alex", file).to(device), {}
@@ -148,8 +148,8 @@ def _rows(
     """One row a schedule, measured on the first `count` pairs of a split."""
     import torch
 
-    from midms.benchmarks import timing
-    from midms.benchmarks.parts import PartClock
+    from benchmarks import timing
+    from benchmarks.parts import PartClock
     from midms.data.procedural.dataset import ProceduralPairs
     from midms.evaluation import benchmark
 
@@ -178,8 +178,8 @@ def _quality(scores: Scores, first: Scores, truth: Tensor, network: nn.Module | 
     """The columns of quality of one schedule, and how they compare with the first one's."""
     import torch
 
-    from midms.evaluation.swd import sliced_wasserstein_distance
-    from midms.evaluation.truth import paired_difference
+    from midms.metrics.swd import sliced_wasserstein_distance
+    from midms.metrics.truth import paired_difference
 
     decibel, distance = (float(s.mean()) for s in (scores.psnr, scores.distance))
     lpips = None
@@ -202,7 +202,7 @@ def _quality(scores: Scores, first: Scores, truth: Tensor, network: nn.Module | 
 
 def plot(rows: list[Row], file: Path) -> None:
     """PSNR, feature distance and, where it was measured, LPIPS against calls; each schedule has a number."""
-    from midms.benchmarks.plots import curves
+    from benchmarks.plots import curves
 
     panels = {
         "psnr": "PSNR to the truth, dB (higher is better)",

@@ -1,6 +1,6 @@
 """`scripts/benchmark.py training`: seconds and memory of an end-to-end training step, ours against the released form.
 
-    reference  with --reference: float32, everything materialised, 9 U-Net calls (`midms.benchmarks.released_training`)
+    reference  with --reference: float32, everything materialised, 9 U-Net calls (`benchmarks.released_training`)
     ours       the same loss by `midms.training.passes.ReleasedPass`: exemplar and source as one batch (4 U-Net calls),
                streaming matching, fused attention, U-Net blocks computed again on the way back, fused AdamW
 
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midms.benchmarks.options import add_plot, add_shape, check_shape
+from benchmarks.options import add_plot, add_shape, check_shape
 
 if TYPE_CHECKING:
-    from midms.benchmarks.timing import Row, Run
+    from benchmarks.timing import Row, Run
 
 SUMMARY = "an end-to-end training step: seconds, peak memory and what each part saves"
 
@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     Raises:
         ValueError: an unknown size, a count below 1, or a side that is no multiple of 32.
     """
-    from midms.benchmarks import timing
-    from midms.benchmarks.training_step import build, saved_megabytes
+    from benchmarks import timing
+    from benchmarks.training_step import build, saved_megabytes
 
     cuda = options.device == "cuda"
     config, size = options.config or ("celebahq" if cuda else "demo"), options.size or (256 if cuda else 64)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 def plot(rows: list[Row], file: Path) -> None:
     """Stacked bars, one a mode, of what the parts save."""
-    from midms.benchmarks.plots import stacked_bars
+    from benchmarks.plots import stacked_bars
 
     bars: dict[str, dict[str, float]] = {}
     for row in rows:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from midms.benchmarks.networks import Pairs, random_model, random_pairs
-from midms.benchmarks.parts import watching
-from midms.benchmarks.released_sampling import dense_rematch, plain_attention
-from midms.benchmarks.released_training import plain_iteration
+from benchmarks.networks import Pairs, random_model, random_pairs
+from benchmarks.parts import watching
+from benchmarks.released_sampling import dense_rematch, plain_attention
+from benchmarks.released_training import plain_iteration
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.objective import ReleasedObjective, released_objective
 from midms.losses.perceptual import VGG19Features

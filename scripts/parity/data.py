@@ -15,9 +15,9 @@ from skimage.feature import canny
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, transforms
 from midms.data.celeba import photo_file
 from midms.data.exemplars import normal_name
-from midms.data.files import read_photo
 from midms.data.pairs import PairDataset
-from midms.parity.cases import CaseFunction, Check, compare
+from midms.io.files import read_photo
+from parity.cases import CaseFunction, Check, compare
 
 #: Pillow 13 resizes this photo (narrower and higher than the target) unlike all versions before it.
 _RESIZED_OTHERWISE = "training/ADE_train_00015171"

@@ -15,14 +15,14 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from midms.evaluation import style, swd
-from midms.evaluation.diversity import LPIPS
-from midms.evaluation.fidelity import Moments, feature_moments, frechet_distance, frechet_distance_of_features
-from midms.evaluation.truth import to_unit_range
 from midms.losses.contextual import contextual_loss
 from midms.losses.matching import domain_loss, unit_channels
 from midms.losses.perceptual import VGG19Features, caffe_preprocess
-from midms.parity.cases import CaseFunction, Check, compare, load_case
+from midms.metrics import style, swd
+from midms.metrics.diversity import LPIPS
+from midms.metrics.fidelity import Moments, feature_moments, frechet_distance, frechet_distance_of_features
+from midms.metrics.truth import to_unit_range
+from parity.cases import CaseFunction, Check, compare, load_case
 
 # our names of VGG-19's layers -> the goldens'
 _GOLDEN_LAYERS = {f"relu{k}_2": f"r{k}2" for k in range(1, 6)}

@@ -12,7 +12,7 @@ from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_time
 from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.matching.confidence import cycle_consistency_mask, self_composition_error
 from midms.matching.correspondence import coordinate_grid, correlation, match, normalize_features, soft_warp
-from midms.parity.cases import Case, CaseFunction, Check, compare, load_case
+from parity.cases import Case, CaseFunction, Check, compare, load_case
 
 # A float32 cosine is off by about 1e-7 however it is summed, a logit at tau = 0.005 so by 2e-5, a weight by as much.
 # The files' own tolerances hold for the release's order of summation alone.

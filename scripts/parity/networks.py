@@ -21,7 +21,7 @@ from midms.checkpoints.released import convert_released
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionedEncoder, MatchingHead
 from midms.models.first_stage import FirstStage
-from midms.parity.cases import Case, CaseFunction, Check, compare, load_case
+from parity.cases import Case, CaseFunction, Check, compare, load_case
 
 
 def encoder_of(case: Case) -> ConditionedEncoder:

@@ -21,7 +21,7 @@ from midms.oig.lockstep import Lockstep
 from midms.oig.prompts import replace_word
 from midms.oig.sampling import EditStep, edit_terms, invert, latent_gradient
 from midms.oig.settings import RELEASED_EDIT, EditSettings
-from midms.parity.cases import CaseFunction, Check, compare
+from parity.cases import CaseFunction, Check, compare
 
 FLOAT64_TOLERANCE = 1e-9  # relative; an independent implementation reaches 1.1e-13
 FLOAT32_TOLERANCE = 1e-3  # relative, end to end; the same implementation reaches 1.2e-4
@@ -60,12 +60,12 @@ def _decode(value: str) -> Any:
 @lru_cache(maxsize=4)
 def tiny_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     """The tiny Stable Diffusion beside the goldens as an `OIGPipeline`."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # noqa: PLC0415 - seconds to import
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # noqa: PLC0415 - seconds to import
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415 - seconds to import
-    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer  # noqa: PLC0415 - seconds to import
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-    from midms.oig.pipeline import OIGPipeline  # noqa: PLC0415 - seconds to import
+    from midms.oig.pipeline import OIGPipeline
 
     pipeline = OIGPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae"),
@@ -134,7 +134,7 @@ def _prediction_units(golden: Golden) -> Iterable[Check]:
 
 def check_schedulers(path: Path) -> list[Check]:
     """Sampling and inversion steps at every time of 50, 10 and 4 steps."""
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415 - seconds to import
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     golden, checks = load_golden(path), []
     alphas = DDIMScheduler(**golden.meta["config"]).alphas_cumprod

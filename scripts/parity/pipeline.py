@@ -22,7 +22,7 @@ from midms.matching.correspondence import match, normalize_features
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
 from midms.models.first_stage import FirstStage
-from midms.parity.cases import Case, CaseFunction, Check, compare, load_case
+from parity.cases import Case, CaseFunction, Check, compare, load_case
 
 _EVERY = 8  # matching features are stored thinned to every 8th channel
 

@@ -23,9 +23,9 @@ from midms.losses.objective import (
 from midms.losses.perceptual import VGG19Features
 from midms.matching.confidence import cycle_consistency_mask
 from midms.models.encoders import ConditionFeatures, ExemplarFeatures
-from midms.parity.cases import Case, CaseFunction, Check, compare, draw, load_case
-from midms.parity.evaluation import caffe_vgg19
-from midms.parity.pipeline import ReleasedModel, one_hot, released_match, released_model
+from parity.cases import Case, CaseFunction, Check, compare, draw, load_case
+from parity.evaluation import caffe_vgg19
+from parity.pipeline import ReleasedModel, one_hot, released_match, released_model
 
 _EVERY = 8  # matching features are stored thinned to every 8th channel
 _TERMS = {

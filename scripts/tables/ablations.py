@@ -11,9 +11,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from midms.checkpoints.loading import open_weights
 from midms.config import ConfigError, check, load_config, to_yaml
-from midms.evaluation.sampling import fingerprint
-from midms.models.loading import open_weights
+from tables.sampling import fingerprint
 
 #: Share of a shortened training that warms the correspondence up; the losses of images and noise act in the rest.
 WARMUP_SHARE = 0.75
@@ -82,7 +82,7 @@ def trained_weights(root: Path, name: str, config: DictConfig, train: bool) -> P
         return weights
     if not train:
         raise ConfigError(f"this table compares trainings, and {weights} is not there; give --train to make it")
-    from midms.training.run import train as run_training  # noqa: PLC0415 - Lightning takes seconds to import
+    from midms.training.run import train as run_training
 
     print(f"training {name}: {config.trainer.max_steps} steps into {folder}", file=sys.stderr, flush=True)
     with redirect_stdout(sys.stderr):  # Lightning's progress bar; standard output is for the tables

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from midms.evaluation.swd import SWDDifference, laplacian_pyramid
 from midms.evaluation.tables import Cell, Column
+from midms.metrics.swd import SWDDifference, laplacian_pyramid
 
 #: What the columns of `band_detail` say.
 DETAIL = "detail: median absolute coefficient of the Laplacian band of that height, in grey levels of 255"

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midms.evaluation.diversity import diversity_pairs
-from midms.evaluation.fidelity import feature_moments, frechet_distance, frechet_distance_of_features
 from midms.evaluation.folders import ImageFolder, PairedFolders
 from midms.evaluation.metrics import OutputPairs, condition_of
 from midms.evaluation.rows import RowStore, fill
-from midms.evaluation.truth import feature_distance
 from midms.losses.perceptual import FirstStageFeatures
+from midms.metrics.diversity import diversity_pairs
+from midms.metrics.fidelity import feature_moments, frechet_distance, frechet_distance_of_features
+from midms.metrics.truth import feature_distance
 
 COLOUR, TEXTURE, SEMANTIC = "down0", "down1", "mid"
 

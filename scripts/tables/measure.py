@@ -13,21 +13,21 @@ from torch.utils.data import Dataset
 
 from midms.config import ConfigError
 from midms.evaluation import benchmark
-from midms.evaluation.bands import DETAIL, band_columns, band_detail, level_cells
-from midms.evaluation.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
 from midms.evaluation.folders import ImageFolder
-from midms.evaluation.published import OWN_TITLES, TITLES, published
 from midms.evaluation.records import Folders, Options, library_versions
 from midms.evaluation.rows import rank_and_world
-from midms.evaluation.sampling import Crossed, Plan, fingerprint, recipe_of, row_folder, sample
 from midms.evaluation.suite import evaluate
-from midms.evaluation.swd import SWDDifference, swd_paired_difference
-from midms.evaluation.table_rows import AXES, PlannedRow, exemplar_counts
 from midms.evaluation.tables import Cell, Column, Row, Table
-from midms.evaluation.truth import paired_difference
 from midms.losses.perceptual import FirstStageFeatures
+from midms.metrics.swd import SWDDifference, swd_paired_difference
+from midms.metrics.truth import paired_difference
 from midms.models.midms import MIDMs
 from midms.pipelines.midms import MIDMsPipeline
+from tables.bands import DETAIL, band_columns, band_detail, level_cells
+from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
+from tables.published import OWN_TITLES, TITLES, published
+from tables.rows import AXES, PlannedRow, exemplar_counts
+from tables.sampling import Crossed, Plan, fingerprint, recipe_of, row_folder, sample
 
 COLUMNS = [
     Column("fid_reference", "FID", "lower"),

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation import benchmark
-from midms.evaluation.published import FULL, OURS
-from midms.evaluation.sampling import Plan
+from tables.published import FULL, OURS
+from tables.sampling import Plan
 
 #: Tables whose rows stand on an axis, and what it is.
 AXES = {"4": "noise level N / T, %", "7": "U-Net calls N", "rewarp": "re-warps"}

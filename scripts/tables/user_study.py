@@ -203,7 +203,7 @@ def preferences(
 
 def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     """Bars of the shares of first ranks with their intervals, one group per question."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and the study's page needs none
+    from matplotlib.figure import Figure
 
     methods = list(dict.fromkeys(result.method for result in results))
     figure = Figure(figsize=(6, 3.5), layout="constrained")

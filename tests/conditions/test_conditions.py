@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from midms.condition_maps import read_maps
-from midms.conditions import Taken, label_maps, line_drawing, make_condition, photo_edges, pose_maps
+from midms.conditions import annotators
+from midms.conditions.edges import FACE_PARTS, edge_condition
+from midms.conditions.keypoints import pose_condition
+from midms.conditions.make import Taken, label_maps, line_drawing, make_condition, photo_edges, pose_maps
+from midms.conditions.poses import write_json_poses, write_text_poses
 from midms.config import ConfigError
-from midms.data import annotators
-from midms.data.conditions.edges import FACE_PARTS, edge_condition
-from midms.data.conditions.keypoints import pose_condition
-from midms.data.poses import write_json_poses, write_text_poses
+from midms.io.maps import read_maps
 
 EDGES, POSES, CLASSES, IMAGES = Taken(15, 64), Taken(20, 64), Taken(151, 64), Taken(3, 64, images=True)
 

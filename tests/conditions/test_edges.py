@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from midms.data.conditions.edges import FACE_PARTS, distance_map, edge_condition, outline
+from midms.conditions.edges import FACE_PARTS, distance_map, edge_condition, outline
 
 
 def square(size: int = 16) -> np.ndarray:

@@ -8,10 +8,11 @@ import torch
 from files_on_disk import churches
 from PIL import Image
 
+from midms.conditions.segmentation import class_map, one_hot
 from midms.data import ChurchesSegmentation
-from midms.data.conditions.segmentation import ADE20K_COLOURS, class_map, one_hot
-from midms.data.files import BrokenFileError
-from midms.parity.data import churches_checks
+from midms.io.files import BrokenFileError
+from midms.visualize import ADE20K_COLOURS
+from parity.data import churches_checks
 
 
 @pytest.mark.parametrize("name", ["lsun_ade_eval", "lsun_ade_train"])

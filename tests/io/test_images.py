@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from midms import images
 from midms.config import ConfigError
-from midms.images import MAX_PIXELS, open_image, read_rgb, to_rgb, working_size
+from midms.io import images
+from midms.io.images import MAX_PIXELS, open_image, read_rgb, to_rgb, working_size
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "1", "I", "I;16", "F", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"]
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from midms.config import ConfigError
-from midms.provenance import (
+from midms.io.provenance import (
     SHIPPED,
     changed_files,
     file_digest,

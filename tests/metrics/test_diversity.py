@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from midms.evaluation.diversity import LPIPS, diversity_pairs
+from midms.metrics.diversity import LPIPS, diversity_pairs
 
 pytest.importorskip("lpips", reason="needs the extra [metrics]")
 

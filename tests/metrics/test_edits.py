@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from midms.evaluation.edits import (
+from midms.metrics.edits import (
     ClipNetwork,
     background_lpips,
     clip_similarity,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from midms.evaluation.fidelity import (
+from midms.metrics.fidelity import (
     InceptionFeatures,
     Moments,
     feature_moments,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from midms.evaluation.style import COSINES, region_pooled_cosine, semantic_consistency, style_relevance
+from midms.metrics.style import COSINES, region_pooled_cosine, semantic_consistency, style_relevance
 
 
 def maps(seed: int, *shape: int) -> torch.Tensor:

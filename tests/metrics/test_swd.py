@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from midms.evaluation import swd
-from midms.evaluation.swd import laplacian_pyramid, pyramid_up, sliced_wasserstein_distance, swd_paired_difference
+from midms.metrics import swd
+from midms.metrics.swd import laplacian_pyramid, pyramid_up, sliced_wasserstein_distance, swd_paired_difference
 
 
 def pictures(seed: int, count: int = 24, size: int = 32) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midms.evaluation.truth import (
+from midms.metrics.truth import (
     end_point_error,
     feature_distance,
     mask_precision_recall,

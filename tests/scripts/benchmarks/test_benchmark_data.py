@@ -11,11 +11,11 @@ import pytest
 import torch
 from files_on_disk import celeba
 
-from midms.benchmarks import data
+from benchmarks import data
 from midms.data import CelebAEdges, ProceduralPairs
 from midms.training.midms import MIDMsTraining
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def options(**changes: object) -> argparse.Namespace:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from midms.benchmarks import matching_blocks as blocks
-from midms.benchmarks.timing import ratio_of_rounds, time_rounds
+from benchmarks import matching_blocks as blocks
+from benchmarks.timing import ratio_of_rounds, time_rounds
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "benchmark.py"
 KEYS = ["name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio"]
 
 

@@ -7,10 +7,10 @@ import argparse
 import pytest
 import torch
 
-from midms.benchmarks import sampling
-from midms.benchmarks.flops import sampling_flop
-from midms.benchmarks.networks import random_model, random_pairs
-from midms.benchmarks.released_sampling import plain_attention, released_translation
+from benchmarks import sampling
+from benchmarks.flops import sampling_flop
+from benchmarks.networks import random_model, random_pairs
+from benchmarks.released_sampling import plain_attention, released_translation
 from midms.diffusion.settings import InterleaveSettings
 
 

@@ -7,7 +7,7 @@ import argparse
 import pytest
 import torch
 
-from midms.benchmarks import steps
+from benchmarks import steps
 from midms.data.procedural import dataset as dataset_module
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation import benchmark

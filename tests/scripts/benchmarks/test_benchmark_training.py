@@ -7,9 +7,9 @@ import argparse
 import pytest
 import torch
 
-from midms.benchmarks import training
-from midms.benchmarks.networks import Pairs
-from midms.benchmarks.training_step import Step
+from benchmarks import training
+from benchmarks.networks import Pairs
+from benchmarks.training_step import Step
 
 
 def options(**changes: object) -> argparse.Namespace:

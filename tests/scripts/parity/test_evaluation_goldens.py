@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from midms.parity.evaluation import CASES
+from parity.evaluation import CASES
 
-SHARED = Path(os.environ.get("MIDMS_SHARED", Path(__file__).parents[2].parent / "shared"))
+SHARED = Path(os.environ.get("MIDMS_SHARED", Path(__file__).parents[3].parent / "shared"))
 
 
 def _folder(name: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from midms.parity.matching import CASES
+from parity.matching import CASES
 
 GOLDENS = Path(os.environ.get("MIDMS_SHARED", "../shared")) / "goldens"
 FILES = sorted(path for pattern in CASES for path in GOLDENS.glob(pattern))

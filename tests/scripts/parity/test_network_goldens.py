@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from midms.parity import networks, pipeline
-from midms.parity.cases import CaseFunction
+from parity import networks, pipeline
+from parity.cases import CaseFunction
 
 GOLDENS = Path(os.environ.get("MIDMS_SHARED", "../shared")) / "goldens"
 FAST = {

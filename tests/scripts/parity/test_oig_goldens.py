@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from midms.parity.oig import CASES, edit_arguments, load_golden, tiny_pipeline
+from parity.oig import CASES, edit_arguments, load_golden, tiny_pipeline
 
 FOLDER = Path(os.environ.get("MIDMS_SHARED", "../shared")) / "goldens_oig"
 needs_goldens = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no golden files in {FOLDER} (set MIDMS_SHARED)")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from midms.parity.training import check_prelu_gradients, check_training
+from parity.training import check_prelu_gradients, check_training
 
-GOLDENS = Path(os.environ.get("MIDMS_SHARED", Path(__file__).parents[2].parent / "shared")) / "goldens"
+GOLDENS = Path(os.environ.get("MIDMS_SHARED", Path(__file__).parents[3].parent / "shared")) / "goldens"
 CASES = ("celeba_warmup", "celeba_boundary", "celeba_e2e", "celeba_e2e_eval", "celeba_e2e_N2", "church_warmup")
 QUICK = "celeba_e2e_N2"
 

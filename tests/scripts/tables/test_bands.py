@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from midms.evaluation.bands import band_columns, band_detail, level_cells
-from midms.evaluation.swd import pyramid_down, pyramid_up, swd_paired_difference
+from midms.metrics.swd import pyramid_down, pyramid_up, swd_paired_difference
+from tables.bands import band_columns, band_detail, level_cells
 
 
 def grain(seed: int, count: int = 8, size: int = 64) -> torch.Tensor:

@@ -12,15 +12,16 @@ import torch
 from midms.config import ConfigError
 from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.diffusion.settings import InterleaveSettings
-from midms.evaluation import benchmark, table_rows
-from midms.evaluation.ablations import ablation_config, run_folder, start_weights, trained_weights
-from midms.evaluation.encoder_metrics import SEMANTIC, EncoderMetrics
+from midms.evaluation import benchmark
 from midms.evaluation.folders import ImageFolder
-from midms.evaluation.sampling import Crossed, Plan, recipe_of, row_folder, sample
 from midms.losses.perceptual import FirstStageFeatures
 from midms.pipelines.midms import MIDMsPipeline
+from tables import rows as table_rows
+from tables.ablations import ablation_config, run_folder, start_weights, trained_weights
+from tables.encoder_metrics import SEMANTIC, EncoderMetrics
+from tables.sampling import Crossed, Plan, recipe_of, row_folder, sample
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 PAIRS = fixed_test_pairs(size=32, length=3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from midms.evaluation.user_study import QUESTIONS, draw_figure, draw_trials, make_study, preferences, read_answers
+from tables.user_study import QUESTIONS, draw_figure, draw_trials, make_study, preferences, read_answers
 
 
 @pytest.fixture
