@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
-    from midms.io.maps import KINDS
+    from midms.conditions.kinds import KINDS
 
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
     given = parser.add_argument_group("what is given")

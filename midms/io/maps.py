@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from midms.config import ConfigError
 
-#: What a user may give, see `midms.conditions`.
-KINDS = ("map", "drawing", "edges", "keypoints", "segmentation")
 MAP_SUFFIXES = (".npy", ".npz")
 #: A file of more values is refused: 151 classes at 512 x 512.
 MAX_VALUES = 40_000_000
