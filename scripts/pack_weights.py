@@ -50,8 +50,8 @@ def standardise(options: argparse.Namespace) -> Path:
     import torch
 
     from midms.checkpoints.folder import save_folder
+    from midms.checkpoints.loading import load_first_stage, open_weights
     from midms.config import ConfigError, instantiate, load_config
-    from midms.models.loading import load_first_stage, open_weights
 
     config, loaded = load_config([options.standardise]), open_weights(options.source)
     if set(loaded.configs) != {"first_stage"}:

@@ -71,9 +71,9 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole small random pipeline, saved."""
+    from midms.checkpoints.loading import load_denoiser, load_first_stage
     from midms.diffusion.settings import InterleaveSettings
     from midms.models.encoders import CorrespondenceEncoders
-    from midms.models.loading import load_denoiser, load_first_stage
     from midms.models.midms import MIDMs
     from midms.pipelines.midms import MIDMsPipeline
 

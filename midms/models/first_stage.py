@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from midms.models.padding import pad_to_multiple
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
@@ -43,6 +42,19 @@ def complete_config(config: Mapping[str, Any], defaults: Mapping[str, Any], what
     if unknown:
         raise ValueError(f"{what}: unknown key(s) {', '.join(unknown)}; known are {', '.join(defaults)}")
     return {**defaults, **config}
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last column and row until height and width are multiples of `multiple`, for networks that need it.
+
+    Args:
+        x: (B, C, H, W)
+
+    Returns:
+        (B, C, H', W') with H' the smallest multiple >= H; `x` itself where nothing is missing. Undo by `[..., :H, :W]`.
+    """
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 def build_vq(config: Mapping[str, Any]) -> VQModel:

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
+from midms.checkpoints.loading import copy_weights, load_first_stage
 from midms.diffusion.schedule import sample_noise
-from midms.evaluation.truth import psnr
 from midms.losses.adversarial import (
     PatchDiscriminator,
     adaptive_weight,
     hinge_discriminator_loss,
     hinge_generator_loss,
 )
+from midms.metrics.truth import psnr
 from midms.models.first_stage import FirstStage
-from midms.models.loading import copy_weights, load_first_stage
 from midms.training.export import Exported
 from midms.training.optimisation import warmup_cosine
 from midms.training.stage import Batch, Stage

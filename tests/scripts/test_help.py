@@ -12,9 +12,10 @@ from programs import ROOT
 HEAVY = ("torch", "diffusers", "transformers", "pytorch_lightning", "matplotlib", "gradio", "cv2", "skimage")
 #: Runs a file, or a module given as `-m name`, and says at its end what that has imported.
 CODE = f"""
-import json, runpy, sys
+import json, os.path, runpy, sys
 module = sys.argv[1] == "-m"
 sys.argv = sys.argv[2:] if module else sys.argv[1:]
+sys.path[0] = "" if module else os.path.dirname(sys.argv[0])  # as python itself would
 try:
     (runpy.run_module if module else runpy.run_path)(sys.argv[0], run_name="__main__")
 except SystemExit as end:
