@@ -32,7 +32,7 @@ from midms.models.midms import Exemplar, MIDMs
 Batch = Mapping[str, Any]
 
 
-class Encoded(NamedTuple):
+class EncodedPairs(NamedTuple):
     """One batch of pairs as the methods see it."""
 
     batch: Batch
@@ -51,7 +51,7 @@ class Scores(NamedTuple):
     images: Tensor  # (N, 3, H, W)
 
 
-class Matching(NamedTuple):
+class MatchingScores(NamedTuple):
     """Numbers of the matching itself, one a pair (NaN where nothing is visible).
 
     The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
@@ -63,7 +63,7 @@ class Matching(NamedTuple):
     same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
 
 
-Method = Callable[[MIDMs, Encoded, InterleaveSettings], Tensor]  # images (B, 3, H, W)
+Method = Callable[[MIDMs, EncodedPairs, InterleaveSettings], Tensor]  # images (B, 3, H, W)
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
@@ -71,23 +71,23 @@ def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
-def full(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def full_method(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The method, with whatever the settings switch off."""
     generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
 
 
-def one_time_matching(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def one_time_matching(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Denoising without re-warping ("(-) recurrent matching")."""
-    return full(model, pair, settings.replace(rewarp="none"))
+    return full_method(model, pair, settings.replace(rewarp="none"))
 
 
-def no_mask(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def no_mask(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Every position is re-warped ("(-) confidence masking")."""
-    return full(model, pair, settings.replace(mask_form="none"))
+    return full_method(model, pair, settings.replace(mask_form="none"))
 
 
-def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def no_diffusion(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """As many re-warps and masks as the method, without noise or U-Net ("(-) diffusion U-Net")."""
     latent = model.first_match(pair.condition, [pair.exemplar]).warp
     rematch: Callable[[Tensor], Rewarp] = model.rematcher(pair.condition, [pair.exemplar], settings)
@@ -97,32 +97,32 @@ def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> T
     return model.decode(latent)
 
 
-def first_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def first_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The first warp R, decoded."""
     return model.decode(model.first_match(pair.condition, [pair.exemplar]).warp)
 
 
-def autoencoded_truth(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def autoencoded_truth(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The truth through the first stage: the ceiling of everything that is decoded."""
     return model.decode(model.first_stage.encode(pair.batch["truth"]))
 
 
-def autoencoded_source(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def autoencoded_source(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
     return model.decode(model.first_stage.encode(pair.batch["source"]))
 
 
-def exemplar_itself(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def exemplar_itself(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The exemplar unchanged: what matching by position would give."""
     return pair.batch["exemplar"]
 
 
-def other_style(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def other_style(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The condition's own photo: the right layout in a random other style."""
     return pair.batch["source"]
 
 
-def mean_part_colours(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def mean_part_colours(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
     return _part_means(pair.batch)
 
@@ -138,7 +138,7 @@ def _part_means(batch: Batch) -> Tensor:
     return result
 
 
-def true_image_warp(pair: Encoded) -> Tensor:
+def true_image_warp(pair: EncodedPairs) -> Tensor:
     """The exemplar's pixels moved by the true correspondence, mean part colours where it shows nothing; (B, 3, H, W).
 
     Nothing that only copies from the exemplar can do better.
@@ -150,7 +150,7 @@ def true_image_warp(pair: Encoded) -> Tensor:
     return torch.where(batch["visible"][:, None], warped, _part_means(batch))
 
 
-def true_latent_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def true_latent_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """The exemplar's latent warped by the true correspondence, the first warp where the exemplar shows nothing.
 
     What a perfect matching would give: better than the first warp only if latents can be moved and averaged.
@@ -164,13 +164,13 @@ def true_latent_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) 
     return model.decode(torch.where(visible, warped, model.first_match(pair.condition, [pair.exemplar]).warp))
 
 
-def autoencoded_true_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def autoencoded_true_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """`true_image_warp` through the first stage: the ceiling of everything that copies and is decoded."""
     return model.decode(model.first_stage.encode(true_image_warp(pair)))
 
 
 METHODS: dict[str, Method] = {
-    "full method": full,
+    "full method": full_method,
     "no confidence mask": no_mask,
     "one-time matching": one_time_matching,
     "no diffusion": no_diffusion,
@@ -185,7 +185,7 @@ METHODS: dict[str, Method] = {
 
 
 @torch.no_grad()
-def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) -> Encoded:
+def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) -> EncodedPairs:
     """Some pairs of a dataset, encoded; a pair's noise is that of its item's "pair", or of its position."""
     device = model.alphas_cumprod.device
     raw = default_collate([dataset[position] for position in positions])
@@ -193,17 +193,17 @@ def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) 
     labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
     exemplar = model.encode_exemplar(batch["exemplar"], labels)
     indices = batch["pair"].tolist() if "pair" in batch else list(positions)
-    return Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
+    return EncodedPairs(batch, model.encode_condition(batch["condition"]), exemplar, indices)
 
 
-def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
+def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[EncodedPairs]:
     """The pairs of a dataset in order, encoded batch by batch."""
     for start in range(0, len(dataset), batch_size):
         yield encode_batch(model, dataset, range(start, min(start + batch_size, len(dataset))))
 
 
 @torch.no_grad()
-def score(model: MIDMs, pairs: Sequence[Encoded], method: Method, settings: InterleaveSettings) -> Scores:
+def score(model: MIDMs, pairs: Sequence[EncodedPairs], method: Method, settings: InterleaveSettings) -> Scores:
     """Run a method on every pair and compare with the truth."""
     features = FirstStageFeatures(model.first_stage.model)
     images, rows = [], []
@@ -274,7 +274,7 @@ def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matching:
+def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> MatchingScores:
     """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
     or "identity" (every position matched with itself)."""
     rows = []
@@ -282,24 +282,26 @@ def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matchin
         key = pair.exemplar.features
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            found = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
+            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
         else:
-            found = argmax_correspondence(pair.condition.features, key.features)
-        grid = (found.shape[-2], found.shape[-1])
+            predicted = argmax_correspondence(pair.condition.features, key.features)
+        grid = (predicted.shape[-2], predicted.shape[-1])
         truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
         subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)
         if kind == "identity":
-            found = coordinate_grid(*grid).to(found).expand_as(found)
-        found = to_image_coordinates(found, model.first_stage.factor).to(truth)
+            predicted = coordinate_grid(*grid).to(predicted).expand_as(predicted)
+        predicted = to_image_coordinates(predicted, model.first_stage.factor).to(truth)
         size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
-        error = end_point_error(found, truth, subject, size=size)
-        everywhere = pck(found, truth, valid, size=size)
-        rows.append((pck(found, truth, subject, size=size), error, everywhere, same_part_accuracy(found, pair.batch)))
-    return Matching(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(4)))
+        error = end_point_error(predicted, truth, subject, size=size)
+        everywhere = pck(predicted, truth, valid, size=size)
+        rows.append(
+            (pck(predicted, truth, subject, size=size), error, everywhere, same_part_accuracy(predicted, pair.batch))
+        )
+    return MatchingScores(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(4)))
 
 
 @torch.no_grad()
-def score_masks(model: MIDMs, pairs: Sequence[Encoded], settings: InterleaveSettings) -> dict[str, float]:
+def score_masks(model: MIDMs, pairs: Sequence[EncodedPairs], settings: InterleaveSettings) -> dict[str, float]:
     """Mean precision and recall of the first re-warp's mask against "this surface is visible in the exemplar"."""
     rows = []
     for pair in pairs:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.matching import full
+from midms.losses.matching import at_least_float32
 from midms.matching.confidence import match_confidence
 from midms.matching.correspondence import Match, match
 from midms.models.denoiser import Denoiser
@@ -86,7 +86,9 @@ class MIDMs(nn.Module):
             noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
         """
         with torch.no_grad():
-            latent = full(self.first_stage.encode(images, sample=noise is not None, noise=noise))  # (B, c, h, w)
+            latent = at_least_float32(
+                self.first_stage.encode(images, sample=noise is not None, noise=noise)
+            )  # (B, c, h, w)
         grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
@@ -108,7 +110,7 @@ class MIDMs(nn.Module):
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
-                condition = full(self.first_stage.encode(condition))
+                condition = at_least_float32(self.first_stage.encode(condition))
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
@@ -136,9 +138,9 @@ class MIDMs(nn.Module):
             query = self.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
             backward = settings.mask_form == "paper"
             clamp = settings.clamp_cosines
-            found = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
-            mask = match_confidence(found, settings.threshold, settings.mask_form)  # (B, 1, h, w)
-            return Rewarp(found.warp.to(prediction.dtype), mask.to(prediction.dtype), found.cycle)
+            matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
+            mask = match_confidence(matched, settings.threshold, settings.mask_form)  # (B, 1, h, w)
+            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycle)
 
         return rematch
 

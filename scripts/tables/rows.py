@@ -57,7 +57,7 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
             PlannedRow(
                 Plan(
                     f"{share} %",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=round(total * share / 100)),
                 ),
                 share,
@@ -69,7 +69,7 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
             PlannedRow(
                 Plan(
                     f"T = {total}, N = {calls}",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=calls),
                 ),
                 calls,
@@ -79,9 +79,9 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
     if table == "rewarp":
         chosen = {f"every {k}": settings.replace(rewarp_interval=k) for k in _INTERVALS}
         chosen["never"] = settings.replace(rewarp="none")
-        return [PlannedRow(Plan(name, benchmark.full, s), len(s.rewarped_steps())) for name, s in chosen.items()]
+        return [PlannedRow(Plan(name, benchmark.full_method, s), len(s.rewarped_steps())) for name, s in chosen.items()]
     if table == "5":
-        return [PlannedRow(Plan(name, benchmark.full, settings)) for name in ABLATIONS["5"]]
+        return [PlannedRow(Plan(name, benchmark.full_method, settings)) for name in ABLATIONS["5"]]
     needs_truth = (
         benchmark.autoencoded_truth,
         benchmark.mean_part_colours,
@@ -94,7 +94,11 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
 
 def _comparison(table: str, settings: InterleaveSettings) -> list[PlannedRow]:
     """Tables 1 and 2: the method and what bounds it."""
-    methods = {OURS: benchmark.full, "first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
+    methods = {
+        OURS: benchmark.full_method,
+        "first warp": benchmark.first_warp,
+        "exemplar itself": benchmark.exemplar_itself,
+    }
     if table == "1":
         methods["photo, autoencoded"] = benchmark.autoencoded_source
     else:
