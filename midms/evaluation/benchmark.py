@@ -128,11 +128,11 @@ def mean_part_colours(model: MIDMs, pair: EncodedPairs, settings: InterleaveSett
 
 
 def _part_means(batch: Batch) -> Tensor:
-    labels, theirs, images = batch["labels"], batch["exemplar_labels"], batch["exemplar"]
+    labels, exemplar_labels, images = batch["labels"], batch["exemplar_labels"], batch["exemplar"]
     result = images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
     for sample in range(len(labels)):
         for part in labels[sample].unique():
-            inside = theirs[sample] == part
+            inside = exemplar_labels[sample] == part
             if inside.any():
                 result[sample, :, labels[sample] == part] = images[sample, :, inside].mean(dim=1, keepdim=True)
     return result
@@ -267,7 +267,7 @@ def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
     reached = F.grid_sample(
         exemplar_labels[:, None].float(), found.float().movedim(1, -1), mode="nearest", align_corners=True
     )[:, 0]  # (B, h, w)
-    present = torch.stack([torch.isin(part, theirs) for part, theirs in zip(high, exemplar_labels, strict=True)])
+    present = torch.stack([torch.isin(high[i], exemplar_labels[i]) for i in range(len(high))])
     counted = (high == low) & present
     hits = ((reached == high) & counted).flatten(1).sum(dim=1).double()
     return hits / counted.flatten(1).sum(dim=1).double()  # 0 / 0 = NaN
