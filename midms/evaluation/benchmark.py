@@ -43,7 +43,7 @@ class EncodedPairs(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Numbers of one method, one a pair, and its images for the distances between sets."""
+    """Numbers of one method, one per pair, and its images for the distances between sets."""
 
     psnr: np.ndarray  # dB to the truth
     ssim: np.ndarray
@@ -52,7 +52,7 @@ class Scores(NamedTuple):
 
 
 class MatchingScores(NamedTuple):
-    """Numbers of the matching itself, one a pair (NaN where nothing is visible).
+    """Numbers of the matching itself, one per pair (NaN where nothing is visible).
 
     The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
     """
@@ -66,7 +66,7 @@ Method = Callable[[MIDMs, EncodedPairs, InterleaveSettings], Tensor]  # images (
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
-    """One generator a pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
+    """One generator per pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
@@ -197,7 +197,7 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
 def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
     """Latent-grid coordinates (align-corners on token centres) as image coordinates (align-corners on pixels).
 
-    `coordinates` (B, 2, h, w) as (x, y); `factor` pixels a token.
+    `coordinates` (B, 2, h, w) as (x, y); `factor` pixels per token.
     """
     height, width = coordinates.shape[-2:]
     scale = torch.tensor([(width - 1) * factor / (width * factor - 1), (height - 1) * factor / (height * factor - 1)])
