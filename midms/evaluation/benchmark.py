@@ -43,7 +43,7 @@ class EncodedPairs(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Numbers of one method, one a pair, and its images for the distances between sets."""
+    """Numbers of one method, one per pair, and its images for the distances between sets."""
 
     psnr: np.ndarray  # dB to the truth
     ssim: np.ndarray
@@ -52,7 +52,7 @@ class Scores(NamedTuple):
 
 
 class MatchingScores(NamedTuple):
-    """Numbers of the matching itself, one a pair (NaN where nothing is visible).
+    """Numbers of the matching itself, one per pair (NaN where nothing is visible).
 
     The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
     """
@@ -67,7 +67,7 @@ Method = Callable[[MIDMs, EncodedPairs, InterleaveSettings], Tensor]  # images (
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
-    """One generator a pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
+    """One generator per pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 

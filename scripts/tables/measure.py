@@ -141,7 +141,7 @@ class Session:
         return self._fixed
 
     def sample(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, list[Path]]:
-        """Folders of the rows' images, one a seed, filled."""
+        """Folders of the rows' images, one per seed, filled."""
         folders: dict[str, list[Path]] = {}
         rows: dict[Path, tuple[Plan, int]] = {}
         for plan in plans:
