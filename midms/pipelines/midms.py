@@ -255,15 +255,15 @@ class MIDMsPipeline:
         """
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
-        count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
-        features, size, drawn = repeat_condition(ready, count)
-        exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
+        count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
+        encoded, size, drawn = repeat_condition(ready, count)
+        exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
         chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
-        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
+        result = self.model.translate(encoded, exemplars, chosen, _generators(seed, generator, count), callback)
         images = resize_images(self.decode(result.latent, size), drawn or size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
         if return_intermediates:
-            self._add_intermediates(output, result, features.features, exemplars, size)
+            self._add_intermediates(output, result, encoded.features, exemplars, size)
         return output
 
     @torch.no_grad()
@@ -285,7 +285,7 @@ class MIDMsPipeline:
         output.warps = self.decode(result.first.warp, size)
         output.predictions = [self.decode(prediction, size) for prediction in result.loop.predictions]
         output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
-        output.correspondence = argmax_correspondence(query, exemplars[0].features.features, exemplars[0].mask)
+        output.correspondence = argmax_correspondence(query, exemplars[0].features, exemplars[0].mask)
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:

@@ -130,7 +130,9 @@ class MIDMsTraining(Stage):
         elif loss == "released":
             _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
             weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedTrainingObjective(self.model, self.settings, self.features, weights_and_layer)
+            self.objective = ReleasedTrainingObjective(
+                self.model, self.settings, self.features, weights_and_layer, self.diffusion_call
+            )
         else:
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         self.warmup_steps = warmup_steps
@@ -149,14 +151,12 @@ class MIDMsTraining(Stage):
         """One step of AdamW on the weighted sum."""
         step = self.global_step
         self.model.denoiser.requires_grad_(step >= self.warmup_steps)
-        shared = step_generator(self.seed, step, SHARED)
-        index = int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
             def noise(name: str, shape: Sequence[int]) -> Tensor:
                 return sample_noise(shape, generators)
 
-            return self.objective(part, noise, step, self.warmup_steps, index)
+            return self.objective(part, noise, step, self.warmup_steps)
 
         optimizer = self.optimizers()
         weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
@@ -165,6 +165,11 @@ class MIDMsTraining(Stage):
         if self.average is not None and total is not None:
             self.average.update(self.trained)
         self.log_terms(total)
+
+    def diffusion_call(self, step: int) -> int:
+        """The random call of the loop whose time the released diffusion term takes at a step: one for all samples."""
+        shared = step_generator(self.seed, step, SHARED)
+        return int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR to the truth of warp and result, where the data know the truth."""
