@@ -113,7 +113,7 @@ def released_translation(
     """Images (B, 3, H, W) of pairs, and everything else that the release computes beside them.
 
     Args:
-        generators: one a pair; the exemplar branch reads them as `MIDMs.translate` does.
+        generators: one per pair; the exemplar branch reads them as `MIDMs.translate` does.
         first, again: the two matching blocks, for a clock to be put around.
     """
     settings, tau = InterleaveSettings.released(), model.temperature
