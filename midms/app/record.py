@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shlex
 import tempfile
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midms.app.actions import Result, Task
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.files import write_atomically
+from midms.io.provenance import png_bytes, short_digest, text_chunk, versions
 
 
 class SavedResult(NamedTuple):
@@ -63,7 +63,7 @@ def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[
         "N": task.calls,
         "threshold": task.threshold,
         "seed": task.seed,
-        "inputs": {name: hashlib.sha256(content).hexdigest()[:16] for name, content in inputs.items()},
+        "inputs": {name: short_digest(content) for name, content in inputs.items()},
         "command": command_of(result, weights),
         "versions": versions(),
     }
@@ -76,7 +76,7 @@ def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
     files = input_files(result.task)
     settings = settings_of(result, weights, files)
     picture, bundle = place / "midms.png", place / "midms.zip"
-    picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
+    write_atomically(picture, png_bytes(result.pixels, text_chunk(settings)))
     command = str(settings["command"])
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(picture, "result.png")

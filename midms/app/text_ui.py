@@ -12,6 +12,7 @@ import gradio as gr
 from midms.app import actions, editing, uploads
 from midms.app.page import CANVAS, HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
 from midms.config import ConfigError
+from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes, text_chunk, versions
 
 
@@ -120,5 +121,5 @@ def save_edit(context: AppContext, progress: editing.EditProgress, weights: str,
     }
     assert progress.picture is not None
     file = place / "midms-edit.png"
-    file.write_bytes(png_bytes(progress.picture, text_chunk(settings)))
+    write_atomically(file, png_bytes(progress.picture, text_chunk(settings)))
     return str(file)

@@ -7,7 +7,6 @@ the time or the machine's name, so that the same command writes the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import platform
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from midms.config import ConfigError
+from midms.io.files import sha256_of
 
 TEXT_KEY = "midms"
 #: Shipped weights live here, a folder a name.
@@ -103,7 +103,11 @@ def changed_files(settings: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+def short_digest(content: Path | bytes) -> str:
+    """A short name of the content of a file, or of bytes: 16 digits of its SHA-256."""
+    return sha256_of(content)[:16]
+
+
 def file_digest(file: str | Path) -> str:
-    """A short name of a file's content: 16 digits of its SHA-256."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    """`short_digest` of a file."""
+    return short_digest(Path(file))
