@@ -23,7 +23,7 @@ from midms.config import ConfigError
 from midms.io.files import sha256_of
 
 TEXT_KEY = "midms"
-#: Shipped weights live here, a folder a name.
+#: Shipped weights live here, a folder per name.
 SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 

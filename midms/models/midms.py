@@ -83,7 +83,7 @@ class MIDMs(nn.Module):
         Args:
             labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
+            noise: of the posterior (KL first stages), (B, c, h, w). None: its mode.
         """
         with torch.no_grad():
             latent = at_least_float32(
@@ -157,7 +157,7 @@ class MIDMs(nn.Module):
         Args:
             condition, exemplars: encoded, of one batch size.
             settings: of the loop and the refinement.
-            generators: one a sample, so that a sample's noise does not depend on its batch.
+            generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)

@@ -52,7 +52,7 @@ COMPONENTS = ("first_stage", "encoders", "denoiser")
 
 @dataclass
 class MIDMsOutput:
-    """Result of a call. Lists have one entry a pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
+    """Result of a call. Lists have one entry per pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
 
     Attributes:
         images: the translations, PIL images (or a tensor (B, 3, H, W) with `output_type="pt"`).
@@ -139,7 +139,7 @@ class MIDMsPipeline:
         return self
 
     def fast(self, compile_networks: bool | None = None) -> MIDMsPipeline:
-        """Choose the quickest way of computing that keeps the picture, in place (docs/benchmarks/sampling.md).
+        """Switch, in place, to the fastest computation that keeps the picture (docs/benchmarks/sampling.md).
 
         First stage and U-Nets get the channels-last layout and fused attention, and on CUDA are compiled for static
         shapes. Precision stays as it is, for float32 is what the 40 dB to the plain result were measured with.
@@ -195,10 +195,10 @@ class MIDMsPipeline:
         """Read and encode exemplars once, for any number of conditions.
 
         Args:
-            exemplar: one picture, or one a condition.
+            exemplar: one picture, or one per condition.
             labels: the exemplars' condition maps, where the encoders' form needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            size: pixels a side to work on (`midms.io.images.working_size`); none: the weights' own.
+            size: pixels per side to work on (`midms.io.images.working_size`). None: the weights' own size.
         """
         images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
         maps = None if labels is None else batch_conditions(labels).to(self.device)
@@ -244,7 +244,7 @@ class MIDMsPipeline:
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
             num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given).
             seed: of the noise, one for all (pair i takes seed + i) or one each.
-            generator: instead of seeds, one generator a pair (a single one for a single pair).
+            generator: instead of seeds, one generator per pair (a single one for a single pair).
             settings: instead of the two numbers, everything.
             return_intermediates: also decode warps and predictions, and keep masks and correspondence.
             output_type: "pil" or "pt".
@@ -292,9 +292,9 @@ def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[t
     if generator is not None:
         generators = list(generator) if isinstance(generator, list | tuple) else [generator]
         if len(generators) != count:
-            raise ValueError(f"{len(generators)} generators for {count} pairs: give one a pair")
+            raise ValueError(f"{len(generators)} generators for {count} pairs: give one per pair")
         return generators
     seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
     if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one a pair")
+        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one per pair")
     return [torch.Generator().manual_seed(value) for value in seeds]

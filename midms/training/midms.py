@@ -45,14 +45,14 @@ class MIDMsTraining(Stage):
         weights: folder with the pretrained first stage and denoiser ("demo" names the shipped one). Where it holds a
             "refiner" (the denoiser before an earlier fine-tuning), training starts from that.
         encoders: keywords of `CorrespondenceEncoders`.
-        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up; none starts afresh.
+        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up. None: random encoders.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
         interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
         loss: "paper" for Eq. 12 to 17, "released" for what the released code minimises (`midms.losses.objective`);
             the loop's own differences are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
-        features: feature network phi of Eq. 14 to 16; none takes the frozen first stage's encoder.
+        features: feature network phi of Eq. 14 to 16. None: the frozen first stage's encoder.
         source_layers: layer -> weight for L_src; the released loss has its own.
         perceptual_layer: layer of L_perc.
         style_layers: layer -> weight for L_style; the released loss has its own.
@@ -63,10 +63,10 @@ class MIDMsTraining(Stage):
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay, [] for none at all; without milestones the rates fall along a cosine to 0.
-        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those; none keeps none.
-        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
-        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
-        fused: AdamW in one kernel; none does so on CUDA.
+        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those. None: no averaging.
+        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
+        fused: AdamW in one kernel. None: on CUDA only.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
     """
 

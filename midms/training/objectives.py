@@ -233,7 +233,7 @@ def encode(model: MIDMs, batch: Batch, noise: Noise | None = None) -> tuple[Cond
     """The condition, and exemplar and source as one batch (2B).
 
     Args:
-        noise: of a KL first stage's posterior; none takes its mode.
+        noise: of a KL first stage's posterior. None: its mode.
     """
     labels = None
     if model.encoders.form == "released":

@@ -83,7 +83,7 @@ def released_translation(
     """Images (B, 3, H, W) of pairs, and everything else that the release computes beside them.
 
     Args:
-        generators: one a pair; the exemplar branch reads them as `MIDMs.translate` does.
+        generators: one per pair; the exemplar branch reads them as `MIDMs.translate` does.
         first, again: the two matching blocks, for a clock to be put around.
     """
     settings, stage, tau = InterleaveSettings.released(), model.first_stage, model.temperature

@@ -1,7 +1,7 @@
 """The released training iteration in our words, everything materialised: what `benchmark.py training` compares with.
 
 Exemplar and source branch go one after the other: 9 U-Net calls, 2 decodings, every correlation held in full with a
-softmax for each of its uses, attention matrices, and nothing computed again on the way back.
+softmax for each of its uses, attention matrices, and nothing recomputed in the backward pass.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def build(mode: str, config: str, size: int, batch: int, device: str) -> Callabl
 
 
 def saved_megabytes(mode: str, config: str, size: int, batch: int, device: str) -> dict[str, float]:
-    """What autograd saves for the way back in each part of the forward pass, and in all, in MB."""
+    """What autograd saves for the backward pass in each part of the forward pass, and in all, in MB."""
     step = Step(mode, config, size, batch, device)
     saved, bytes_by_part = SavedTensors(nn.ModuleList([step.model, step.features])), Counter[str]()
 

@@ -178,7 +178,7 @@ def _terms(case: Case, training: _Training, iteration: Iteration, features: VGG1
 def _released_gradients(model: ReleasedModel) -> dict[str, Tensor]:
     """Gradients under the released names; NaN where a parameter has none.
 
-    The way back only renames, reshapes and joins tensors, so it holds for gradients as for weights.
+    The inverse conversion only renames, reshapes and joins tensors, so it holds for gradients as for weights.
     """
     modules = {"encoders": model.encoders, "denoiser": model.denoiser.unet, "first_stage": model.first_stage.model}
     states = {}
