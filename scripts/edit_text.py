@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
@@ -265,17 +265,17 @@ def run(options: argparse.Namespace) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for number, job in enumerate(todo, 1):
-        print(f"[{number}/{len(todo)}] {job.name}", flush=True)
+        say(f"[{number}/{len(todo)}] {job.name}")
         try:
             target = run_job(pipeline, job, recipe, options.output)
         except (ValueError, RuntimeError, OSError) as error:
             message = f"{job.picture or job.name}: {' '.join(str(error).split())}"
             if len(jobs) == 1:
                 raise ConfigError(message) from None
-            print(f"edit_text.py: skipped {message}", file=sys.stderr)
+            warn(f"edit_text.py: skipped {message}")
             failed += 1
             continue
-        print(f"    {target!r} -> {options.output / f'{job.name}_edit.png'}")
+        say(f"    {target!r} -> {options.output / f'{job.name}_edit.png'}")
     return 1 if failed else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
 from midms.io.images import read_rgb
 from midms.io.provenance import png_bytes
+from midms.programs import say, warn
 
 DATA_SETS: dict[str, type[PairDataset]] = {
     "celeba": CelebAEdges,
@@ -78,7 +78,7 @@ class ParallelRun:
         for name, result in self.bar(loader, len(names)):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
-                print(f"{self.word}{result}", file=sys.stderr)
+                warn(f"{self.word}{result}")
             else:
                 yield name, result
 
@@ -88,7 +88,7 @@ class ParallelRun:
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Say what was done; 1 if a file was broken."""
-        print(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
         return int(self.broken > 0)
 
 
@@ -302,7 +302,7 @@ def verify(options: argparse.Namespace) -> int:
 
     report = verify_data_set(options.data, options.root, options.workers, bar)
     for fault in report.faults:
-        print(f"{fault.file}: {fault.reason}")
+        say(f"{fault.file}: {fault.reason}")
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
     print(f"{len(report.faults)} faults")
     return int(bool(report.faults))

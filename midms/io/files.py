@@ -134,7 +134,7 @@ def sha256_of(content: Path | bytes) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Refuse names of files to write before anything is computed.
 
     Raises:

@@ -66,6 +66,16 @@ def read_header(file: str | Path) -> ImageHeader:
         return ImageHeader((height, width) if turned else (width, height), str(picture.format))
 
 
+def read_info(file: str | Path) -> dict[Any, Any]:
+    """Texts and other entries in the header of a picture, which is not decoded.
+
+    Raises:
+        BrokenFileError: as `open_image`, as far as the header tells.
+    """
+    with _opened(file) as picture:
+        return dict(picture.info)
+
+
 @contextmanager
 def _opened(file: str | Path) -> Iterator[Image.Image]:
     """A picture whose header was read and found to be in bounds; what the block raises is a fault of the file."""

@@ -20,7 +20,7 @@ from midms.io.files import (
     BrokenFileError,
     atomic_folder,
     atomic_write,
-    check_outputs,
+    check_output_files,
     check_readable,
     parse_json,
     read_json,
@@ -87,7 +87,7 @@ def test_nothing_but_files_and_our_folders_is_replaced(tmp_path: Path, kind: str
     with pytest.raises(BrokenFileError, match=words), atomic_folder(target, always):
         pass
     with pytest.raises(BrokenFileError, match=words):
-        check_outputs([target])
+        check_output_files([target])
     after = sorted(path.name for path in tmp_path.iterdir()), target.lstat().st_ino, target.lstat().st_mode
     assert after == before
 
@@ -205,14 +205,14 @@ def test_outputs_are_neither_inputs_nor_each_other(tmp_path: Path, monkeypatch: 
     photo, other = Path("photo.png"), Path("other.png")
     photo.touch()
     os.link(photo, "hard.png")
-    check_outputs([Path("new.png"), Path("newer.png")], [photo, Path("missing.png")])
+    check_output_files([Path("new.png"), Path("newer.png")], [photo, Path("missing.png")])
     for outputs in ([tmp_path / "photo.png"], [Path("./photo.png")], [Path("hard.png")]):
         with pytest.raises(ConfigError, match=r"is also read \(photo\.png\)"):
-            check_outputs(outputs, [photo])
+            check_output_files(outputs, [photo])
     with pytest.raises(ConfigError, match="is to be written twice"):
-        check_outputs([other, tmp_path / "other.png"])
+        check_output_files([other, tmp_path / "other.png"])
     with pytest.raises(ConfigError, match="is a folder"):
-        check_outputs([tmp_path])
+        check_output_files([tmp_path])
 
 
 @pytest.mark.parametrize(
