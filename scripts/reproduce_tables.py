@@ -243,13 +243,13 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
 def write(options: argparse.Namespace, tables: list[Table]) -> None:
     """Files and printed text."""
     from midms.evaluation.tables import latex, markdown
+    from midms.io.files import write_atomically
 
-    options.out.mkdir(parents=True, exist_ok=True)
     for table in tables:
         stem = options.out / f"table{table.number}"
-        stem.with_suffix(".json").write_text(json.dumps(table.as_dict(), indent=2) + "\n")
-        stem.with_suffix(".md").write_text(markdown(table))
-        stem.with_suffix(".tex").write_text(latex(table))
+        write_atomically(stem.with_suffix(".json"), json.dumps(table.as_dict(), indent=2) + "\n")
+        write_atomically(stem.with_suffix(".md"), markdown(table))
+        write_atomically(stem.with_suffix(".tex"), latex(table))
     if options.report:
         from tables.report import write_tables_report
 
