@@ -57,6 +57,4 @@ class TrainerSettings:
     detect_anomaly: Annotated[bool, Doc("look for the operation that made a NaN, slowly")] = False
     enable_progress_bar: Annotated[bool | None, Doc("show the bar")] = None
     profiler: Annotated[Literal["simple", "advanced", "pytorch"] | None, Doc("Lightning's profilers")] = None
-    max_time: Annotated[
-        Text | None, Doc("stop after days:hours:minutes:seconds, as in 00:12:00:00")
-    ] = None
+    max_time: Annotated[Text | None, Doc("stop after days:hours:minutes:seconds, as in 00:12:00:00")] = None

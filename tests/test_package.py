@@ -13,7 +13,6 @@ from programs import ROOT, resolve
 
 import midms
 from midms._moved import LEFT, MOVED, MovedFinder, install
-from midms.config import instantiate
 from midms.diffusion.settings import InterleaveSettings
 from midms.oig.pipeline import OIGPipeline
 from midms.pipelines.midms import MIDMsPipeline
@@ -96,13 +95,6 @@ def test_names_that_documents_of_the_last_version_used():
     from midms.conditions import line_drawing, make_condition
 
     assert make_condition.__module__ == line_drawing.__module__ == "midms.conditions.make"
-
-
-def test_a_stored_config_may_name_an_old_module(monkeypatch):
-    monkeypatch.delitem(sys.modules, "midms.evaluation.style", raising=False)
-    with pytest.warns(DeprecationWarning):
-        found = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
-    assert type(found).__module__ == "midms.io.files"
 
 
 def test_the_finder_is_there_once():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.midms import MIDMs, Translation
+from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import Exported
 from midms.training.optimisation import (
     WeightAverage,
@@ -72,34 +73,34 @@ class MIDMsTraining(Stage):
 
     def __init__(
         self,
-        weights: str,
-        encoders: Mapping[str, Any],
-        encoders_from: str | None = None,
-        schedule: Mapping[str, Any] | None = None,
-        temperature: float = 0.005,
-        interleave: Mapping[str, Any] | None = None,
-        loss: str = "paper",
-        loss_weights: Mapping[str, float] | None = None,
+        weights: Text,
+        encoders: Annotated[Mapping[str, Any], Keywords("midms.models.encoders.CorrespondenceEncoders")],
+        encoders_from: Text | None = None,
+        schedule: Annotated[Mapping[str, Any], Keywords("midms.diffusion.schedule.linear_schedule")] | None = None,
+        temperature: Positive = 0.005,
+        interleave: Annotated[Mapping[str, Any], Keywords("midms.diffusion.settings.InterleaveSettings")] | None = None,
+        loss: Literal["paper", "released"] = "paper",
+        loss_weights: Mapping[str, NonNegative] | None = None,
         features: nn.Module | None = None,
-        source_layers: Mapping[str, float] | None = None,
-        perceptual_layer: str = "relu4_2",
-        style_layers: Mapping[str, float] | None = None,
-        warmup_steps: int = 10000,
-        warmup_space: str = "image",
+        source_layers: Mapping[str, NonNegative] | None = None,
+        perceptual_layer: Text = "relu4_2",
+        style_layers: Mapping[str, NonNegative] | None = None,
+        warmup_steps: Natural = 10000,
+        warmup_space: Literal["image", "latent"] = "image",
         warmup_rematch: bool = False,
-        learning_rate: float = 3e-6,
-        denoiser_learning_rate: float = 1.5e-7,
-        weight_decay: float = 0.05,
-        milestones: list[int] | None = None,
-        gamma: float = 0.3,
-        gradient_clip: float | None = None,
-        ema_decay: float | None = None,
+        learning_rate: NonNegative = 3e-6,
+        denoiser_learning_rate: NonNegative = 1.5e-7,
+        weight_decay: NonNegative = 0.05,
+        milestones: list[Natural] | None = None,
+        gamma: Share = 0.3,
+        gradient_clip: Positive | None = None,
+        ema_decay: Share | None = None,
         gradient_checkpointing: bool = False,
-        compile: str | None = None,
+        compile: Text | None = None,
         fused: bool | None = None,
-        accumulation: int = 1,
+        accumulation: Count = 1,
         channels_last: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
         unknown = set(loss_weights or {}) - set(WEIGHTS)
@@ -116,13 +117,15 @@ class MIDMsTraining(Stage):
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
         if loss == "paper":
+            source, style = dict(source_layers or RELEASED_SOURCE_WEIGHTS), dict(style_layers or RELEASED_STYLE_WEIGHTS)
+            _require_layers(self.features, [*source, *style, perceptual_layer], features is None)
             self.objective: PaperPass | ReleasedPass = PaperPass(
                 self.model,
                 self.settings,
                 self.features,
                 self.loss_weights,
-                dict(source_layers or RELEASED_SOURCE_WEIGHTS),
-                dict(style_layers or RELEASED_STYLE_WEIGHTS),
+                source,
+                style,
                 perceptual_layer,
                 warmup_space,
                 warmup_rematch,
@@ -238,6 +241,18 @@ class MIDMsTraining(Stage):
             "temperature": model.temperature,
         }
         return Exported(*model.components(), facts)
+
+
+def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
+    """Each layer of a loss must be one that the feature network gives."""
+    known = features.layers
+    absent = sorted({name for name in asked if name not in known})  # type: ignore[operator]  # a tuple of names
+    if absent:
+        which = "features is null, which takes the first stage's encoder: it has" if own else "features has"
+        raise ValueError(
+            f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); "  # type: ignore[arg-type]
+            "set features, or source_layers, style_layers and perceptual_layer"
+        )
 
 
 def _check_released(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from midms.schema import Count, Positive, Seed
 from midms.training.errors import TrainingError
 from midms.training.optimisation import sample_generators
 
@@ -38,7 +39,11 @@ class Stage(pl.LightningModule):
     """
 
     def __init__(
-        self, seed: int, gradient_clip: float | None = None, accumulation: int = 1, channels_last: bool = False
+        self,
+        seed: Seed,
+        gradient_clip: Positive | None = None,
+        accumulation: Count = 1,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if accumulation < 1:
@@ -105,22 +110,59 @@ class Stage(pl.LightningModule):
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
                 total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
+        plain = getattr(optimizer, "optimizer", optimizer)  # without Lightning's counting
+        self.unscale(plain)
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self._over_ranks(total)
-        if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
-            self.bad_in_a_row = 0
+        whole = bool(torch.isfinite(total["loss"] + total["grad_norm"]))
+        if whole and self.scaler is None:
             optimizer.step()
-            return total
-        optimizer.zero_grad()
-        self._leave_out(batch, total)
-        return None
+        elif whole:
+            self.step_scaled(plain)
+            self._count_step()
+        else:
+            self.step_scaled(plain, whole=False)
+            optimizer.zero_grad()
+            self._leave_out(batch, total)
+            self._count_step()
+            return None
+        self.bad_in_a_row = 0
+        return total
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss for float16 (`trainer.precision: 16-mixed`); none for other precisions."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients of an optimiser by the scale of the loss: what clips or judges them needs their size."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step_scaled(self, optimizer: torch.optim.Optimizer, whole: bool = True) -> None:
+        """One step on unscaled gradients, where they are `whole`; then the scale is adapted to what was found."""
+        if self.scaler is None:
+            if whole:
+                optimizer.step()
+            return
+        if whole:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def _count_step(self) -> None:
+        """Count a step that Lightning did not see."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
 
     def _leave_out(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a broken step, and stop after too many."""
+        """Count a broken step, and stop after too many; one whose loss was scaled too high is not broken."""
         self.skipped += 1
+        if self.scaler is not None and self.scaler.get_scale() >= 1 and bool(torch.isfinite(total["loss"])):
+            return
         self.bad_in_a_row += 1
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
+        items = ", ".join(data.items_of(batch)[:4])
         found = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
         if self.bad_in_a_row >= self.patience:
             raise TrainingError(
@@ -129,9 +171,6 @@ class Stage(pl.LightningModule):
             )
         if self.trainer.is_global_zero:
             print(f"step {self.global_step}: left out, {found}, on {items}", flush=True)
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
-        progress.increment_completed()
 
     def _without_sync(self) -> AbstractContextManager[None]:
         """Gradients of all parts but the last stay on their rank."""
