@@ -61,12 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with SIGNALS.handled():
-            from midms.training.run import UserError, run
+            from midms.programs import warn
+            from midms.training.run import USER_ERRORS, run
 
             try:
                 run(options)
-            except UserError as error:
-                print(f"main.py: {' '.join(str(error).split())}", file=sys.stderr)
+            except USER_ERRORS as error:
+                warn(f"main.py: {' '.join(str(error).split())}")
                 return 2
     except Interrupted as stop:
         print(f"main.py: {stop}", file=sys.stderr)

@@ -94,12 +94,12 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         raise ConfigError(f"--base: {file} cannot be read ({' '.join(str(error).split())})") from None
     try:
         _bound(text)
-        node = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
+        node: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
     except Exception as error:  # the YAML reader's own classes; one line of it tells the place
         raise ConfigError(f"--base: {file} is not valid YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(node, dict):
         raise ConfigError(f"--base: {file} holds a {type(node).__name__}, expected a mapping")
-    return node  # type: ignore[return-value]  # keys are checked to be text by `check`
+    return node
 
 
 def _bound(text: str) -> None:
@@ -279,16 +279,17 @@ def to_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=True)
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig | ListConfig) -> dict[str, Any]:
     """The config as plain Python, with interpolations resolved.
 
     Raises:
         ConfigError: an interpolation names no key, or a value is missing ("???").
     """
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except Exception as error:  # OmegaConf's own classes, and RecursionError for a circle
         raise ConfigError(f"config: {' '.join(str(error).split())[:300]}") from None
+    return plain
 
 
 def _plain(node: Any) -> Any:

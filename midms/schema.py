@@ -193,8 +193,8 @@ def describe(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         limits = [limit for mark in parts[1:] for limit in _limits(mark)]
-        words = " ".join([describe(parts[0]), " and ".join(limits)]).strip()
-        return words.replace("text (1 to 1000 of them)", "printable text")
+        said = " ".join([describe(parts[0]), " and ".join(limits)]).strip()
+        return said.replace("text (1 to 1000 of them)", "printable text")
     if origin in (Union, types.UnionType):
         said = list(dict.fromkeys(describe(part) for part in parts if part is not types.NoneType))
         return " or ".join(said) + (", or null" if types.NoneType in parts else "")
@@ -213,10 +213,10 @@ def _limits(mark: Any) -> list[str]:
     """A range in words; infinity as a bound says only that the number is finite, which needs no saying."""
     if isinstance(mark, Len):
         return [] if mark.max_length is None else [f"({mark.min_length} to {mark.max_length} of them)"]
+    if not isinstance(mark, Interval | Ge | Gt | Le | Lt):
+        return []
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    bounds = (
-        {name: getattr(mark, name, None) for name in signs} if isinstance(mark, Interval | Ge | Gt | Le | Lt) else {}
-    )
+    bounds = {name: getattr(mark, name, None) for name in signs}
     return [f"{sign} {bounds[n]}" for n, sign in signs.items() if bounds.get(n) not in (None, math.inf)]
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Task of the built-in benchmark -> its shipped weights and its training config.
@@ -55,6 +55,7 @@ def call(*command: str) -> None:
 
 def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     """condition | exemplar | first warp | three steps of the loop | result | truth, and the masks."""
+    import torch
     from torch.utils.data import default_collate
 
     from midms.data.procedural.dataset import test_pairs
@@ -72,16 +73,17 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
         output_type="pt",
         return_intermediates=True,
     )
+    result = torch.as_tensor(output.images)  # a tensor already, as asked for
     calls = len(output.predictions)
     steps = sorted({0, calls // 2, max(calls - 2, 0)})
     columns = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
     columns += [("first warp", output.warps)]
     columns += [(f"step n = {calls - step}", output.predictions[step]) for step in steps]
-    columns += [("result", output.images), ("truth", batch["truth"])]
+    columns += [("result", result), ("truth", batch["truth"])]
     save_png(out / "contact_sheet.png", grid(columns))
-    masks = [(f"mask {index + 1}", overlay(output.images, mask)) for index, mask in enumerate(output.masks)]
+    masks = [(f"mask {index + 1}", overlay(result, mask)) for index, mask in enumerate(output.masks)]
     if masks:
-        save_png(out / "masks.png", grid([("result", output.images), *masks]))
+        save_png(out / "masks.png", grid([("result", result), *masks]))
 
 
 def training_curves(run: Path, out: Path) -> None:
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
     call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(out))
 
 
-@ends_in_one_line("demo.py")
+@handle_user_errors("demo.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)

@@ -11,7 +11,6 @@ Run the same command again to resume. Every file is compared with its published 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 import urllib.error
@@ -20,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.io.files import sha256_of
+from midms.programs import handle_user_errors
 
 CHUNK = 1 << 20
 
@@ -71,12 +71,6 @@ WEIGHTS = {
 
 class DownloadError(OSError):
     """A download that failed; the message is one line for the user."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def torch_checkpoint_folder() -> Path:
@@ -143,7 +137,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     return folder
 
 
-@ends_in_one_line("download_weights.py", stopped="stopped; run the same command again to resume")
+@handle_user_errors("download_weights.py", stopped="stopped; run the same command again to resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

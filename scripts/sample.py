@@ -17,10 +17,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
@@ -38,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
-    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
     parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
                         help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip
@@ -54,8 +55,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
-    if options.weights is None:
-        options.weights = f"demo-{options.benchmark}" if options.benchmark in ("figures", "churches") else "demo"
     if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
         parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
     return options
@@ -151,7 +150,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     from tqdm import tqdm
 
     from midms.evaluation.benchmark import noise_generators
-    from midms.io.provenance import text_chunk
+    from midms.io.provenance import Record, text_chunk
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -161,10 +160,15 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     names, load = work(options, pipe.info.get("size"))
     mine = share(len(names), rank, world)
     missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
-    text = text_chunk({
-        "weights": str(options.weights), "weight_files": pipe.weight_files, "seed": options.seed,
-        "protocol": options.protocol, "T": settings.num_inference_steps, "N": settings.num_interleaved_steps,
-    })  # fmt: skip
+    text = text_chunk(
+        Record(
+            program="sample.py",
+            weights=str(options.weights),
+            weight_files=pipe.weight_files,
+            seed=options.seed,
+            settings=asdict(settings),
+        )
+    )
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]
@@ -202,7 +206,7 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
-@ends_in_one_line("sample.py")
+@handle_user_errors("sample.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

@@ -12,6 +12,7 @@ import pytest
 from programs import ROOT, resolve
 
 import midms
+import midms.conditions
 from midms._moved import LEFT, MOVED, MovedFinder, install
 from midms.diffusion.settings import InterleaveSettings
 from midms.oig.pipeline import OIGPipeline
@@ -66,8 +67,8 @@ def test_python_m_midms_is_the_program(arguments):
 def test_an_old_name_is_the_new_module(old, new, monkeypatch):
     monkeypatch.delitem(sys.modules, old, raising=False)
     with pytest.warns(DeprecationWarning, match=rf"{old} is now {new};"):
-        found = importlib.import_module(old)
-    assert found is importlib.import_module(new) and found.__name__ == new
+        module = importlib.import_module(old)
+    assert module is importlib.import_module(new) and module.__name__ == new
 
 
 @pytest.mark.parametrize("old", LEFT)
@@ -95,6 +96,12 @@ def test_names_that_documents_of_the_last_version_used():
     from midms.conditions import line_drawing, make_condition
 
     assert make_condition.__module__ == line_drawing.__module__ == "midms.conditions.make"
+
+
+@pytest.mark.parametrize(("old", "new"), midms.conditions.RENAMED.items())
+def test_an_old_class_name_is_the_new_class(old, new):
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
+        assert getattr(midms.conditions, old) is getattr(midms.conditions, new)
 
 
 def test_the_finder_is_there_once():

@@ -27,7 +27,8 @@ from midms.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_
 from midms.data.exemplars import read_pairs
 from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
-from midms.io.files import IMAGE_SUFFIXES, BrokenFileError, read_labels, read_photo
+from midms.io.files import BrokenFileError
+from midms.io.images import IMAGE_SUFFIXES, read_labels
 from midms.schema import Channels, Text
 
 #: Condition -> ending of the folder with its annotations, which lies beside the photos.
@@ -115,18 +116,15 @@ class ImageFolder(PairDataset):
         names = list_photos(self.root)
         self.listed = pairs is not None
         if pairs is not None:
-            found = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
-            names = [name for name in names if name in found]
+            exemplars = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
+            names = [name for name in names if name in exemplars]
         else:
             after = names[1:] + names[:1]
-            found = {name: [other] for name, other in zip(names, after, strict=True)}
-        super().__init__(names, found, training=training, **options)
+            exemplars = {name: [other] for name, other in zip(names, after, strict=True)}
+        super().__init__(names, exemplars, training=training, **options)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name
-
-    def read_photo(self, name: str) -> Image.Image:
-        return read_photo(self.photo_file(name), upright=True)
 
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
         stem = (self.annotations / name).with_suffix("")

@@ -98,7 +98,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         for name, found in (("train", train), ("validation", validation)):
-            if found is not None and len(found) < 1:  # type: ignore[arg-type]  # all of our data sets have a length
+            if found is not None and length_of(found) < 1:
                 raise ValueError(f"the {name.replace('train', 'training')} set is empty")
         self.train, self.validation = train, validation
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
@@ -114,7 +114,7 @@ class DataModule(pl.LightningDataModule):
         """This rank's order from the present place on; `samples` are those of the whole training."""
         assert self.trainer is not None
         return StepSampler(
-            len(self.train),  # type: ignore[arg-type]
+            length_of(self.train),
             samples,
             self.seed,
             self.samples_seen,
@@ -144,10 +144,8 @@ class DataModule(pl.LightningDataModule):
         if self.validation is None:
             return []
         assert self.trainer is not None
-        length = len(self.validation)  # type: ignore[arg-type]
-        return self._loader(
-            self.validation, sampler=ShardSampler(length, self.trainer.global_rank, self.trainer.world_size)
-        )
+        shard = ShardSampler(length_of(self.validation), self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(self.validation, sampler=shard)
 
     def _loader(self, dataset: Dataset[Any], **order: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -169,3 +167,15 @@ class DataModule(pl.LightningDataModule):
         self.batches_seen = int(state_dict["batches_seen"])
         older = self.batches_seen * self.batch_size * self.trainer.world_size
         self.samples_seen = int(state_dict.get("samples_seen", older))
+
+
+def length_of(dataset: Dataset[Any]) -> int:
+    """Items of a data set; torch's own type promises no length."""
+    sized: Any = dataset
+    return len(sized)
+
+
+def data_of(trainer: pl.Trainer) -> DataModule:
+    """The data of a training: an attribute that Lightning's trainer has and its declared type lacks."""
+    data: DataModule = vars(trainer)["datamodule"]
+    return data

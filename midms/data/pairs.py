@@ -21,7 +21,8 @@ from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
-from midms.io.files import BrokenFileError, read_photo
+from midms.io.files import BrokenFileError
+from midms.io.images import read_rgb
 from midms.schema import Pixels, Seed, Share, Text
 
 Split = Literal["train", "val"]
@@ -141,10 +142,10 @@ class PairDataset(Dataset[dict[str, Any]]):
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
         named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
         if len(named) < len(own):
-            taken = {parameter.name for parameter in named} | {"training"}
+            already_named = {parameter.name for parameter in named} | {"training"}
             options = inspect.signature(PairDataset.__init__).parameters.values()
-            named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in taken]
-        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+            named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in already_named]
+        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]  # what inspect reads
 
     def photo_file(self, name: str) -> Path:
         """Where the photo of an image lies."""
@@ -155,8 +156,8 @@ class PairDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def read_photo(self, name: str) -> Image.Image:
-        """The photo of an image, RGB."""
-        return read_photo(self.photo_file(name))
+        """The photo of an image, upright and RGB."""
+        return read_rgb(self.photo_file(name))
 
     def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
         """Stored maps, (channels, H, W), to the condition that a network reads, (L, H, W) in [0, 1]."""

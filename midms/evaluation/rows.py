@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +24,6 @@ _BLOCK_ROWS = 256
 _SMALLEST_DEVIATION = 1e-4  # grey levels; one pixel of 10,000 images that is off by one makes more
 
 
-class Fingerprinted(Protocol):
-    """A data set that knows what its numbers depend on."""
-
-    def fingerprint(self) -> str: ...
-
-    def __len__(self) -> int: ...
-
-
 def rank_and_world() -> tuple[int, int]:
     """This process's number and how many there are; (0, 1) without `torch.distributed`."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -43,12 +35,6 @@ def barrier() -> None:
     """Wait for all ranks."""
     if rank_and_world()[1] > 1:
         torch.distributed.barrier()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 class RowStore:

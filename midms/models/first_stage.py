@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from midms.models.narrow_import import narrow_diffusers
 from midms.schema import Channels, Positive, Widths
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def build_vq(config: Mapping[str, Any]) -> VQModel:
     """VQ-GAN of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import VQModel  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.vq_model import VQModel  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     model = VQModel(
@@ -98,7 +100,8 @@ def build_vq(config: Mapping[str, Any]) -> VQModel:
 
 def build_kl(config: Mapping[str, Any]) -> AutoencoderKL:
     """KL autoencoder of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import AutoencoderKL  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     if full["embed_dim"] not in (None, full["z_channels"]):
@@ -301,8 +304,3 @@ class FirstStage(nn.Module):
         weight = after.weight.flatten(1).double()
         after.bias += weight @ mean
         after.weight.copy_((weight @ torch.linalg.inv(whitening)).view_as(after.weight))
-
-
-def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
-    """First stage from a plain dict with the keys of `DEFAULTS` (missing ones take the value there)."""
-    return FirstStage(config)

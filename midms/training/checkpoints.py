@@ -16,6 +16,8 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
+from midms.data.module import data_of
+from midms.programs import say
 from midms.training.errors import Interrupted, TrainingError
 
 #: What a checkpoint of a run holds besides the states of optimisers and data, by type.
@@ -30,7 +32,7 @@ ENTRIES = {
 }
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -53,11 +55,11 @@ class WholeFiles(TorchCheckpointIO):
             refusal = error if isinstance(error, OSError) else error.__context__
             if not isinstance(refusal, OSError):
                 raise
-            last = newest(path.parent)
-            stands = f"the last whole one is {last}" if last else "there is none before it"
+            last = newest_checkpoint(path.parent)
+            earlier = f"the last complete one is {last}" if last else "there is no earlier one"
             raise TrainingError(
-                f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {stands}; "
-                "make room and go on with --resume"
+                f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {earlier}; "
+                "free some disk space and continue with --resume"
             ) from error
         except BaseException:
             aside.unlink(missing_ok=True)
@@ -164,7 +166,7 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Count the batch for the data order, then save when it is time."""
-        trainer.datamodule.advance()  # type: ignore[attr-defined]
+        data_of(trainer).advance()
         self.loops = copy.deepcopy(trainer.fit_loop.state_dict())
         if self.every and trainer.global_step % self.every == 0:
             self.save(trainer)
@@ -203,7 +205,7 @@ def step_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def newest(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in a folder."""
     return max(folder.glob("step_*.ckpt"), default=None)
 
@@ -217,18 +219,18 @@ def last_checkpoint(run: Path) -> Path:
     if run.is_file():
         read_checkpoint(run, mapped=True)
         return run
-    found = sorted((run / "checkpoints").glob("step_*.ckpt"), reverse=True)
-    if not found:
+    checkpoint = sorted((run / "checkpoints").glob("step_*.ckpt"), reverse=True)
+    if not checkpoint:
         raise TrainingError(f"--resume: no checkpoint in {run / 'checkpoints'} (expected step_*.ckpt)")
     reasons: list[str] = []
-    for file in found:
+    for file in checkpoint:
         try:
             _require_whole(file)
         except (TrainingError, OSError) as error:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            print(f"resume: left out {reason}; going on from {file.name}")
+            say(f"resume: left out {reason}; going on from {file.name}")
         return file
     raise TrainingError(f"--resume: no whole checkpoint: {'; '.join(reasons)}")
 

@@ -1,4 +1,4 @@
-"""What ends a training early, told in one line."""
+"""Exceptions that end a training early; each has a message of one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Interrupted(BaseException):
@@ -31,5 +31,5 @@ class Interrupted(BaseException):
         if self.step is None:
             return f"{name}: stopped before there was anything to save"
         if self.hurried:
-            return f"{name}: stopped at once; --resume goes on from step {self.step}"
-        return f"{name}: saved step {self.step}; go on with --resume"
+            return f"{name}: stopped at once; --resume continues from step {self.step}"
+        return f"{name}: saved step {self.step}; continue with --resume"

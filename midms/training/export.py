@@ -12,7 +12,7 @@ from midms.checkpoints.folder import save_folder
 from midms.training.errors import TrainingError
 
 
-class Exported(NamedTuple):
+class TrainedComponents(NamedTuple):
     """Networks by component name, the configs they are built from, and facts about the whole for `config.json`."""
 
     modules: dict[str, nn.Module]
@@ -20,7 +20,7 @@ class Exported(NamedTuple):
     facts: dict[str, Any]
 
 
-def export(folder: Path, exported: Exported, info: dict[str, Any]) -> None:
+def export(folder: Path, exported: TrainedComponents, info: dict[str, Any]) -> None:
     """Write weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads.
 
     Args:
@@ -37,5 +37,5 @@ def export(folder: Path, exported: Exported, info: dict[str, Any]) -> None:
         reason = error.strerror if isinstance(error, OSError) else None
         raise TrainingError(
             f"{folder}: the weights could not be written ({reason or error}); "
-            "the last checkpoint stands: make room and go on with --resume"
+            "the last checkpoint stands: free some disk space and continue with --resume"
         ) from error

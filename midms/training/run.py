@@ -24,18 +24,19 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
 from midms.io.files import BrokenFileError
+from midms.programs import say
 from midms.settings import RunSettings
-from midms.training.checkpoints import Checkpoints, WholeFiles, last_checkpoint
+from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
+from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from midms.training.errors import Interrupted, TrainingError
 from midms.training.export import export
 from midms.training.folder import CONFIG, TABLE, claimed
 from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
 from midms.training.stopping import CatchUp, StopOnSignal, validation_is_missing
-from midms.training.watching import CSVLog, Health, Pictures, Progress
 
 #: What a user can mend; every program prints it as one line. ValueErrors are those of configs, weights and data.
-UserError = (TrainingError, ValueError, OSError)
+USER_ERRORS = (TrainingError, ValueError, OSError)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
@@ -72,10 +73,10 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
     """
     with SIGNALS.handled():
         settings, data, module = _built(config)
-        pictures = Pictures(folder / "pictures", settings.picture_every or 0)
+        pictures = PictureLogger(folder / "pictures", settings.picture_every or 0)
         checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
         # a checkpoint is written before anything else looks at the step
-        callbacks = [StopOnSignal(), checkpoints, Health(), Progress(), pictures, CatchUp(pictures)]
+        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), RunProgressBar(), pictures, CatchUp(pictures)]
         options = resolve(config)["trainer"]
         first = getattr(rank_zero_only, "rank", 0) == 0
         if resume is not None and first:
@@ -114,7 +115,7 @@ def validate(config: DictConfig, resume: Path | None = None) -> dict[str, float]
         settings, data, module = _built(config)
         if data.validation is None:
             raise ConfigError("--validate: the config has no data.params.validation")
-        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [Progress()], False)
+        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [RunProgressBar()], False)
         _guarded(trainer, resume, partial(trainer.validate, module, datamodule=data, ckpt_path=_path(resume)))
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
@@ -125,11 +126,11 @@ def _path(resume: Path | None) -> str | None:
 
 def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
     """Settings, data and networks of a config."""
-    _quiet()
+    _silence_lightning_advice()
     settings = RunSettings(**(resolve(config).get("run") or {}))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     data, module = instantiate(config.data), instantiate(config.model)
-    module.patience = settings.max_bad_losses
+    module.max_bad_losses = settings.max_bad_losses
     return settings, data, module
 
 
@@ -138,8 +139,8 @@ def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> di
     if not validation_is_missing(trainer):
         return {}
     for table in trainer.loggers:
-        if isinstance(table, CSVLog):
-            table.go_on_from(trainer.global_step)
+        if isinstance(table, ResumableCSVLogger):
+            table.drop_rows_from(trainer.global_step)
     trainer.validate(module, datamodule=data, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
@@ -157,7 +158,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
     except (TrainingError, ConfigError):
         raise
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         raise TrainingError(f"{error.filename or error}: could not be written ({error.strerror})") from error
     except Interrupted:
@@ -166,7 +167,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
             launcher.kill(15)
         raise
     except Exception as error:
-        told = _in_one_line(error, resume, bool(counts))
+        told = _as_training_error(error, resume, bool(counts))
         if told is error:
             raise
         raise told from error
@@ -186,7 +187,7 @@ class _FirstStep(Callback):
 
 
 #: No space, over the quota, larger than a file may be.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What Lightning calls float16 with scaled gradients.
 _FLOAT16 = ("16-mixed", "16", 16)
 
@@ -205,7 +206,7 @@ def _trainer(
         **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
         logger=loggers,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -246,12 +247,12 @@ def _probe(options: dict[str, Any]) -> pl.Trainer:
 
 def _strategy(options: dict[str, Any]) -> str:
     """The strategy asked for; DDP in the form that bears weights without a gradient, as in the warm-up."""
-    asked, probe = str(options.get("strategy", "auto")), _probe(options)
-    ours = asked in ("auto", "ddp") and isinstance(probe.strategy, pl.strategies.DDPStrategy)
-    return "ddp_find_unused_parameters_true" if ours else asked
+    requested, probe = str(options.get("strategy", "auto")), _probe(options)
+    ours = requested in ("auto", "ddp") and isinstance(probe.strategy, pl.strategies.DDPStrategy)
+    return "ddp_find_unused_parameters_true" if ours else requested
 
 
-def _in_one_line(error: Exception, resume: Path | None, stepped: bool) -> Exception:
+def _as_training_error(error: Exception, resume: Path | None, stepped: bool) -> Exception:
     """An error that a user can mend as a `TrainingError`; any other as it is."""
     reason = str(error)
     if isinstance(error, torch.OutOfMemoryError):
@@ -280,7 +281,7 @@ def _report_broken(data: DataModule) -> None:
     """Say which images were left out."""
     broken = getattr(data.train, "broken", [])
     if broken:
-        print(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
+        say(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
 
 
 def _config_of(checkpoint: Path, folder: Path) -> Path:
@@ -296,12 +297,12 @@ def report_differences(saved: Path, config: DictConfig) -> None:
     try:
         before = _flat(resolve(load_config([saved])))
     except ConfigError as error:
-        print(f"resume: {saved} cannot be compared with this config ({error})")
+        say(f"resume: {saved} cannot be compared with this config ({error})")
         return
     after = _flat(resolve(config))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
-            print(f"resume: {key} was {before.get(key)!r}, is now {after.get(key)!r}")
+            say(f"resume: {key} was {before.get(key)!r}, is now {after.get(key)!r}")
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
@@ -313,7 +314,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
     """CSV always, TensorBoard too, Weights & Biases on request: offline unless it is told who logs in."""
     loggers: list[Any] = [
-        CSVLog(folder / TABLE),
+        ResumableCSVLogger(folder / TABLE),
         pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
     if settings.wandb:
@@ -325,7 +326,7 @@ def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
     return loggers
 
 
-def _quiet() -> None:
+def _silence_lightning_advice() -> None:
     """Hide Lightning's advice on what is meant here: frozen parts, a data order of our own, few workers."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for advice in (

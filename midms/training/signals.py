@@ -32,7 +32,7 @@ class Signals:
         self.received: int | None = None
         self.patient, self.alone = False, True
         self.step: int | None = None
-        self.process = os.getpid()
+        self.process: int = os.getpid()
         self.installed = False
 
     @contextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from midms.data.module import data_of
+from midms.training.callbacks import PictureLogger, ResumableCSVLogger
 from midms.training.errors import Interrupted
 from midms.training.signals import SIGNALS
-from midms.training.watching import CSVLog, Pictures
 
 
 class StopOnSignal(Callback):
@@ -32,8 +34,9 @@ class StopOnSignal(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Stop in a validation; of several ranks only at a batch that all of them have."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        shared = max(len(data.validation) // trainer.world_size, 1) / data.batch_size
+        data, validation = data_of(trainer), data_of(trainer).validation
+        count = len(validation) if isinstance(validation, Sized) else 0
+        shared = max(count // trainer.world_size, 1) / data.batch_size
         if SIGNALS.patient and (trainer.world_size == 1 or batch_idx < shared):
             self.stop_if_told(trainer)
 
@@ -58,7 +61,7 @@ class StopOnSignal(Callback):
 class CatchUp(Callback):
     """What was due after the last step of a stopped run, and was not done: its validation and its picture."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: PictureLogger) -> None:
         self.pictures = pictures
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,10 +83,10 @@ class CatchUp(Callback):
 def validation_is_missing(trainer: pl.Trainer) -> bool:
     """Whether a validation was due after the last step and metrics.csv has no row of it; the same on all ranks."""
     every, step = trainer.val_check_batch, trainer.global_step
-    if not trainer.enable_validation or trainer.datamodule.validation is None:  # type: ignore[attr-defined]
+    if not trainer.enable_validation or data_of(trainer).validation is None:
         return False
-    if every in (None, float("inf")) or step % int(every):  # type: ignore[arg-type]
+    if every is None or every == float("inf") or step % int(every):
         return False
-    tables = [logger for logger in trainer.loggers if isinstance(logger, CSVLog)]
+    tables = [logger for logger in trainer.loggers if isinstance(logger, ResumableCSVLogger)]
     missing = bool(tables) and not any(table.has(step - 1, "val/") for table in tables)
     return bool(trainer.strategy.broadcast(missing))

@@ -45,10 +45,10 @@ def one_rank(rank: int, world: int, folders: Folders, shared: Path) -> None:
     """What a process of torchrun does."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{shared}/store", rank=rank, world_size=world)
-    found = numbers(folders, Options(batch_size=2))
+    values = numbers(folders, Options(batch_size=2))
     torch.distributed.destroy_process_group()
     if rank == 0:
-        (shared / "numbers.json").write_text(json.dumps(found))
+        (shared / "numbers.json").write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -84,7 +84,7 @@ def test_a_run_that_died_goes_on_from_its_features(folders, tmp_path):
     stat = broken.stat()
     broken.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(ValueError, match=r"7\.png: broken image"):
+    with pytest.raises(ValueError, match=r"7\.png: not a whole picture"):
         numbers(folders, Options(cache=cache, batch_size=1))
     marks = [np.fromfile(file, np.uint8) for file in cache.glob("*.done")]
     assert any(0 < mark.sum() < COUNT for mark in marks)

@@ -166,7 +166,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         return item
 
 
-def test_pairs(task: str = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
+def test_pairs(task: Task = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
     """The fixed list of unseen pairs that every published number of this project is measured on."""
     return ProceduralPairs(task, size, "test", length, exemplars={"hard": 1.0}, truth=True)
 
