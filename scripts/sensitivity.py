@@ -22,7 +22,6 @@ TASKS = ("faces", "figures", "churches")
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python scripts/sensitivity.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
