@@ -122,10 +122,10 @@ def test_pictures_of_what_happened(folder, weights, capsys):
     assert Image.open("a.gif").n_frames > 4 and Image.open("b.webp").n_frames > 4
 
 
-def test_edges_of_a_photo_say_that_no_parser_was_there(folder, weights, capsys):
+def test_edges_of_a_photo_say_that_no_networks_are_there(folder, weights, capsys):
     words = "translate --condition photo.jpg --condition-kind edges --exemplar other.png --out out.png --weights"
     assert main([*words.split(), weights]) == 0
-    assert "note: no face parser" in capsys.readouterr().err and Image.open("out.png").size == (90, 60)
+    assert "note: the edges are Canny's alone" in capsys.readouterr().err and Image.open("out.png").size == (90, 60)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ FACE_PARTS = (
     "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip", "eye_g", "hair",
 )  # fmt: skip
 EDGE_CHANNELS = len(FACE_PARTS) + 2
+#: Parts below which the skin goes on.
+INSIDE_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -73,5 +75,12 @@ def edge_condition(
 
 
 def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
-    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}
+    """Masks of the face parts in a map of ids (H, W): k + 1 for part k of `FACE_PARTS`, 0 for none.
+
+    Absent parts are left out. In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have
+    skin there as well, and so do these.
+    """
+    masks = {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}
+    if "skin" in masks:
+        masks["skin"] = np.logical_or.reduce([masks[part] for part in ("skin", *INSIDE_SKIN) if part in masks])
+    return masks
