@@ -72,6 +72,33 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
     return torch.tensor(np.array(values, dtype=np.float64))
 
 
+def gradient_energy(images: Tensor) -> Tensor:
+    """Sum of squared differences between neighbouring pixels: how much contrast and fine detail a picture has.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1]; values outside are clipped.
+    Returns:
+        (B,), of values in [0, 1].
+    """
+    values = to_unit_range(images.double())
+    rows, columns = values.diff(dim=-2), values.diff(dim=-1)
+    return rows.square().flatten(1).sum(dim=1) + columns.square().flatten(1).sum(dim=1)
+
+
+def sharpness(images: Tensor, truth: Tensor) -> Tensor:
+    """Gradient energy of images over that of the truth: 1 where both are equally sharp, less for blurred images.
+
+    Noise raises this ratio as detail does, so read sharpness beside PSNR.
+
+    Args:
+        images, truth: (B, C, H, W) in [-1, 1].
+    Returns:
+        (B,); NaN where the truth is constant and so is the image.
+    """
+    _check_pair(images, truth, "sharpness")
+    return gradient_energy(images) / gradient_energy(truth)
+
+
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean of `values` (B, H, W) where `valid` (B, H, W) per sample; NaN where it is valid nowhere."""
     weights = valid.double()

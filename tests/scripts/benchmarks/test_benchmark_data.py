@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from files_on_disk import celeba
 
-from benchmarks import data
+from benchmarks import data, feeding
 from midms.data import CelebAEdges, ProceduralPairs
 from midms.training.midms import MIDMsTraining
 
@@ -31,22 +31,45 @@ def test_plain_and_raw_items_are_equal(tmp_path):
     assert all(torch.equal(plain[1, 3][key], raw[1, 3][key]) for key in ("condition", "exemplar", "source"))
 
 
-def test_a_prepared_item_is_many_times_cheaper_than_a_raw_one(tmp_path):
-    rows = {row["name"]: row for row in data.run(options(root=celeba(tmp_path), items=2, rounds=3, step_ms=50.0))}
-    assert list(rows) == ["plain", "raw", "prepared"]
-    assert rows["plain"]["ratio"] == 1.0 and rows["prepared"]["ratio"] > 2  # these files are tiny
-    assert rows["raw"]["workers_for_step"] >= rows["prepared"]["workers_for_step"] >= 1
+def test_a_prepared_item_is_made_once(tmp_path, monkeypatch):
+    """Raw items are made at each reading, prepared ones only at the first: what their times come from."""
+    made: list[str] = []
+    original = CelebAEdges._make
+
+    def make(self: CelebAEdges, name: str) -> object:
+        made.append(name)
+        return original(self, name)
+
+    monkeypatch.setattr(CelebAEdges, "_make", make)
+    options_of_run = options(root=celeba(tmp_path), items=2, rounds=3, step_ms=50.0)
+    rows = {row["name"]: row for row in data.run(options_of_run)}
+    assert list(rows) == ["plain", "raw", "prepared"] and rows["plain"]["ratio"] == 1.0
+    assert all(row["workers_for_step"] >= 1 for row in list(rows.values())[1:])
+    for folder, expected in ((None, 4), (tmp_path / "prepared", 2)):
+        dataset = CelebAEdges(options_of_run.root, "train", exemplars={"easy": 1.0}, cache_folder=folder)
+        made.clear()
+        first, second = dataset[0, 0], dataset[0, 0]
+        assert len(made) == expected and torch.equal(first["condition"], second["condition"])
 
 
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_slow_loader_is_told_from_one_that_keeps_up(tiny_weights, monkeypatch, slow):
-    original, kept = ProceduralPairs.__getitem__, {}
+    """By a clock that only the loader (200 or 1 ms per item) and the training step (100 ms) move on."""
+    original, kept, clock = ProceduralPairs.__getitem__, {}, SimpleNamespace(now=1.0)
+    clock.perf_counter = lambda: clock.now
 
     def read(self: ProceduralPairs, index: int) -> dict[str, object]:
-        if slow:
-            time.sleep(0.2)
+        clock.now += 0.2 if slow else 0.001
         return kept.setdefault("item", kept.get("item") or original(self, index))
 
+    def pausing(step: Callable[..., object]) -> Callable[..., object]:
+        def paused(*arguments: object) -> object:
+            clock.now += 0.1
+            return step(*arguments)
+
+        return paused
+
+    monkeypatch.setattr(feeding, "time", clock)
     monkeypatch.setattr(ProceduralPairs, "__getitem__", read)
     monkeypatch.setattr(MIDMsTraining, "training_step", pausing(MIDMsTraining.training_step))
     changes = [f"model.params.weights={tiny_weights}", "data.params.train.params.size=32", "data.params.batch_size=2",
@@ -55,18 +78,9 @@ def test_a_slow_loader_is_told_from_one_that_keeps_up(tiny_weights, monkeypatch,
     found = data.run(options(config=str(ROOT / "configs/demo.yaml"), set=changes, steps=2))
     rows = {row["name"]: row for row in found}
     assert list(rows) == ["step", "loader", "training"] and rows["training"]["keeps_up"] is not slow
-    assert (rows["loader"]["median_ms"] > 400) is slow and rows["step"]["median_ms"] > 100
-    assert rows["training"]["median_ms"] >= rows["step"]["median_ms"] and rows["loader"]["num_workers"] == 0
-
-
-def pausing(step: Callable[..., object]) -> Callable[..., object]:
-    """A training step on a device that takes its time."""
-
-    def paused(*arguments: object) -> object:
-        time.sleep(0.1)
-        return step(*arguments)
-
-    return paused
+    assert rows["loader"]["median_ms"] == pytest.approx(400 if slow else 2)
+    assert rows["step"]["median_ms"] == pytest.approx(100)
+    assert rows["training"]["median_ms"] == pytest.approx(500 if slow else 102) and rows["loader"]["num_workers"] == 0
 
 
 def test_retrieval_is_timed_and_its_hits_counted():
