@@ -80,7 +80,7 @@ def file_upload(studio: Studio, maps: gr.State) -> None:
     channels = studio.taken.channels
     forms = [("as its name and the weights suggest", "")]
     if drawing.paintable(channels) and not studio.taken.images:
-        forms += [("a line drawing", "drawing"), ("a photo, of which the edges are taken", "edges")]
+        forms += [("a line drawing", "drawing"), ("a portrait photo", "edges")]
     what = (
         "An image" if studio.taken.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
     )
@@ -92,8 +92,11 @@ def file_upload(studio: Studio, maps: gr.State) -> None:
 
     @spoken
     def receive(file: str | None, kind: str) -> tuple[NDArray[np.uint8], Pixels, str]:
-        array, said = take_upload(file, lambda path: uploads.read_condition(path, studio.taken, kind or None))
-        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), said
+        read = take_upload(file, lambda path: uploads.read_condition(path, studio.taken, kind or None))
+        drawn = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
+        if read.photo is not None:
+            drawn = np.concatenate([scenes.enlarge(read.photo, CANVAS), drawn], axis=1)
+        return read.maps, drawn, read.note
 
     upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
 

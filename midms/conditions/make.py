@@ -131,8 +131,8 @@ def is_drawn(picture: Image.Image) -> bool:
     """
     small = picture.copy()
     small.thumbnail((256, 256), Image.Resampling.NEAREST)  # lines keep their darkness
-    away = np.asarray(small, np.float32)
-    away = away - np.median(away, axis=(0, 1))  # from the colour of the paper
+    values = np.asarray(small, np.float32)
+    away = values - np.median(values, axis=(0, 1)).astype(np.float32)  # from the colour of the paper
     ground = float((np.abs(away.mean(axis=-1)) < 25).mean())
     coloured = float((away.max(axis=-1) - away.min(axis=-1) >= 25).mean())
     return ground > 0.9 or (ground > 0.6 and coloured < 0.02)
@@ -223,7 +223,7 @@ def _edges(file: Path, taken: Taken, weights: Sequence[str], device: str, align:
         try:
             found = annotate.portrait(photo, align, taken.side)
         except annotate.PhotoError as error:
-            raise ConfigError(f"{file}: {error} (--condition-kind drawing takes its lines alone)") from None
+            raise ConfigError(f"{file}: {error}") from None
         size = (found.photo.height, found.photo.width)
         return Made(photo_edges(found.photo, taken.side, found.parts), size, "edges", found.note, found.photo, True)
     note = f"the edges are Canny's alone, without the parts of the face; `{models.REMEDY}` gets networks that find them"

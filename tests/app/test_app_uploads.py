@@ -70,7 +70,7 @@ def test_maps_are_read_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "maps.npy", maps)
     np.savez(tmp_path / "maps.npz", maps / 255)
     for name in ("maps.npy", "maps.npz"):
-        read, _ = read_condition(tmp_path / name, TAKEN)
+        read = read_condition(tmp_path / name, TAKEN).maps
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, maps)
 
@@ -93,7 +93,7 @@ def test_maps_that_do_not_fit_are_refused(taken: Taken, tmp_path: Path) -> None:
 def test_a_condition_that_is_an_image_keeps_its_colours(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    read, _ = read_condition(tmp_path / "image.png", Taken(3, 64, images=True))
+    read = read_condition(tmp_path / "image.png", Taken(3, 64, images=True)).maps
     np.testing.assert_array_equal(read, pixels.transpose(2, 0, 1))
 
 

@@ -60,7 +60,7 @@ def portrait(photo: Image.Image, align: bool = True, min_side: int = 0) -> Portr
     cut = Image.fromarray(faces.cut_aligned(np.asarray(photo), whole, side))
     near = np.asarray(_at_most(cut, _SIDE))
     masks = parts.face_masks(near, face.seen_in(window, len(near)))
-    aligned = "the face was cut out upright, as in CelebA-HQ (--no-align keeps the whole photo)"
+    aligned = "the face was cut out of the photo, upright, as in CelebA-HQ"
     return Portrait(cut, part_ids(masks), "; ".join(filter(None, [note, aligned])))
 
 
