@@ -38,6 +38,7 @@ def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint
             same picture at every resolution.
     """
     distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
+    distance = np.minimum(distance, 1e6)  # without an edge OpenCV gives the largest float there is
     return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
 
 
