@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midms.io.download import DownloadError, download, sha256_of
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     return folder
 
 
-@ends_in_one_line("download_weights.py", stopped="stopped; run the same command again to resume")
+@handle_user_errors("download_weights.py", stopped="stopped; run the same command again to resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

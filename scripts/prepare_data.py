@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 DATA = ("celeba", "deepfashion", "churches")
 FEATURES = ("colour", "vgg19", "dinov2")
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     pairs.add_argument("--features", choices=FEATURES, default="colour", help="default: %(default)s, needs no weights")
     pairs.add_argument("--weights", type=Path, metavar="FILE", help="weights of the features' network")
     pairs.add_argument(
-        "--count", type=_positive, metavar="K", help="exemplars a line (default: 20, or as many as there are)"
+        "--count", type=_positive, metavar="K", help="exemplars per line (default: 20, or as many as there are)"
     )
     pairs.add_argument("--identities", metavar="FILE", help="leave out the same person: lines `photo identity`, or "
                        "`folder` if each has a folder")  # fmt: skip
@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@ends_in_one_line("prepare_data.py", stopped="stopped; run the same command to go on")
+@handle_user_errors("prepare_data.py", stopped="stopped; run the same command to go on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
     options = build_parser().parse_args(arguments)

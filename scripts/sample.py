@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
-    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
     parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
                         help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip
@@ -54,8 +54,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
-    if options.weights is None:
-        options.weights = f"demo-{options.benchmark}" if options.benchmark in ("figures", "churches") else "demo"
     if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
         parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
     return options
@@ -202,7 +200,7 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
-@ends_in_one_line("sample.py")
+@handle_user_errors("sample.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

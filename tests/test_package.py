@@ -12,6 +12,7 @@ import pytest
 from programs import ROOT, resolve
 
 import midms
+import midms.conditions
 from midms._moved import LEFT, MOVED, MovedFinder, install
 from midms.config import instantiate
 from midms.diffusion.settings import InterleaveSettings
@@ -67,8 +68,8 @@ def test_python_m_midms_is_the_program(arguments):
 def test_an_old_name_is_the_new_module(old, new, monkeypatch):
     monkeypatch.delitem(sys.modules, old, raising=False)
     with pytest.warns(DeprecationWarning, match=rf"{old} is now {new};"):
-        found = importlib.import_module(old)
-    assert found is importlib.import_module(new) and found.__name__ == new
+        module = importlib.import_module(old)
+    assert module is importlib.import_module(new) and module.__name__ == new
 
 
 @pytest.mark.parametrize("old", LEFT)
@@ -98,11 +99,17 @@ def test_names_that_documents_of_the_last_version_used():
     assert make_condition.__module__ == line_drawing.__module__ == "midms.conditions.make"
 
 
+@pytest.mark.parametrize(("old", "new"), midms.conditions.RENAMED.items())
+def test_an_old_class_name_is_the_new_class(old, new):
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
+        assert getattr(midms.conditions, old) is getattr(midms.conditions, new)
+
+
 def test_a_stored_config_may_name_an_old_module(monkeypatch):
     monkeypatch.delitem(sys.modules, "midms.evaluation.style", raising=False)
     with pytest.warns(DeprecationWarning):
-        found = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
-    assert type(found).__module__ == "midms.io.files"
+        built = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
+    assert type(built).__module__ == "midms.io.files"
 
 
 def test_the_finder_is_there_once():

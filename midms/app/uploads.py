@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.conditions.make import Taken, make_condition
+from midms.conditions.make import ConditionSpec, make_condition
 from midms.config import ConfigError
 from midms.io.images import at_working_size, read_rgb
 from midms.visualize import Pixels
@@ -54,7 +54,7 @@ class ReadCondition(NamedTuple):
     photo: Pixels | None  # the photo it was made of, (H, W, 3), aligned where it was
 
 
-def read_condition(file: Path, taken: Taken, kind: str | None = None, align: bool = True) -> ReadCondition:
+def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None, align: bool = True) -> ReadCondition:
     """Condition maps from whatever file `midms.conditions` knows, photos among them.
 
     Args:
@@ -62,10 +62,10 @@ def read_condition(file: Path, taken: Taken, kind: str | None = None, align: boo
     Raises:
         UploadError: the file cannot be used for these weights.
     """
-    made = _read(file, lambda path: make_condition(path, taken, kind, align=align))
-    maps = (made.maps + 1) / 2 if taken.images else made.maps
-    photo = None if made.photo is None else np.asarray(at_working_size(made.photo, taken.side))
-    return ReadCondition((maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), made.note, photo)
+    built = _read(file, lambda path: make_condition(path, spec, kind, align=align))
+    maps = (built.maps + 1) / 2 if spec.images else built.maps
+    photo = None if built.photo is None else np.asarray(at_working_size(built.photo, spec.side))
+    return ReadCondition((maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), built.note, photo)
 
 
 def _read(file: Path, reader: Callable[[Path], Read]) -> Read:

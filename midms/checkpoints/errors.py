@@ -1,4 +1,4 @@
-"""The one error of this package: a file that is not what it should be."""
+"""The error of this package, `CheckpointError`, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CheckpointError(ValueError):
         super().__init__(" ".join(f"{source}: {problem}".split()))
 
 
-def listing(keys: Iterable[str], limit: int = 3) -> str:
+def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
     """The first few keys and how many more there are, for a message."""
     names = sorted(keys)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -21,8 +21,8 @@ def listing(keys: Iterable[str], limit: int = 3) -> str:
 
 
 @contextmanager
-def understanding(source: object, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while sizes or settings are read from foreign data into a `CheckpointError`."""
+def as_checkpoint_error(source: object, what: str) -> Iterator[None]:
+    """Raise errors of the block, which reads sizes or settings from a foreign file, as `CheckpointError`."""
     try:
         yield
     except CheckpointError:

@@ -46,7 +46,7 @@ class ChurchesSegmentation(PairDataset):
         root: folder with ``training`` and ``validation``.
         split: "train" (random views and exemplars) or "val" (first exemplars).
         pairs: pair list instead of the split's own.
-        exemplar_split: where the exemplars lie, "train" or "val"; none takes the conditions' split. ADE20K's list
+        exemplar_split: where the exemplars lie, "train" or "val". None: the conditions' split. ADE20K's list
             takes conditions from validation and exemplars from training.
         expand: give conditions as 151 channels (40 MB an image at 256). If not, they are ids, float32 (1, H, W), for
             `conditions.segmentation.one_hot` to expand on the device.
@@ -70,12 +70,14 @@ class ChurchesSegmentation(PairDataset):
         is_training(exemplar_split or split)  # refuses other words
         folder, exemplar_folder = FOLDERS[split], FOLDERS[exemplar_split or split]
         default = self.root / "lists" / ("lsun_church_ref.txt" if training else "lsun_church_ref_test.txt")
-        listed = find_pairs(pairs or default, str, training, options)
+        listed_pairs = find_pairs(pairs or default, str, training, options)
         of_exemplar = partial(image_name, exemplar_folder)
-        found = {image_name(folder, name): [of_exemplar(row) for row in rows] for name, rows in listed.items()}
+        exemplars = {
+            image_name(folder, name): [of_exemplar(row) for row in rows] for name, rows in listed_pairs.items()
+        }
         present = scan(self.root / folder)
-        names = [f"{folder}/{name}" for name in present] if training else list(found)
-        super().__init__(names, found, training=training, **options)
+        names = [f"{folder}/{name}" for name in present] if training else list(exemplars)
+        super().__init__(names, exemplars, training=training, **options)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name

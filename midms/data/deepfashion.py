@@ -3,7 +3,7 @@
 root/img/WOMEN/Dresses/id_00000203/03_1_front.jpg                  photo
 root/pose/WOMEN/Dresses/id_00000203/03_1_front_candidate.txt       joints that were found (`poses`)
 root/pose/WOMEN/Dresses/id_00000203/03_1_front_subset.txt          which joint is whose
-root/train.txt, val.txt                                            photos, one a line, relative to root
+root/train.txt, val.txt                                            photos, one per line, relative to root
 root/lists/deepfashion_ref.txt, deepfashion_ref_test.txt           pair lists of training and test
 """
 
@@ -54,8 +54,8 @@ class DeepFashionKeypoints(PairDataset):
         self.root, training = Path(root), is_training(split)
         names = find_names(self.root / f"{split}.txt", image_name, options)
         default = self.root / "lists" / ("deepfashion_ref.txt" if training else "deepfashion_ref_test.txt")
-        found = find_pairs(pairs or default, image_name, training, options)
-        super().__init__(names, found, training=training, **options)
+        exemplars = find_pairs(pairs or default, image_name, training, options)
+        super().__init__(names, exemplars, training=training, **options)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name

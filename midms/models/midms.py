@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.matching import full
+from midms.losses.matching import at_least_float32
 from midms.matching.confidence import match_confidence
 from midms.matching.correspondence import Match, match
 from midms.models.denoiser import Denoiser
@@ -83,14 +83,16 @@ class MIDMs(nn.Module):
         Args:
             labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
+            noise: of the posterior (KL first stages), (B, c, h, w). None: its mode.
         """
         with torch.no_grad():
-            latent = full(self.first_stage.encode(images, sample=noise is not None, noise=noise))  # (B, c, h, w)
+            latent = at_least_float32(
+                self.first_stage.encode(images, sample=noise is not None, noise=noise)
+            )  # (B, c, h, w)
         grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
-        return Exemplar(latent, self.encoders.encode_exemplar(latent, grid), mask)
+        return Exemplar(latent, *self.encoders.encode_exemplar(latent, grid), mask)
 
     def encode_condition(self, condition: Tensor) -> ConditionFeatures:
         """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
@@ -108,19 +110,17 @@ class MIDMs(nn.Module):
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
-                condition = full(self.first_stage.encode(condition))
+                condition = at_least_float32(self.first_stage.encode(condition))
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
         """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their latents."""
         latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
-        if len(exemplars) == 1:
-            return match(query, keys[0], latents[0], self.temperature, key_mask=masks[0], **options)
-        return match(query, list(keys), latents, self.temperature, key_mask=masks, **options)
+        return match(query, keys, latents, self.temperature, key_mask=masks, **options)
 
     def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
         """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
-        return self.match(condition.features, exemplars, [e.features.features for e in exemplars], **options)
+        return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 
     def rematcher(
         self,
@@ -130,15 +130,15 @@ class MIDMs(nn.Module):
         cycle: bool = False,
     ) -> Callable[[Tensor], Rewarp]:
         """The in-domain match of a prediction with the exemplars (Eq. 8 to 10), as `interleave` calls it."""
-        keys = [e.features.key for e in exemplars]
+        keys = [e.key for e in exemplars]
 
         def rematch(prediction: Tensor) -> Rewarp:
             query = self.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
             backward = settings.mask_form == "paper"
             clamp = settings.clamp_cosines
-            found = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
-            mask = match_confidence(found, settings.threshold, settings.mask_form)  # (B, 1, h, w)
-            return Rewarp(found.warp.to(prediction.dtype), mask.to(prediction.dtype), found.cycle)
+            matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
+            mask = match_confidence(matched, settings.threshold, settings.mask_form)  # (B, 1, h, w)
+            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycles)
 
         return rematch
 
@@ -155,7 +155,7 @@ class MIDMs(nn.Module):
         Args:
             condition, exemplars: encoded, of one batch size.
             settings: of the loop and the refinement.
-            generators: one a sample, so that a sample's noise does not depend on its batch.
+            generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)

@@ -1,4 +1,4 @@
-"""What a stage hands over when its training ends, and the callback that writes it."""
+"""Export of the trained networks at the end of a stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from midms.checkpoints.folder import save_folder
 
 
-class Exported(NamedTuple):
+class TrainedComponents(NamedTuple):
     """Networks by component name, the configs they are built from, and facts about the whole for `config.json`."""
 
     modules: dict[str, nn.Module]
@@ -20,17 +20,17 @@ class Exported(NamedTuple):
     facts: dict[str, Any]
 
 
-class Export(Callback):
-    """At the end, the weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads."""
+class ExportWeights(Callback):
+    """Save the trained weights at the end of the run, as a folder that `MIDMsPipeline.from_pretrained` reads."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self.folder, self.info = folder, info
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what the module names as its components."""
+        """Save the components of the Lightning module."""
         if trainer.is_global_zero:
             modules, configs, facts = pl_module.components()  # type: ignore[operator]
             data = trainer.datamodule.train  # type: ignore[attr-defined]
-            seen = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
-            info = self.info | seen | facts | {"steps": trainer.global_step}
+            data_facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
+            info = self.info | data_facts | facts | {"steps": trainer.global_step}
             save_folder(self.folder, modules, configs, info)

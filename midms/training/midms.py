@@ -14,21 +14,21 @@ from midms.checkpoints.loading import load_encoders, load_first_stage, load_pret
 from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
-from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedObjective
+from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.midms import MIDMs, Translation
-from midms.training.export import Exported
+from midms.training.export import TrainedComponents
+from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
+    configure_unet,
     multi_step,
     step_generator,
-    thrifty,
     warmup_cosine,
 )
-from midms.training.passes import PaperPass, ReleasedPass
 from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image, overlay
 
@@ -45,14 +45,14 @@ class MIDMsTraining(Stage):
         weights: folder with the pretrained first stage and denoiser ("demo" names the shipped one). Where it holds a
             "refiner" (the denoiser before an earlier fine-tuning), training starts from that.
         encoders: keywords of `CorrespondenceEncoders`.
-        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up; none starts afresh.
+        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up. None: random encoders.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
         interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
         loss: "paper" for Eq. 12 to 17, "released" for what the released code minimises (`midms.losses.objective`);
             the loop's own differences are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
-        features: feature network phi of Eq. 14 to 16; none takes the frozen first stage's encoder.
+        features: feature network phi of Eq. 14 to 16. None: the frozen first stage's encoder.
         source_layers: layer -> weight for L_src; the released loss has its own.
         perceptual_layer: layer of L_perc.
         style_layers: layer -> weight for L_style; the released loss has its own.
@@ -63,10 +63,10 @@ class MIDMsTraining(Stage):
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay, [] for none at all; without milestones the rates fall along a cosine to 0.
-        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those; none keeps none.
-        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
-        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
-        fused: AdamW in one kernel; none does so on CUDA.
+        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those. None: no averaging.
+        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
+        fused: AdamW in one kernel. None: on CUDA only.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
     """
 
@@ -116,7 +116,7 @@ class MIDMsTraining(Stage):
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
         if loss == "paper":
-            self.objective: PaperPass | ReleasedPass = PaperPass(
+            self.objective: PaperTrainingObjective | ReleasedTrainingObjective = PaperTrainingObjective(
                 self.model,
                 self.settings,
                 self.features,
@@ -129,8 +129,10 @@ class MIDMsTraining(Stage):
             )
         elif loss == "released":
             _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
-            weights_and_layer = ReleasedObjective(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedPass(self.model, self.settings, self.features, weights_and_layer)
+            weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
+            self.objective = ReleasedTrainingObjective(
+                self.model, self.settings, self.features, weights_and_layer, self.diffusion_call
+            )
         else:
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         self.warmup_steps = warmup_steps
@@ -138,7 +140,7 @@ class MIDMsTraining(Stage):
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
-        thrifty(self.model.denoiser.unet, gradient_checkpointing, compile)
+        configure_unet(self.model.denoiser.unet, gradient_checkpointing, compile)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -149,14 +151,12 @@ class MIDMsTraining(Stage):
         """One step of AdamW on the weighted sum."""
         step = self.global_step
         self.model.denoiser.requires_grad_(step >= self.warmup_steps)
-        shared = step_generator(self.seed, step, SHARED)
-        index = int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
             def noise(name: str, shape: Sequence[int]) -> Tensor:
                 return sample_noise(shape, generators)
 
-            return self.objective(part, noise, step, self.warmup_steps, index)
+            return self.objective(part, noise, step, self.warmup_steps)
 
         optimizer = self.optimizers()
         weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
@@ -166,13 +166,18 @@ class MIDMsTraining(Stage):
             self.average.update(self.trained)
         self.log_terms(total)
 
+    def diffusion_call(self, step: int) -> int:
+        """The random call of the loop whose time the released diffusion term takes at a step: one for all samples."""
+        shared = step_generator(self.seed, step, SHARED)
+        return int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
         with self.averaged():
-            found = self.translate(batch, batch_idx)
-        images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
+            translation = self.translate(batch, batch_idx)
+        images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
 
@@ -203,14 +208,14 @@ class MIDMsTraining(Stage):
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
         with self.averaged():
-            found = self.translate(batch)
-        decode, loop = self.model.decode, found.loop
+            translation = self.translate(batch)
+        decode, loop = self.model.decode, translation.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
-        rows.append(("warp", decode(found.first.warp)))
+        rows.append(("warp", decode(translation.first.warp)))
         total = len(loop.predictions)
         for position in range(0, total - 1, max(1, -(-(total - 1) // 4))):  # the last one is the result
             rows.append((f"n = {total - position}", decode(loop.predictions[position])))
-        result = decode(found.latent)
+        result = decode(translation.latent)
         if loop.rewarps:
             rows.append(("mask", overlay(result, loop.rewarps[-1].mask)))
         rows.append(("result", result))
@@ -227,7 +232,7 @@ class MIDMsTraining(Stage):
             return {"optimizer": optimizer, "lr_scheduler": multi_step(optimizer, self.milestones, self.gamma)}
         return {"optimizer": optimizer, "lr_scheduler": warmup_cosine(optimizer, 50, self.trainer.max_steps)}
 
-    def components(self) -> Exported:
+    def components(self) -> TrainedComponents:
         """What an export saves: the four networks and what the pipeline needs to know."""
         model = self.model
         if self.average is not None:
@@ -237,7 +242,7 @@ class MIDMsTraining(Stage):
             "schedule": model.schedule_config,
             "temperature": model.temperature,
         }
-        return Exported(*model.components(), facts)
+        return TrainedComponents(*model.components(), facts)
 
 
 def _check_released(

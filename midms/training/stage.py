@@ -15,25 +15,25 @@ from midms.training.errors import TrainingError
 from midms.training.optimisation import sample_generators
 
 Batch = dict[str, Any]
-#: Part of a batch and one generator a sample -> scalars to log, among them "loss", a mean over the part's samples.
+#: Part of a batch and one generator per sample -> scalars to log, among them "loss", a mean over the part's samples.
 Terms = Callable[[Batch, list[torch.Generator]], dict[str, Tensor]]
 
 
 class Stage(pl.LightningModule):
-    """A stage of the training, optimised by hand so that a broken step can be left out.
+    """Base class of the three training stages; manual optimisation, so that a step without a finite loss is skipped.
 
     Random numbers belong to a sample: they are a function of (seed, step, its place among the samples of that step on
     all ranks). Two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
 
     Args:
         seed: of the random numbers.
-        gradient_clip: largest gradient norm; none clips nothing.
-        accumulation: parts that a batch is worked on in, one after another: the memory of a part, the gradient of the
-            whole batch.
-        channels_last: keep weights and maps with the channels innermost, which tensor cores like.
+        gradient_clip: largest gradient norm. None: no clipping.
+        accumulation: number of parts that a batch is split into. The gradient is that of the whole batch; the memory is
+            that of one part.
+        channels_last: channels-last memory format, which is faster on tensor cores.
 
     Attributes:
-        patience: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
+        max_bad_losses: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
         skipped: steps left out so far, for a loss or gradient that is no finite number.
     """
 
@@ -46,11 +46,11 @@ class Stage(pl.LightningModule):
         self.automatic_optimization = False
         self.seed, self.gradient_clip, self.accumulation = seed, gradient_clip, accumulation
         self.channels_last = channels_last
-        self.patience, self.skipped, self.bad_in_a_row = 5, 0, 0
+        self.max_bad_losses, self.skipped, self.consecutive_bad_losses = 5, 0, 0
         self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
-        """Averages are equal on all ranks without being sent; the memory format is set before the optimiser is."""
+        """Exclude the averages from DDP (all ranks compute them); set the memory format before the optimiser exists."""
         averages = [name for name, _ in self.named_buffers() if name.startswith("average.")]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, averages)
         if self.channels_last:
@@ -63,7 +63,7 @@ class Stage(pl.LightningModule):
         return sample_generators(self.seed, step, places, self.global_rank, self.trainer.world_size)
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
-        """One generator a sample of a validation batch: the same at every validation, on any number of ranks."""
+        """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         return self.generators(batch_idx * data.batch_size, count, step=-1)
 
@@ -83,7 +83,7 @@ class Stage(pl.LightningModule):
     def optimise(
         self, optimizer: Any, weights: Iterable[nn.Parameter], batch: Batch, terms_of: Terms
     ) -> dict[str, Tensor] | None:
-        """One step of `optimizer` on the mean gradient over the batch and all ranks; none where it was left out.
+        """One step of `optimizer` on the mean gradient over the batch and all ranks. None: the step was left out.
 
         The step is left out, before it touches a weight, when the loss or the gradient norm of any rank is not finite.
         It still counts as a step: its batch is used up.
@@ -91,55 +91,55 @@ class Stage(pl.LightningModule):
         Returns:
             Means of the terms over the batch and all ranks, and "grad_norm" before clipping.
         Raises:
-            TrainingError: the last `patience` steps were all left out; names the step and the batch's items.
+            TrainingError: the last `max_bad_losses` steps were all left out; names the step and the batch's items.
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
         vectors = [buffer for name, buffer in self.named_buffers() if name.endswith(("weight_u", "weight_v"))]
         before = [vector.clone() for vector in vectors]
-        for first, part, share, last in split(batch, self.accumulation):
+        for first, part, share, last in split_batch(batch, self.accumulation):
             for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
                 vector.copy_(value)
-            with nullcontext() if last else self._without_sync():
+            with nullcontext() if last else self._no_gradient_sync():
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
                 total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
-        total = self._over_ranks(total)
+        total = self._mean_over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
-            self.bad_in_a_row = 0
+            self.consecutive_bad_losses = 0
             optimizer.step()
             return total
         optimizer.zero_grad()
-        self._leave_out(batch, total)
+        self._skip_step(batch, total)
         return None
 
-    def _leave_out(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a broken step, and stop after too many."""
+    def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
+        """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
         self.skipped += 1
-        self.bad_in_a_row += 1
+        self.consecutive_bad_losses += 1
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
-        found = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
-        if self.bad_in_a_row >= self.patience:
+        values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
+        if self.consecutive_bad_losses >= self.max_bad_losses:
             raise TrainingError(
-                f"step {self.global_step}: {found} for {self.bad_in_a_row} steps in a row, last on {items}; "
+                f"step {self.global_step}: {values} for {self.consecutive_bad_losses} steps in a row, last on {items}; "
                 "lower the learning rate, or look at these items"
             )
         if self.trainer.is_global_zero:
-            print(f"step {self.global_step}: left out, {found}, on {items}", flush=True)
+            print(f"step {self.global_step}: left out, {values}, on {items}", flush=True)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
 
-    def _without_sync(self) -> AbstractContextManager[None]:
-        """Gradients of all parts but the last stay on their rank."""
+    def _no_gradient_sync(self) -> AbstractContextManager[None]:
+        """Do not synchronise gradients between ranks: only the last part of a batch does."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
 
-    def _over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the ranks, in one message."""
+    def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the ranks, in one all-reduce."""
         if self.trainer.world_size == 1:
             return values
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
@@ -154,12 +154,12 @@ class Stage(pl.LightningModule):
         self.log("train/skipped", float(self.skipped))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of broken steps."""
-        checkpoint["skipped_steps"] = (self.skipped, self.bad_in_a_row)
+        """Store the count of skipped steps."""
+        checkpoint["skipped_steps"] = (self.skipped, self.consecutive_bad_losses)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.skipped, self.bad_in_a_row = checkpoint.get("skipped_steps", (0, 0))
+        """Restore the count of skipped steps."""
+        self.skipped, self.consecutive_bad_losses = checkpoint.get("skipped_steps", (0, 0))
 
 
 def batch_size(batch: Batch) -> int:
@@ -167,7 +167,7 @@ def batch_size(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def split(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
+def split_batch(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
     """(first sample, the part, its share of the batch, whether it is the last) of at most `parts` parts in order."""
     size = batch_size(batch)
     step = -(-size // parts)

@@ -11,7 +11,7 @@ from benchmarks import timing
 from midms.data.procedural.dataset import TASKS, generator, task_module
 from midms.data.retrieval import colour_and_gradient_features, nearest
 
-_COUNT, _LENGTH = 20, 512  # exemplars a photo, and numbers of a feature (VGG-19's)
+_COUNT, _LENGTH = 20, 512  # exemplars per photo, and numbers of a feature (VGG-19's)
 
 
 def retrieval_rows(photos: int) -> Iterator[timing.Row]:
@@ -48,6 +48,6 @@ def style_hits(task: str, styles: int = 100, scenes: int = 2, size: int = 64) ->
             layout = module.sample_layout(generator("test", 100 * style + scene, 0))
             rows.append(colour_and_gradient_features(module.render(layout, look, size).image))
     features, number = torch.from_numpy(np.stack(rows)), torch.arange(len(rows))
-    found, _ = nearest(features, features, 1, number, number)
-    hits = (found[:, 0] // scenes == number // scenes).float().mean()
+    neighbours, _ = nearest(features, features, 1, number, number)
+    hits = (neighbours[:, 0] // scenes == number // scenes).float().mean()
     return float(hits), (scenes - 1) / (len(rows) - 1)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from midms.evaluation.folders import ImageFolder, PairedFolders
 from midms.evaluation.metrics import OutputPairs, condition_of
 from midms.evaluation.rows import RowStore, fill
-from midms.losses.perceptual import FirstStageFeatures
+from midms.losses.perceptual import FeatureNetwork
 from midms.metrics.diversity import diversity_pairs
 from midms.metrics.fidelity import feature_moments, frechet_distance, frechet_distance_of_features
 from midms.metrics.truth import feature_distance
@@ -24,20 +24,22 @@ COLOUR, TEXTURE, SEMANTIC = "down0", "down1", "mid"
 
 
 class EncoderMetrics:
-    """Metrics on the maps of a first stage.
+    """Metrics on the maps of a first stage, or of another feature network.
 
     Args:
-        features: the encoder's maps by layer.
+        features: the network's maps by layer.
         key: what its weights are (a hash), for the cache.
         cache: folder for rows, shared by all ranks.
         device, batch_size: of the network.
     """
 
     def __init__(
-        self, features: FirstStageFeatures, key: str, cache: Path, device: str = "cpu", batch_size: int = 16
+        self, features: FeatureNetwork, key: str, cache: Path, device: str = "cpu", batch_size: int = 16
     ) -> None:
         self.features, self.key, self.cache = features, key, cache
         self.device, self.batch_size = device, batch_size
+        if isinstance(features, nn.Module):
+            features.to(device)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (B, 3, H, W) to maps by layer."""
@@ -52,8 +54,8 @@ class EncoderMetrics:
         store = RowStore(self.cache, key, len(folder), sum(widths.values()))
 
         def pool(batch: Tensor, _: list[int]) -> list[Tensor]:
-            found = self.maps(batch)
-            return [torch.cat([found[layer].mean(dim=(2, 3)) for layer in widths], dim=1)]
+            maps = self.maps(batch)
+            return [torch.cat([maps[layer].mean(dim=(2, 3)) for layer in widths], dim=1)]
 
         fill([store], folder, pool, self.batch_size, "encoder features")
         parts = np.split(store.read(), np.cumsum(list(widths.values()))[:-1], axis=1)
@@ -63,10 +65,10 @@ class EncoderMetrics:
         """FD-E: Frechet distance between the sets' channel means of the middle block."""
         a, b = (self.channel_means(folder)[SEMANTIC] for folder in (first, second))
         if max(len(a), len(b)) < a.shape[1]:
-            found = frechet_distance_of_features(a, b)
+            distance = frechet_distance_of_features(a, b)
         else:
-            found = frechet_distance(feature_moments([a]), feature_moments([b]))
-        return max(0.0, found)  # rounding can take equal sets below 0
+            distance = frechet_distance(feature_moments([a]), feature_moments([b]))
+        return max(0.0, distance)  # rounding can take equal sets below 0
 
     def cosines(self, first: ImageFolder, second: ImageFolder, role: str) -> dict[str, np.ndarray]:
         """Cosine of the channel means of each pair by layer, {layer: (N,)}; partners are found by name."""

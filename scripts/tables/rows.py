@@ -57,7 +57,7 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
             PlannedRow(
                 Plan(
                     f"{share} %",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=round(total * share / 100)),
                 ),
                 share,
@@ -69,7 +69,7 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
             PlannedRow(
                 Plan(
                     f"T = {total}, N = {calls}",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=calls),
                 ),
                 calls,
@@ -79,17 +79,26 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
     if table == "rewarp":
         chosen = {f"every {k}": settings.replace(rewarp_interval=k) for k in _INTERVALS}
         chosen["never"] = settings.replace(rewarp="none")
-        return [PlannedRow(Plan(name, benchmark.full, s), len(s.rewarped_steps())) for name, s in chosen.items()]
+        return [PlannedRow(Plan(name, benchmark.full_method, s), len(s.rewarped_steps())) for name, s in chosen.items()]
     if table == "5":
-        return [PlannedRow(Plan(name, benchmark.full, settings)) for name in ABLATIONS["5"]]
-    needs_truth = (benchmark.autoencoded_truth, benchmark.mean_part_colours)
+        return [PlannedRow(Plan(name, benchmark.full_method, settings)) for name in ABLATIONS["5"]]
+    needs_truth = (
+        benchmark.autoencoded_truth,
+        benchmark.mean_part_colours,
+        benchmark.true_latent_warp,
+        benchmark.autoencoded_true_warp,
+    )
     methods = {name: m for name, m in benchmark.METHODS.items() if truth or m not in needs_truth}
     return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
 
 
 def _comparison(table: str, settings: InterleaveSettings) -> list[PlannedRow]:
     """Tables 1 and 2: the method and what bounds it."""
-    methods = {OURS: benchmark.full, "first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
+    methods = {
+        OURS: benchmark.full_method,
+        "first warp": benchmark.first_warp,
+        "exemplar itself": benchmark.exemplar_itself,
+    }
     if table == "1":
         methods["photo, autoencoded"] = benchmark.autoencoded_source
     else:

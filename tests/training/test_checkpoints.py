@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from midms.training.checkpoints import Checkpoints, WholeFiles, last_checkpoint
+from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from midms.training.errors import TrainingError
 
 
@@ -50,14 +50,14 @@ def test_the_last_ones_stay_and_a_step_is_written_once(tmp_path):
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     """Whatever the system says, one line tells it and names the last whole file."""
-    files = WholeFiles()
+    files = AtomicCheckpointIO()
     files.save_checkpoint({"step": 1}, tmp_path / "step_00000001.ckpt")
 
     def refuse(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(TrainingError, match=r"No space left on device.*last whole one is .*step_00000001\.ckpt"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*last complete one is .*step_00000001\.ckpt"):
         files.save_checkpoint({"step": 2}, tmp_path / "step_00000002.ckpt")
     assert names(tmp_path) == ["step_00000001.ckpt"]
     assert torch.load(tmp_path / "step_00000001.ckpt", weights_only=True) == {"step": 1}

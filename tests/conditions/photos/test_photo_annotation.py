@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from midms.conditions.make import Taken, is_drawn, make_condition
+from midms.conditions.make import ConditionSpec, is_drawn, make_condition
 from midms.conditions.photos import annotate, faces, models, parts, people
 from midms.conditions.photos.annotate import PhotoError
 from midms.conditions.photos.faces import Box, aligned_window, cut_aligned, is_aligned
 from midms.conditions.photos.networks import Window
 from midms.config import ConfigError
 
-EDGES, POSES = Taken(15, 64), Taken(20, 64)
+EDGES, POSES = ConditionSpec(15, 64), ConditionSpec(20, 64)
 lengths = st.floats(-500, 500)
 
 
