@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midms.io.download import DownloadError, download, sha256_of
+from midms.io.download import DownloadError, download
+from midms.io.files import sha256_of
 from midms.programs import handle_user_errors
 
 

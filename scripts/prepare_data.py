@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--workers", type=_count, metavar="N",
-                        help="processes (default: one a core for `midms get photos`' networks, else 0)")  # fmt: skip
+                        help="processes (default: one per core for `midms get photos`' networks, else 0)")  # fmt: skip
     common.add_argument("--quiet", action="store_true", help="no progress bar")
     photos = argparse.ArgumentParser(add_help=False, parents=[common])
     photos.add_argument("photos", type=Path, help="folder of photos, at any depth")

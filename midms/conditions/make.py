@@ -31,8 +31,8 @@ from midms.conditions.kinds import KINDS
 from midms.conditions.photos import annotate, models
 from midms.conditions.segmentation import class_map, one_hot
 from midms.config import ConfigError
-from midms.io.files import IMAGE_SUFFIXES, BrokenFileError
-from midms.io.images import at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.files import BrokenFileError
+from midms.io.images import IMAGE_SUFFIXES, at_working_size, open_image, read_rgb, to_rgb, working_size
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
@@ -72,7 +72,7 @@ def make_condition(
     Args:
         source: the file; of candidate and subset files either one.
         spec: what the weights take.
-        kind: one of `KINDS`; none goes by the file's ending, the weights (a picture is a drawing or a portrait, a
+        kind: one of `KINDS`. None: by the file's ending, the weights (a picture is a drawing or a portrait, a
             photo of a person, a map of classes) and whether a picture `is_drawn`.
         weights: of a network that annotates a photo instead of those of `midms get photos`, a folder, file or hub id:
             SegFormer face parser (edges), pose network (keypoints: detector.onnx and pose.onnx of rtmlib, or

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,7 +37,10 @@ from midms.data.retrieval import (
 from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
-from midms.io.files import BrokenFileError, atomic_write, read_photo
+from midms.io.files import BrokenFileError, atomic_write, write_atomically
+from midms.io.images import read_rgb
+from midms.io.provenance import png_bytes
+from midms.programs import say, warn
 
 DATA_SETS: dict[str, type[PairDataset]] = {
     "celeba": CelebAEdges,
@@ -84,7 +86,7 @@ class ParallelRun:
         for name, result in self.bar(loader, len(names)):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
-                print(f"{self.word}{result}", file=sys.stderr)
+                warn(f"{self.word}{result}")
             else:
                 yield name, result
 
@@ -94,7 +96,7 @@ class ParallelRun:
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Say what was done; 1 if a file was broken."""
-        print(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
         return int(self.broken > 0)
 
 
@@ -103,7 +105,7 @@ def _identity(result: Any) -> Any:
 
 
 def _processes(options: argparse.Namespace, photos: int) -> int:
-    """Processes for networks that run on one core each: as asked, else one a core, and none for a handful of photos."""
+    """Processes for networks that run on one core each: as asked, else one per core; none for a handful of photos."""
     if options.workers is not None:
         return int(options.workers)
     return min(os.cpu_count() or 1, _MOST_PROCESSES) if photos >= _WORTH_PROCESSES else 0
@@ -123,7 +125,7 @@ def _named(photo: Path) -> Iterator[None]:
 
 
 def _upright(root: Path, name: str) -> Image.Image:
-    return read_photo(root / name, upright=True)
+    return read_rgb(root / name)
 
 
 def _batches(results: Iterable[tuple[str, Any]], size: int) -> Iterator[list[tuple[str, Any]]]:
@@ -142,8 +144,7 @@ def _png(out: Path, name: str) -> Path:
 
 
 def _save_png(file: Path, pixels: NDArray[np.uint8]) -> None:
-    with atomic_write(file) as temporary:
-        Image.fromarray(pixels).save(temporary)
+    write_atomically(file, png_bytes(pixels))
 
 
 def _canny(root: Path, out: Path, name: str) -> None:
@@ -163,9 +164,7 @@ def edges(options: argparse.Namespace) -> int:
     names, found = list_photos(options.photos), models.have_models()
     out = options.out or annotation_folder(options.photos, "edges")
     if not found:
-        print(
-            f"no networks for face parts: Canny edges to look at; `{models.REMEDY}` gets the networks", file=sys.stderr
-        )
+        warn(f"no networks for face parts: Canny edges to look at; `{models.REMEDY}` gets the networks")
         out = options.out or out.with_name(f"{options.photos.absolute().name}_edges")
     missing = [name for name in names if not _png(out, name).is_file()]
     run = ParallelRun(options, "edges", workers=_processes(options, len(missing)) if found else None)
@@ -265,8 +264,7 @@ def pairs(options: argparse.Namespace) -> int:
     count = options.count or max(1, min(_PAIRS, fewest_candidates(*groups)))
     neighbours, _ = nearest(features, key_features, count, *groups, device=options.device)
     listed = {name: [key_names[k] for k in row] for name, row in zip(names, neighbours.tolist(), strict=True)}
-    with atomic_write(out) as temporary:
-        temporary.write_text(format_pairs(listed))
+    write_atomically(out, format_pairs(listed))
     return run.finish(out, len(listed), 0)
 
 
@@ -362,7 +360,7 @@ def verify(options: argparse.Namespace) -> int:
 
     report = verify_data_set(options.data, options.root, options.workers or 0, bar)
     for fault in report.faults:
-        print(f"{fault.file}: {fault.reason}")
+        say(f"{fault.file}: {fault.reason}")
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
     print(f"{len(report.faults)} faults")
     return int(bool(report.faults))

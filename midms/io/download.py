@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from midms.io.files import sha256_of
 
 _CHUNK = 1 << 20
 
 
 class DownloadError(OSError):
     """A download that failed; the message is one line for the user."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def download(address: str, file: Path, digits: str) -> Path:

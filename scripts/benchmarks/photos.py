@@ -4,8 +4,8 @@
     python scripts/benchmark.py photos --faces CelebAMask-HQ
     python scripts/benchmark.py photos --people DeepFashion
 
-A row a photo and one for all, in processor time of one core. Of faces, at 256 pixels: `difference` is the mean over the
-15 maps of the absolute difference from the maps of the true masks (0 to 1), `canny` the same for Canny's edges alone;
+One row per photo and one for all, in processor time of one core. Of faces, at 256 pixels: `difference` is the mean over
+the 15 maps of the absolute difference from the maps of the true masks (0 to 1), `canny` that of Canny's edges alone;
 `missed` and `invented` name parts. Of people: `joints` of the file, how many were `found`, how many of those `near`
 (within 5 % of the longer side), and how many `invented`.
 """
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row a photo, and one for all.
+    """One row per photo, and one for all.
 
     Raises:
         ValueError: no folder is named, one holds no photo, or the networks are not here.
@@ -123,19 +123,19 @@ def _sampled(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _score_celeba(root: Path, file: Path) -> FaceScore:
     from midms.conditions.edges import FACE_PARTS
     from midms.data.celeba import mask_file
-    from midms.io.files import read_mask, read_photo
+    from midms.io.images import read_mask, read_rgb
 
     files = {part: mask_file(root, file.name, part) for part in FACE_PARTS}
     masks = {part: read_mask(name, SIDE) for part, name in files.items() if name.is_file()}
-    return score_face(read_photo(file), masks)
+    return score_face(read_rgb(file), masks)
 
 
 def _score_deepfashion(root: Path, file: Path) -> PoseScore:
     from midms.conditions import poses
-    from midms.io.files import read_photo
+    from midms.io.images import read_rgb
 
     stem = (root / "pose" / file.relative_to(root / "img")).with_suffix("")
-    return score_pose(read_photo(file), poses.main_person(poses.read_poses(stem), file))
+    return score_pose(read_rgb(file), poses.main_person(poses.read_poses(stem), file))
 
 
 def _row(name: str, scores: list[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from midms.conditions.photos.models import FACE_DETECTOR, FACE_MESH, model_file
 from midms.conditions.photos.networks import Pixels, Points, Window, open_network, sigmoid
 
-_DETECTOR_SIDE, _STRIDES = 128, ((8, 2), (16, 6))  # (stride, boxes a cell)
+_DETECTOR_SIDE, _STRIDES = 128, ((8, 2), (16, 6))  # (stride, boxes per cell)
 _MESH_SIDE = 192
 #: Detections with a lower score are no faces: the back of a head reaches 0.55.
 MIN_SCORE = 0.6
@@ -126,7 +126,7 @@ def cut_aligned(photo: Pixels, window: Window, side: int) -> Pixels:
 
 
 def _cells() -> NDArray[np.float64]:
-    """Centres of the detector's cells, (896, 2), an entry a box."""
+    """Centres of the detector's cells, (896, 2), one per box."""
     centres = []
     for stride, boxes in _STRIDES:
         line = (np.arange(_DETECTOR_SIDE // stride) + 0.5) * stride

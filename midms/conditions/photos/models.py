@@ -5,7 +5,6 @@ The wheel is unzipped, never installed. Each file is compared with its SHA-256 b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from midms.config import ConfigError
 from midms.io.download import download
-from midms.io.files import atomic_write
+from midms.io.files import sha256_of, write_atomically
 
 PACKAGE = "mediapipe==0.10.21"
 #: Any platform's wheel holds the same networks; this one is asked for.
@@ -99,7 +98,7 @@ def get_models(wheel: Path | None = None) -> Path:
     """Put the files into the cache; files that are there are left alone. Returns the folder.
 
     Args:
-        wheel: a wheel of MediaPipe on this machine; none takes it from the package index, going on with a download
+        wheel: a wheel of MediaPipe on this machine; None: it comes from the package index, going on with a download
             that was stopped.
     Raises:
         ConfigError: no network, no pip, or not the right wheel; one line says what to do.
@@ -134,10 +133,9 @@ def take_out(wheel: Path, folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for name in missing(folder):
                 content = _content(archive, MEMBERS[name])
-                if hashlib.sha256(content).hexdigest() != MEMBERS[name].sha256:
+                if sha256_of(content) != MEMBERS[name].sha256:
                     raise ConfigError(f"{wheel}: {name} in it has another SHA-256 than that of {PACKAGE}")
-                with atomic_write(folder / name) as temporary:
-                    temporary.write_bytes(content)
+                write_atomically(folder / name, content)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ConfigError(f"{wheel}: not a wheel of {PACKAGE} ({' '.join(str(error).split())})") from None
 
@@ -183,5 +181,4 @@ def _is_whole(file: Path, member: Member) -> bool:
 @cache
 def _digest(file: Path, changed: int) -> str:
     """SHA-256 of a file, read again only after it `changed`."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of(file)

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks import photos
 from midms.conditions.edges import INSIDE_SKIN
 from midms.conditions.photos import annotate
-from midms.io.files import read_labels, read_photo
+from midms.io.images import read_labels, read_rgb
 
 #: Classes of the one-file label maps of CelebAMask-HQ.
 CLASSES = ("skin", "hair", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip")
@@ -64,7 +64,7 @@ def test_other_portraits_keep_a_wider_bar(photo_networks, shared, change):
     for file in sorted((root / "CelebA-HQ-img").glob("*.jpg")):
         name = f"all_parts_except_glasses/{int(file.stem):05d}.png"
         masks = masks_of(read_labels(root / "CelebAMask-HQ-mask-anno" / name, photos.SIDE))
-        photo = read_photo(file)
+        photo = read_rgb(file)
         if change == "quarter":
             photo = photo.resize((photo.width // 4, photo.height // 4), Image.Resampling.BOX)
         elif change == "dark":
