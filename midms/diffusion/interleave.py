@@ -46,6 +46,16 @@ class Interleaved(NamedTuple):
     predictions: list[Tensor]  # x0 predictions before re-warping
     rewarps: list[Rewarp]
 
+    def remember(self, step: StepRecord, callback: Callable[[StepRecord], None] | None = None) -> None:
+        """Add a step to the lists, and tell the callback."""
+        self.latents.append(step.latent)
+        self.epsilons.append(step.epsilon)
+        self.predictions.append(step.prediction)
+        if step.rewarp is not None:
+            self.rewarps.append(step.rewarp)
+        if callback is not None:
+            callback(step)
+
     @property
     def cycles(self) -> list[Tensor | tuple[Tensor, ...]]:
         """The cyclic warps of Eq. 13, where `rematch` gave them."""
@@ -94,7 +104,7 @@ def interleave(
         prediction = predict_x0(latent, epsilon, alpha_bar)  # line 12, and line 19 at n = 1
         rewarp = rematch(prediction) if n in rewarped else None  # lines 13 to 16
         x0 = prediction if rewarp is None else rewarp.mask * rewarp.warp + (1.0 - rewarp.mask) * prediction
-        _remember(record, StepRecord(n, latent, epsilon, prediction, rewarp), callback)
+        record.remember(StepRecord(n, latent, epsilon, prediction, rewarp), callback)
         if alpha_bar_next is not None:  # line 17
             latent = solver_step(settings.solver, latent, x0, epsilon, alpha_bar, alpha_bar_next, previous)
             previous = Previous(x0, alpha_bar)
@@ -145,13 +155,3 @@ def refine(
 def _times(latent: Tensor, time: int) -> Tensor:
     """`time` for every sample, (B,)."""
     return torch.full((len(latent),), time, dtype=torch.long, device=latent.device)
-
-
-def _remember(record: Interleaved, step: StepRecord, callback: Callable[[StepRecord], None] | None) -> None:
-    record.latents.append(step.latent)
-    record.epsilons.append(step.epsilon)
-    record.predictions.append(step.prediction)
-    if step.rewarp is not None:
-        record.rewarps.append(step.rewarp)
-    if callback is not None:
-        callback(step)

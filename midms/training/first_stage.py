@@ -135,13 +135,13 @@ class FirstStageTraining(Stage):
         return {"loss": loss, "reconstruction": found, "regularisation": regularisation, "psnr": accuracy}
 
     def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> Tensor:
-        """One step of the discriminator on real and decoded images; its loss."""
+        """One step of the discriminator on real and decoded images; its loss over all ranks."""
         loss = hinge_discriminator_loss(self.discriminator(images), self.discriminator(reconstruction))  # type: ignore[misc]
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        return loss.detach()
+        return self.over_ranks({"loss": loss})["loss"]
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:

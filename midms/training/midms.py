@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +22,7 @@ from midms.training.export import Exported
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
+    averaged,
     multi_step,
     step_generator,
     thrifty,
@@ -170,26 +170,11 @@ class MIDMsTraining(Stage):
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
-        with self.averaged():
+        with averaged(self.trained, self.average):
             found = self.translate(batch, batch_idx)
         images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block, where there are any."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: parameter.detach().clone() for name, parameter in self.trained.named_parameters()}
-        self.average.copy_to(self.trained)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.trained.named_parameters():
-                    parameter.copy_(kept[name])
 
     @torch.no_grad()
     def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:
@@ -202,7 +187,7 @@ class MIDMsTraining(Stage):
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
-        with self.averaged():
+        with averaged(self.trained, self.average):
             found = self.translate(batch)
         decode, loop = self.model.decode, found.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]

@@ -95,7 +95,7 @@ class Stage(pl.LightningModule):
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
-        vectors = [buffer for name, buffer in self.named_buffers() if name.endswith(("weight_u", "weight_v"))]
+        vectors = [value for name, value in self.named_buffers() if name.endswith(("_u", "_v"))]  # of spectral norms
         before = [vector.clone() for vector in vectors]
         for first, part, share, last in split(batch, self.accumulation):
             for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
@@ -106,7 +106,7 @@ class Stage(pl.LightningModule):
             for name, value in terms.items():
                 total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
-        total = self._over_ranks(total)
+        total = self.over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
             self.bad_in_a_row = 0
             optimizer.step()
@@ -138,10 +138,10 @@ class Stage(pl.LightningModule):
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
 
-    def _over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the ranks, in one message."""
+    def over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means of scalars over the ranks, in one message."""
         if self.trainer.world_size == 1:
-            return values
+            return {name: value.detach() for name, value in values.items()}
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
         mean = self.trainer.strategy.reduce(joined, reduce_op="mean")
         return dict(zip(values, mean.unbind(), strict=True))  # type: ignore[union-attr]

@@ -1,0 +1,119 @@
+"""What every method here shares: a frozen first stage, the correspondence encoders, and the match of Eq. 5 and 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from midms.losses.matching import full
+from midms.matching.correspondence import Match, match
+from midms.models.encoded import Exemplar
+from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
+from midms.models.first_stage import FirstStage
+from midms.models.padding import pad_to_multiple
+
+
+class Matcher(nn.Module):
+    """Conditions and exemplars on one grid of positions, matched with each other; a subclass makes the picture.
+
+    Args:
+        first_stage: E and D, frozen here.
+        encoders: F_X, F_Y, F_iter and the matching head.
+        temperature: tau of Eq. 6.
+    """
+
+    def __init__(self, first_stage: FirstStage, encoders: CorrespondenceEncoders, temperature: float = 0.005) -> None:
+        super().__init__()
+        self.first_stage = first_stage.requires_grad_(False).eval()
+        self.encoders, self.temperature = encoders, temperature
+
+    def train(self, mode: bool = True) -> Self:
+        """The first stage stays in evaluation mode."""
+        super().train(mode)
+        self.first_stage.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.encoders.theta.weight.device
+
+    def values(self, images: Tensor, latent: Tensor) -> Tensor:
+        """What a match moves from the exemplar to the condition's grid, (B, V, h, w); here the latent D_Y.
+
+        Args:
+            images: the exemplars, (B, 3, H, W) in [-1, 1].
+            latent: D_Y of them, (B, c, h, w).
+        """
+        del images
+        return latent
+
+    def encode_exemplar(
+        self, images: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, noise: Tensor | None = None
+    ) -> Exemplar:
+        """What is warped of exemplar images (B, 3, H, W) in [-1, 1], and S_Y.
+
+        Args:
+            labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
+            mask: (B, 1, H, W), 1 where the exemplar may be used.
+            noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
+        """
+        with torch.no_grad():
+            latent = full(self.first_stage.encode(images, sample=noise is not None, noise=noise))  # (B, c, h, w)
+        grid = None if labels is None else self.encoders.condition_grid(labels, grid_size(latent))
+        if mask is not None:
+            mask = nn.functional.interpolate(mask.float(), grid_size(latent), mode="area")
+        return Exemplar(self.values(images, latent), self.encoders.encode_exemplar(latent, grid), mask)
+
+    def encode_condition(self, condition: Tensor) -> ConditionFeatures:
+        """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
+
+        Sides that are no multiple of the first stage's factor are padded at the right and bottom border.
+
+        Raises:
+            ValueError: the maps have another number of channels than the encoders take.
+        """
+        expected = 3 if self.encoders.condition_input == "latent" else self.encoders.config["condition_channels"]
+        if condition.shape[1] != expected:
+            raise ValueError(f"condition maps with {condition.shape[1]} channels, these weights take {expected}")
+        factor = self.first_stage.factor
+        condition = pad_to_multiple(condition, factor)
+        size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
+        if self.encoders.condition_input == "latent":
+            with torch.no_grad():
+                condition = full(self.first_stage.encode(condition))
+        return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
+
+    def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
+        """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their values."""
+        latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
+        if len(exemplars) == 1:
+            return match(query, keys[0], latents[0], self.temperature, key_mask=masks[0], **options)
+        return match(query, list(keys), latents, self.temperature, key_mask=masks, **options)
+
+    def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
+        """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
+        return self.match(condition.features, exemplars, [e.features.features for e in exemplars], **options)
+
+    def encode_prediction(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
+        """Features of a prediction, to be matched with the exemplars' keys (Eq. 8): by F_iter.
+
+        Args:
+            prediction: what the loop predicts, (B, V, h, w).
+            condition: of the same batch.
+        Returns:
+            (B, C, h, w)
+        """
+        return self.encoders.encode_iterate(prediction, condition)
+
+    def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Images (B, 3, H, W) of latents (B, c, h, w), clipped to [-1, 1]; cut to `size`, where one is given."""
+        return self.first_stage.decode(latent, size=size).clamp(-1, 1)
+
+
+def grid_size(latent: Tensor) -> tuple[int, int]:
+    """(h, w) of latents (B, c, h, w)."""
+    return int(latent.shape[-2]), int(latent.shape[-1])
