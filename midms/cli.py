@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
-    from midms.condition_maps import KINDS
+    from midms.conditions.kinds import KINDS
 
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
     given = parser.add_argument_group("what is given")
@@ -107,7 +107,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def show(options: argparse.Namespace) -> None:
     """Print the command that made a picture; what it read and is now missing or changed goes to stderr."""
-    from midms.provenance import changed_files, read_settings
+    from midms.io.provenance import changed_files, read_settings
 
     settings = read_settings(options.picture)
     if options.json or not isinstance(settings.get("command"), str):

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midms.conditions import Made, Taken, make_condition
+from midms.conditions.make import Made, Taken, make_condition
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
-from midms.images import at_working_size, read_rgb
+from midms.io.images import at_working_size, read_rgb
+from midms.io.provenance import file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
-from midms.provenance import file_digest, text_chunk, versions
 from midms.visualize import (
     LoopPictures,
     animation,

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 #: Subcommand -> module with SUMMARY, add_arguments and run.
 BENCHMARKS = {
-    "data": "midms.benchmarks.data",
-    "matching": "midms.benchmarks.matching",
-    "sampling": "midms.benchmarks.sampling",
-    "steps": "midms.benchmarks.steps",
-    "training": "midms.benchmarks.training",
+    "data": "benchmarks.data",
+    "matching": "benchmarks.matching",
+    "sampling": "benchmarks.sampling",
+    "steps": "benchmarks.steps",
+    "training": "benchmarks.training",
 }
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
 WIDTHS = (16, 9, 6, 8, 17, 12, 9, 8)

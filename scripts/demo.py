@@ -99,7 +99,7 @@ def training_curves(run: Path, out: Path) -> None:
 
 def comparable(options: argparse.Namespace) -> bool:
     """Whether what was trained started from weights that translate themselves, not from the first two stages alone."""
-    from midms.models.loading import open_weights
+    from midms.checkpoints.loading import open_weights
 
     return not options.skip_training and "encoders" in open_weights(options.weights).configs
 
@@ -126,8 +126,8 @@ def run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)
-    from midms.evaluation.reproduce import check_task
-    from midms.models.loading import open_weights
+    from midms.checkpoints.loading import open_weights
+    from tables.measure import check_task
 
     check_task(open_weights(options.weights).info, options.task, options.weights)
     try:

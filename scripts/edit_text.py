@@ -217,7 +217,7 @@ def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: d
 
 def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
     """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
-    from midms.images import read_rgb
+    from midms.io.images import read_rgb
     from midms.oig.editing import edit_image
 
     picture = None if job.picture is None else read_rgb(job.picture)

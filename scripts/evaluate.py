@@ -52,6 +52,7 @@ def _natural(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

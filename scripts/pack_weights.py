@@ -3,10 +3,10 @@
 
 python scripts/pack_weights.py runs/demo/weights midms/weights/demo                 # half precision
 python scripts/pack_weights.py runs/demo_churches_first_stage/weights runs/churches_first_stage_unit \\
-    --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, deviation 1
+    --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, unit covariance
 
-The second measures mean and deviation of each latent channel over training images and folds them into the 1x1
-convolutions around the latent: no reconstruction changes, and stages 2 and 3 meet latents of unit variance, with no
+The second measures mean and covariance of the latent channels over training images and folds them into the 1x1
+convolutions around the latent: no reconstruction changes, and stages 2 and 3 meet latents of unit covariance, with no
 scale factor to remember. A KL first stage needs it before stage 2; VQ training does it by itself.
 """
 
@@ -50,8 +50,9 @@ def standardise(options: argparse.Namespace) -> Path:
     import torch
 
     from midms.checkpoints.folder import save_folder
+    from midms.checkpoints.loading import load_first_stage, open_weights
     from midms.config import ConfigError, instantiate, load_config
-    from midms.models.loading import load_first_stage, open_weights
+    from midms.losses.latents import effective_rank
 
     config, loaded = load_config([options.standardise]), open_weights(options.source)
     if set(loaded.configs) != {"first_stage"}:
@@ -63,9 +64,10 @@ def standardise(options: argparse.Namespace) -> Path:
     images = [dataset[index]["image"] for index in range(min(options.images, len(dataset)))]
     with torch.no_grad():
         latents = torch.cat([stage.encode(image[None]) for image in images])  # (N, C, h, w)
-    mean, std = ([round(float(value), 4) for value in values] for values in stage.standardise(latents))
-    print(f"latents of {len(images)} images: mean {mean}, deviation {std}; now 0 and 1")
-    facts = {"standardised": {"images": len(images), "mean": mean, "deviation": std}}
+    rank = float(effective_rank(latents))
+    mean, whitening = (values.double().mul(1e4).round().div(1e4).tolist() for values in stage.standardise(latents))
+    print(f"latents of {len(images)} images: effective rank {rank:.2f} of {len(mean)}, mean {mean}; now whitened")
+    facts = {"standardised": {"images": len(images), "mean": mean, "whitening": whitening}}
     return save_folder(options.target, {"first_stage": stage.model}, {"first_stage": stage.config}, loaded.info | facts)
 
 

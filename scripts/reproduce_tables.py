@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from midms.programs import ends_in_one_line
 
 if TYPE_CHECKING:
-    from midms.evaluation.reproduce import Job
-    from midms.evaluation.table_rows import PlannedRow
     from midms.evaluation.tables import Table
+    from tables.measure import Job
+    from tables.rows import PlannedRow
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands")
@@ -38,6 +38,7 @@ BENCHMARKS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -126,7 +127,7 @@ def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, s
     """Pairs, what they are in words, how many, and the data set of the paper to set beside."""
     if options.benchmark:
         from midms.data.procedural.dataset import test_pairs
-        from midms.evaluation.reproduce import check_task
+        from tables.measure import check_task
 
         check_task(info, options.benchmark, options.weights)
         size, count = int(info.get("size", 64)), options.pairs or 256
@@ -165,7 +166,7 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
 
 def note_training(options: argparse.Namespace, table: Table) -> None:
     """Write into a table of trainings how long they were and from which weights they started."""
-    from midms.evaluation.ablations import ablation_config, start_weights
+    from tables.ablations import ablation_config, start_weights
 
     bases, start = training_of(options)
     config = ablation_config(bases, ROOT / "configs/ablations/full.yaml", options.train or None, start)
@@ -178,8 +179,8 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
 
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
     """The rows of a table, each with its weights, trained where the table asks for it."""
-    from midms.evaluation.ablations import ablation_config, trained_weights
-    from midms.evaluation.table_rows import ABLATIONS, plans
+    from tables.ablations import ablation_config, trained_weights
+    from tables.rows import ABLATIONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
     if not compares_trainings(options, table):
@@ -197,8 +198,8 @@ def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tupl
 
 def weights_info(options: argparse.Namespace) -> dict[str, Any]:
     """What the weights say about themselves; with --config and --train alone, what the training will say."""
+    from midms.checkpoints.loading import open_weights
     from midms.config import load_config, resolve
-    from midms.models.loading import open_weights
 
     if options.weights:
         return open_weights(options.weights).info
@@ -211,7 +212,7 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
     import torch
 
     from midms.evaluation.records import Options
-    from midms.evaluation.reproduce import Job
+    from tables.measure import Job
 
     dataset, data, count, published = open_data(options, info)
     own_card = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -224,7 +225,7 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every table that was asked for."""
-    from midms.evaluation.reproduce import measure_table
+    from tables.measure import measure_table
 
     info = weights_info(options)
     settings = sampler_settings(options, info)
@@ -249,7 +250,7 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         stem.with_suffix(".md").write_text(markdown(table))
         stem.with_suffix(".tex").write_text(latex(table))
     if options.report:
-        from midms.evaluation.tables_report import write_tables_report
+        from tables.report import write_tables_report
 
         write_tables_report(options.report, tables)
     if options.json:

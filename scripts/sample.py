@@ -151,7 +151,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     from tqdm import tqdm
 
     from midms.evaluation.benchmark import noise_generators
-    from midms.provenance import text_chunk
+    from midms.io.provenance import text_chunk
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:

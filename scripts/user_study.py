@@ -28,6 +28,7 @@ def _method(text: str) -> tuple[str, Path]:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The command line; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _make(args: argparse.Namespace) -> None:
-    from midms.evaluation.user_study import make_study
+    from tables.user_study import make_study
 
     methods = dict(args.methods)
     if len(methods) != len(args.methods):
@@ -61,7 +62,7 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _summarise(args: argparse.Namespace) -> None:
-    from midms.evaluation.user_study import draw_figure, preferences, read_answers
+    from tables.user_study import draw_figure, preferences, read_answers
 
     key = _load(args.key)
     if not {"study", "trials"} <= set(key):

@@ -5,7 +5,7 @@
     python scripts/verify_parity.py ../shared/goldens --only 'enc_*' 'e2e_*'
 
 Every entry of the folder gets a line: PASS or FAIL for a case, SUPPORT for what is no case (and why), UNKNOWN for
-what no module of `midms.parity` understands.
+what no module of `parity` understands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from midms.parity.cases import CaseFunction, Check
+    from parity.cases import CaseFunction, Check
 
 AREAS = ("matching", "networks", "pipeline", "training", "oig", "data", "evaluation")
 SUPPORT = {
@@ -33,10 +33,10 @@ SUPPORT = {
 
 
 def collect_cases() -> dict[str, CaseFunction]:
-    """File name pattern -> function, from every module of `midms.parity` that there is."""
+    """File name pattern -> function, from every module of `parity` that there is."""
     cases: dict[str, CaseFunction] = {}
     for area in AREAS:
-        name = f"midms.parity.{area}"
+        name = f"parity.{area}"
         if importlib.util.find_spec(name) is not None:
             cases.update(importlib.import_module(name).CASES)
     return cases
@@ -87,7 +87,7 @@ def verify(folder: Path, only: Sequence[str] | None = None) -> dict[str, str]:
         elif reasons:
             verdict, rest = "SUPPORT", reasons[0]
         else:
-            verdict, rest = "UNKNOWN", "no module of midms.parity understands this"
+            verdict, rest = "UNKNOWN", "no module of parity understands this"
         verdicts[path.name] = verdict
         print(f"{verdict:<8}{path.name:<36} {rest}", flush=True)
     return verdicts

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from midms.checkpoints.folder import save_folder
 from midms.models.denoiser import Denoiser
@@ -21,6 +22,15 @@ DENOISER = {"model_channels": 16, "channel_mult": [1, 2], "num_res_blocks": 1, "
             "num_head_channels": 8, "norm_groups": 8}  # fmt: skip
 ENCODERS = {"latent_channels": 3, "condition_channels": 15, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8,
             "padding_mode": "reflect", "form": "paper", "condition_input": "unshuffle"}  # fmt: skip
+
+
+settings.register_profile("same", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.register_profile("random", max_examples=200, deadline=None, print_blob=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` tries the same examples in every run; with `-m slow` or `-m ''` they are random, and more."""
+    settings.load_profile("same" if config.option.markexpr == "not slow" else "random")
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +71,9 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole small random pipeline, saved."""
+    from midms.checkpoints.loading import load_denoiser, load_first_stage
     from midms.diffusion.settings import InterleaveSettings
     from midms.models.encoders import CorrespondenceEncoders
-    from midms.models.loading import load_denoiser, load_first_stage
     from midms.models.midms import MIDMs
     from midms.pipelines.midms import MIDMsPipeline
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from midms.data.conditions.edges import FACE_PARTS
-from midms.data.poses import write_text_poses
+from midms.conditions.edges import FACE_PARTS
+from midms.conditions.poses import write_text_poses
 
 
 def photo(file: Path, seed: int, size: tuple[int, int] = (40, 40)) -> None:

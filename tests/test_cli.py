@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from midms.cli import main
+from midms.io.provenance import read_settings
 from midms.pipelines.midms import MIDMsPipeline
-from midms.provenance import read_settings
 from midms.visualize import to_pixels
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted((ROOT / "midms").rglob("*.py"))
+SOURCES = [file for folder in ("midms", "scripts") for file in sorted((ROOT / folder).rglob("*.py"))]
 _SIZE = r"(?:\.\.\.|[\w']+(?: ?[·*/+-] ?[\w'()]+)*(?: or [\w']+)?)"
 #: "(B, 3, H, W)", "(N,)", "()", "(..., C)", or words that settle it.
 SHAPE = re.compile(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from midms.data.conditions.keypoints import pose_condition
+from midms.conditions.keypoints import pose_condition
 from midms.diffusion.interleave import StepRecord
 from midms.pipelines.midms import MIDMsPipeline
 from midms.visualize import (

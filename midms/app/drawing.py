@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.config import ConfigError
-from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.visualize import Pixels
 
 #: Colours of the painted parts; left and right of a pair are told apart by their side of the face.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.app import actions, scenes
-from midms.conditions import Taken
+from midms.conditions.make import Taken
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 from midms.translate import taken_by

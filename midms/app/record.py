@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midms.app.actions import Result, Task
-from midms.provenance import png_bytes, text_chunk, versions
+from midms.io.provenance import png_bytes, text_chunk, versions
 
 
 class Saved(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from midms.app.drawing import PAIRED, PALETTE
-from midms.data.conditions.edges import EDGE_CHANNELS
+from midms.conditions.edges import EDGE_CHANNELS
 from midms.data.procedural.dataset import TASKS, ProceduralPairs, test_pairs
 from midms.visualize import Pixels, condition_image, to_pixels
 

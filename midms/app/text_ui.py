@@ -12,7 +12,7 @@ import gradio as gr
 from midms.app import actions, editing, uploads
 from midms.app.page import CANVAS, HIDDEN, NETWORKS, Studio, spoken, take_upload
 from midms.config import ConfigError
-from midms.provenance import png_bytes, text_chunk, versions
+from midms.io.provenance import png_bytes, text_chunk, versions
 
 
 def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:

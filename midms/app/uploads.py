@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.conditions import Taken, make_condition
+from midms.conditions.make import Taken, make_condition
 from midms.config import ConfigError
-from midms.images import at_working_size, read_rgb
+from midms.io.images import at_working_size, read_rgb
 from midms.visualize import Pixels
 
 MAX_BYTES = 20_000_000

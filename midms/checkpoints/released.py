@@ -38,10 +38,10 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
     Raises:
         CheckpointError: a key that tells a size is missing.
     """
-    widths: list[int] = []
-    while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
-        widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
     with understanding(source, "the encoders' sizes"):
+        widths: list[int] = []
+        while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
+            widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
         return {
             "latent_channels": state["real_enc.layer1.0.weight_orig"].shape[1],
             "condition_channels": state["seg_enc.layer1.0.weight_orig"].shape[1],

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.data.files import whole_file
+from midms.io.files import whole_file
 
 
 def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:

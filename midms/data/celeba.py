@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
-from midms.data.files import BrokenFileError, read_mask
+from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 from midms.data.transforms import grey_pixels
+from midms.io.files import BrokenFileError, read_mask
 
 
 def photo_file(root: Path, name: str) -> Path:

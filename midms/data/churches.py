@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.data.conditions.segmentation import class_map, one_hot
-from midms.data.files import BrokenFileError, read_labels
+from midms.conditions.segmentation import class_map, one_hot
 from midms.data.pairs import PairDataset, find_pairs, is_training
+from midms.io.files import BrokenFileError, read_labels
 
 FOLDERS = {"train": "training", "val": "validation"}
 

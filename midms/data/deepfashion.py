@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.data import poses
-from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
+from midms.conditions import poses
+from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 
 

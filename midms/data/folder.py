@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.data import poses
-from midms.data.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
-from midms.data.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
-from midms.data.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_hot
+from midms.conditions import poses
+from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
+from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
+from midms.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_hot
 from midms.data.exemplars import read_pairs
-from midms.data.files import IMAGE_SUFFIXES, BrokenFileError, read_labels, read_photo
 from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
+from midms.io.files import IMAGE_SUFFIXES, BrokenFileError, read_labels, read_photo
 
 #: Condition -> ending of the folder with its annotations, which lies beside the photos.
 ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
@@ -152,8 +152,3 @@ class ImageFolder(PairDataset):
         if self.listed or kind == "self":
             return super().choose(index, kind, rng)
         return self.names[int(rng.integers(len(self.names)))]
-
-
-def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
-    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
-from midms.data.files import BrokenFileError, read_photo
+from midms.io.files import BrokenFileError, read_photo
 
 #: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
 LOAD_RATIO = 286 / 256

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from midms.data.files import read_photo
 from midms.data.folder import list_photos
 from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
+from midms.io.files import read_photo
 
 
 class Photos(Dataset[dict[str, Tensor]]):

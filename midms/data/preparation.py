@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder, annotators, poses
-from midms.data.conditions.edges import edge_condition
+from midms.conditions import annotators, poses
+from midms.conditions.edges import edge_condition
+from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
 from midms.data.exemplars import format_pairs, read_names
-from midms.data.files import BrokenFileError, read_photo, whole_file
 from midms.data.folder import annotation_folder, list_photos
 from midms.data.pairs import PairDataset
 from midms.data.retrieval import (
@@ -34,6 +34,7 @@ from midms.data.retrieval import (
 from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
+from midms.io.files import BrokenFileError, read_photo, whole_file
 
 DATA_SETS: dict[str, type[PairDataset]] = {
     "celeba": CelebAEdges,

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from midms.data import celeba, churches, deepfashion, poses
-from midms.data.conditions.segmentation import class_map
+from midms.conditions import poses
+from midms.conditions.segmentation import class_map
+from midms.data import celeba, churches, deepfashion
 from midms.data.exemplars import read_names, split_line
-from midms.data.files import BrokenFileError, open_image
+from midms.io.files import BrokenFileError, open_image
 
 Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 

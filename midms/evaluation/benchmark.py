@@ -14,8 +14,10 @@ from torch.utils.data import Dataset, default_collate
 from midms.data.procedural.dataset import ProceduralPairs
 from midms.diffusion.interleave import Rewarp
 from midms.diffusion.settings import InterleaveSettings
-from midms.evaluation.swd import swd_paired_difference
-from midms.evaluation.truth import (
+from midms.losses.perceptual import FirstStageFeatures
+from midms.matching.correspondence import argmax_correspondence, coordinate_grid
+from midms.metrics.swd import swd_paired_difference
+from midms.metrics.truth import (
     end_point_error,
     feature_distance,
     mask_precision_recall,
@@ -24,8 +26,6 @@ from midms.evaluation.truth import (
     psnr,
     ssim,
 )
-from midms.losses.perceptual import FirstStageFeatures
-from midms.matching.correspondence import argmax_correspondence, coordinate_grid
 from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
 

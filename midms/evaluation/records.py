@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from midms.evaluation.diversity import LPIPS, Backbone, lpips_file
-from midms.evaluation.edits import CLIP_NAME, DINO_NAME, read_prompts
-from midms.evaluation.fidelity import InceptionFeatures, Protocol, inception_file
 from midms.evaluation.folders import ImageFolder, NotApplicableError, list_images
 from midms.evaluation.rows import RowStore, file_hash, fill
 from midms.losses.perceptual import VGG19Features, vgg19_file
+from midms.metrics.diversity import LPIPS, Backbone, lpips_file
+from midms.metrics.edits import CLIP_NAME, DINO_NAME, read_prompts
+from midms.metrics.fidelity import InceptionFeatures, Protocol, inception_file
 
 _PACKAGES = ("midms", "torch", "torchvision", "torch-fidelity", "lpips", "numpy", "pillow", "scikit-image")
 
@@ -48,7 +48,7 @@ class Folders:
 class Options:
     """How to measure.
 
-    protocol: of FID and KID (midms.evaluation.fidelity); "paper" also brings every image through JPEG quality 75, as
+    protocol: of FID and KID (midms.metrics.fidelity); "paper" also brings every image through JPEG quality 75, as
     the field saves them. size: resize to size x size first. seeds: SWD is averaged over so many random draws.
     inception, vgg19, lpips: files with weights, by default those in torch's cache. cache: keep features
     there and reuse them; None: a temporary folder (SWD stores 75 KB per image and level while it runs).

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from midms.evaluation.swd import PATCH_SIZE, PATCHES_PER_IMAGE
+from midms.metrics.swd import PATCH_SIZE, PATCHES_PER_IMAGE
 
 _BLOCK_ROWS = 256
 _SMALLEST_DEVIATION = 1e-4  # grey levels; one pixel of 10,000 images that is off by one makes more

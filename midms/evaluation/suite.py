@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from midms.evaluation.edit_metrics import EDIT_METRICS
 from midms.evaluation.folders import NotApplicableError
+from midms.evaluation.metrics import EDIT_METRICS
 from midms.evaluation.metrics import METRICS as IMAGE_METRICS
 from midms.evaluation.records import Evaluation, Folders, Options, Result, library_versions
 from midms.evaluation.rows import rank_and_world

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from midms.models.first_stage import complete_config
-from midms.models.padding import pad_to_multiple
+from midms.models.first_stage import complete_config, pad_to_multiple
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from midms.models.padding import pad_to_multiple
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
@@ -33,6 +32,10 @@ VQ_F4: dict[str, Any] = {"kind": "vq", "ch": 128, "ch_mult": [1, 2, 4], "z_chann
 KL_F8: dict[str, Any] = {"kind": "kl", "ch": 128, "ch_mult": [1, 2, 4, 4], "z_channels": 4}
 
 
+#: Largest correlation between two latent channels that `FirstStage.standardise` takes for two channels.
+MAX_CORRELATION = 0.99
+
+
 def complete_config(config: Mapping[str, Any], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
     """`config` with the missing keys from `defaults`.
 
@@ -43,6 +46,19 @@ def complete_config(config: Mapping[str, Any], defaults: Mapping[str, Any], what
     if unknown:
         raise ValueError(f"{what}: unknown key(s) {', '.join(unknown)}; known are {', '.join(defaults)}")
     return {**defaults, **config}
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last column and row until height and width are multiples of `multiple`, for networks that need it.
+
+    Args:
+        x: (B, C, H, W)
+
+    Returns:
+        (B, C, H', W') with H' the smallest multiple >= H; `x` itself where nothing is missing. Undo by `[..., :H, :W]`.
+    """
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 def build_vq(config: Mapping[str, Any]) -> VQModel:
@@ -217,33 +233,53 @@ class FirstStage(nn.Module):
 
     @torch.no_grad()
     def standardise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Give every channel the mean 0 and the deviation 1 that it does not have in `latents`.
+        """Give the channels the mean 0, the deviation 1 and no correlation, as they do not have in `latents`.
 
-        Both are folded into the 1x1 convolutions before and behind the latent, so that no reconstruction changes and
-        everything downstream meets latents of unit variance: LDM's `scale_by_std`, with nothing to multiply by later.
-        The codes of a VQ first stage are left alone; standardise before there are any.
+        Mean and whitening matrix are folded into the 1x1 convolutions before and behind the latent, so that no
+        reconstruction changes and everything downstream meets latents of unit covariance: LDM's `scale_by_std` for all
+        channels jointly, with nothing to multiply by later. The matrix is the symmetric one (ZCA), which moves each
+        channel as little as it can. The codes of a VQ first stage are left alone: standardise before there are any.
+        The posterior's deviation of a KL first stage, which only its own training uses, is exact for uncorrelated
+        channels.
 
         Args:
             latents: (B, C, h, w) of training images, as `encode` gives them.
 
         Returns:
-            Mean and deviation that were there, each (C,).
+            Mean (C,), and whitening matrix W (C, C): new latents are W (old - mean).
 
         Raises:
-            ValueError: a channel is constant.
+            ValueError: a channel is constant, or two channels are copies of one another (|correlation| > 0.99):
+                whitening would hide the collapse and amplify rounding.
         """
-        mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))  # (C,)
+        vectors = latents.movedim(1, -1).flatten(0, 2).double()  # (B·h·w, C)
+        mean, covariance = vectors.mean(dim=0), torch.cov(vectors.mT).reshape(latents.shape[1], latents.shape[1])
+        std = torch.diag(covariance).sqrt()
         if not (std > 0).all():
             raise ValueError(f"latents of deviation {std.tolist()}: a channel without any cannot be standardised")
-        before, after = self.model.quant_conv, self.model.post_quant_conv
-        channels = len(mean)  # of a KL model, the rows behind them give the logarithm of the variance
-        before.weight[:channels].div_(std.view(-1, 1, 1, 1))
-        before.bias[:channels].sub_(mean).div_(std)
-        if self.kind == "kl":
-            before.bias[channels:].sub_(2 * std.log())
-        after.bias.add_(after.weight.flatten(1) @ mean)
-        after.weight.mul_(std.view(1, -1, 1, 1))
-        return mean, std
+        correlation = covariance / torch.outer(std, std) - torch.eye(len(std), dtype=std.dtype, device=std.device)
+        if correlation.abs().max() > MAX_CORRELATION:
+            raise ValueError(
+                f"latents of {len(std)} channels with a correlation of {correlation.abs().max():.4f} between two, "
+                f"expected at most {MAX_CORRELATION}: the first stage has collapsed to fewer channels; train it anew "
+                "with decorrelation_weight and anchor_weight (docs/training.md)"
+            )
+        values, directions = torch.linalg.eigh(covariance)
+        whitening = (directions / values.sqrt()) @ directions.mT  # (C, C), symmetric
+        self._fold(mean, whitening)
+        return mean.to(latents.dtype), whitening.to(latents.dtype)
+
+    def _fold(self, mean: Tensor, whitening: Tensor) -> None:
+        """Change the 1x1 convolutions around the latent so that it becomes `whitening` (latent - mean)."""
+        before, after, channels = self.model.quant_conv, self.model.post_quant_conv, len(mean)
+        weight, bias = before.weight[:channels].flatten(1).double(), before.bias[:channels].double()
+        before.weight[:channels] = (whitening @ weight).view_as(before.weight[:channels])
+        before.bias[:channels] = whitening @ (bias - mean)
+        if self.kind == "kl":  # the other rows give the logarithm of the variance
+            before.bias[channels:] += 2 * torch.diag(whitening).log()
+        weight = after.weight.flatten(1).double()
+        after.bias += weight @ mean
+        after.weight.copy_((weight @ torch.linalg.inv(whitening)).view_as(after.weight))
 
 
 def build_first_stage(config: Mapping[str, Any]) -> FirstStage:

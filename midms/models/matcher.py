@@ -12,8 +12,7 @@ from midms.losses.matching import full
 from midms.matching.correspondence import Match, match
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
-from midms.models.first_stage import FirstStage
-from midms.models.padding import pad_to_multiple
+from midms.models.first_stage import FirstStage, pad_to_multiple
 
 
 class Matcher(nn.Module):

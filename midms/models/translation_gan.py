@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
-from midms.models.first_stage import FirstStage, complete_config
+from midms.models.first_stage import FirstStage, complete_config, pad_to_multiple
 from midms.models.matcher import Matcher
 from midms.models.midms import Translation
-from midms.models.padding import pad_to_multiple
 from midms.models.spade import SPADEBlock
 
 #: Keys of a generator's config. The first two follow from encoders and first stage.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from midms.images import to_rgb
+from midms.io.images import to_rgb
 
 Resize = Literal["fit", "stretch"]
 

@@ -14,15 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from midms.checkpoints.folder import push_folder, save_states
+from midms.checkpoints.loading import open_weights
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
+from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
 from midms.models.denoiser import Denoiser
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
-from midms.models.loading import open_weights
 from midms.models.midms import MIDMs, Translation
 from midms.models.numerics import compile_static, fused_attention, lay_out
 from midms.pipelines.pictures import (
@@ -34,7 +35,6 @@ from midms.pipelines.pictures import (
     read_picture,
     resize_images,
 )
-from midms.provenance import weight_digests
 
 __all__ = [
     "MIDMsOutput",
@@ -155,7 +155,7 @@ class MIDMsPipeline:
 
     @cached_property
     def weight_files(self) -> dict[str, str]:
-        """Digests of the files that the weights were read from (`midms.provenance.weight_digests`), computed once."""
+        """Digests of the files of the weights (`midms.io.provenance.weight_digests`), computed once."""
         return {} if self.folder is None else weight_digests(self.folder)
 
     @property
@@ -198,7 +198,7 @@ class MIDMsPipeline:
             exemplar: one picture, or one a condition.
             labels: the exemplars' condition maps, where the encoders' form needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            size: pixels a side to work on (`midms.images.working_size`); none: the weights' own.
+            size: pixels a side to work on (`midms.io.images.working_size`); none: the weights' own.
         """
         images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
         maps = None if labels is None else batch_conditions(labels).to(self.device)
@@ -238,7 +238,7 @@ class MIDMsPipeline:
             condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (arrays of uint8 are divided by 255), or a
                 list of them; a picture or file is read as a line drawing (edges), worked on at the size of the weights,
                 and the result has the picture's size; or what `encode_condition` returned. One condition serves all
-                exemplars. `midms.conditions.make_condition` makes maps of photos, joints and labels.
+                exemplars. `midms.conditions.make.make_condition` makes maps of photos, joints and labels.
             exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
                 which compete for each position (`join_exemplars` makes several one each).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from midms.condition_maps import MAP_SUFFIXES, read_maps
-from midms.conditions import line_drawing
-from midms.images import read_rgb, to_rgb, working_size
+from midms.conditions.make import line_drawing
+from midms.io.images import read_rgb, to_rgb, working_size
+from midms.io.maps import MAP_SUFFIXES, read_maps
 from midms.visualize import to_pixels
 
 Picture = Image.Image | np.ndarray | Tensor | str | Path
 
 
 def read_picture(picture: Picture) -> Tensor:
-    """Any picture as (3, H, W) in [-1, 1], as `midms.images.to_rgb` reads it; tensors are taken as they are.
+    """Any picture as (3, H, W) in [-1, 1], as `midms.io.images.to_rgb` reads it; tensors are taken as they are.
 
     Raises:
         ConfigError: the file is missing, empty, truncated or no picture.
@@ -33,7 +33,7 @@ def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = Non
     """One or several pictures as (B, 3, H, W) in [-1, 1].
 
     Args:
-        size: pixels a side to work on, see `midms.images.working_size`; pictures of several shapes become squares of
+        size: pixels a side to work on, see `midms.io.images.working_size`; pictures of several shapes become squares of
             it. None keeps their own size.
     Raises:
         ConfigError: a file that cannot be read.

@@ -10,16 +10,18 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
+from midms.checkpoints.loading import copy_weights, load_first_stage
 from midms.diffusion.schedule import sample_noise
-from midms.evaluation.truth import psnr
 from midms.losses.adversarial import (
     PatchDiscriminator,
     adaptive_weight,
     hinge_discriminator_loss,
     hinge_generator_loss,
 )
+from midms.losses.latents import PatchComponents, decorrelation_loss, effective_rank, patch_components
+from midms.losses.pyramid import laplacian_loss
+from midms.metrics.truth import psnr, sharpness
 from midms.models.first_stage import FirstStage
-from midms.models.loading import copy_weights, load_first_stage
 from midms.training.export import Exported
 from midms.training.optimisation import warmup_cosine
 from midms.training.stage import Batch, Stage
@@ -36,8 +38,17 @@ class FirstStageTraining(Stage):
         perceptual: a feature network (see `midms.losses.perceptual`), with weight `perceptual_weight`.
         quantise_from: step at which a VQ first stage begins to quantise; before, latents pass as they are, and there
             the codebook is set to k-means centres of them, so that no code starts out unused.
-        discriminator_from: step at which the discriminator's gradient joins in; none trains without one.
+        laplacian_weight: of the L1 distance between Laplacian pyramids, which counts edges and texture as
+            much as areas.
+        decorrelation_weight: of the squared correlations between latent channels. Without this term a small
+            autoencoder may make its channels copies of one another; such latents cannot be averaged, and so not
+            warped (docs/training.md shows how to see this).
+        anchor_weight: of the squared distance between the latents and the leading principal components of the image's
+            own patches, so that latents lie near local colour and structure. Falls linearly to a tenth at
+            the last step.
+        discriminator_from: step at which the discriminator's gradient joins in. None: no discriminator.
         discriminator_weight: of the adversarial term, on top of the adaptive weight.
+        discriminator: keywords of `PatchDiscriminator`.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
         start_from: weights (a folder, or a shipped name) to start from instead of random ones; of the same config.
         decoder_only: train what lies behind the codebook and leave the latents as they are, so that models trained
@@ -55,8 +66,12 @@ class FirstStageTraining(Stage):
         perceptual: nn.Module | None = None,
         perceptual_weight: float = 1.0,
         quantise_from: int = 0,
+        laplacian_weight: float = 0.0,
+        decorrelation_weight: float = 0.0,
+        anchor_weight: float = 0.0,
         discriminator_from: int | None = None,
         discriminator_weight: float = 0.5,
+        discriminator: Mapping[str, Any] | None = None,
         gradient_clip: float | None = 1.0,
         accumulation: int = 1,
         channels_last: bool = False,
@@ -77,28 +92,55 @@ class FirstStageTraining(Stage):
         self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
         self.quantise_from, self.discriminator_from = quantise_from, discriminator_from
         self.discriminator_weight = discriminator_weight
-        self.discriminator = None if discriminator_from is None else PatchDiscriminator()
+        self.discriminator = None if discriminator_from is None else PatchDiscriminator(**(discriminator or {}))
+        self.laplacian_weight, self.decorrelation_weight = laplacian_weight, decorrelation_weight
+        self.anchor_weight = anchor_weight
+        self.components_of_patches: PatchComponents | None = None  # of the first training images, set by `setup`
 
-    def forward(self, images: Tensor, step: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """Reconstruction of images (B, 3, H, W), and the codebook or KL term; one generator a sample for KL's noise."""
+    def setup(self, stage: str) -> None:
+        """The anchor's components, from the first training images: the same in every part of a resumed run."""
+        super().setup(stage)
+        if self.anchor_weight and stage == "fit":
+            images = self._training_images(96)
+            factor, channels = self.first_stage.factor, self.first_stage.latent_channels
+            self.components_of_patches = patch_components(images, factor, channels)
+
+    def forward(self, images: Tensor, step: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction of images (B, 3, H, W), the codebook or KL term, and the latents (B, C, h, w).
+
+        One generator per sample, for KL's noise. The latents are those before codes or noise.
+        """
         if self.first_stage.kind == "kl":
             mean, std = self.first_stage.moments(images)  # (B, C, h, w) each
             latents = mean + std * sample_noise(mean.shape, generators).to(mean)
             kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(dim=(1, 2, 3)).mean()
-            return self.first_stage.decode(latents), self.kl_weight * kl  # (B, 3, H, W)
+            return self.first_stage.decode(latents), self.kl_weight * kl, mean
         latents = self.first_stage.encode(images)  # (B, C, h, w)
         if step < self.quantise_from:
-            return self.first_stage.decode(latents, quantise=False), latents.new_zeros(())
+            return self.first_stage.decode(latents, quantise=False), latents.new_zeros(()), latents
         codes = self.first_stage.quantise(latents)
-        return self.first_stage.decode(codes.latents, quantise=False), codes.loss
+        return self.first_stage.decode(codes.latents, quantise=False), codes.loss, latents
 
     def reconstruction_loss(self, reconstruction: Tensor, images: Tensor) -> Tensor:
-        """Pixel and feature terms."""
+        """Pixel, pyramid and feature terms."""
         loss = self.l1_weight * F.l1_loss(reconstruction, images) + self.l2_weight * F.mse_loss(reconstruction, images)
+        if self.laplacian_weight:
+            loss = loss + self.laplacian_weight * laplacian_loss(reconstruction, images)
         if self.perceptual is not None:
             got, want = self.perceptual(reconstruction), self.perceptual(images)
             loss = loss + self.perceptual_weight * sum(F.l1_loss(got[k], want[k].detach()) for k in want) / len(want)
         return loss
+
+    def latent_loss(self, latents: Tensor, images: Tensor, step: int) -> dict[str, Tensor]:
+        """Decorrelation and anchor of the latents (B, C, h, w) of images (B, 3, H, W), weighted."""
+        terms: dict[str, Tensor] = {}
+        if self.decorrelation_weight:
+            terms["decorrelation"] = self.decorrelation_weight * decorrelation_loss(latents)
+        if self.components_of_patches is not None:
+            components = PatchComponents(*(part.to(images) for part in self.components_of_patches))
+            weight = self.anchor_weight * (1 - 0.9 * step / self.trainer.max_steps)
+            terms["anchor"] = weight * F.mse_loss(latents, components(images))
+        return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the autoencoder and, from its start on, of the discriminator."""
@@ -111,9 +153,12 @@ class FirstStageTraining(Stage):
         decoded: list[Tensor] = []
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
-            reconstruction, regularisation = self(part["image"], step, generators)
+            reconstruction, regularisation, latents = self(part["image"], step, generators)
             decoded.append(reconstruction.detach())
-            return self.terms(part["image"], reconstruction, regularisation, adversarial)
+            terms = self.terms(part["image"], reconstruction, regularisation, adversarial)
+            for name, value in self.latent_loss(latents, part["image"], step).items():
+                terms |= {"loss": terms["loss"] + value, name: value}
+            return terms
 
         total = self.optimise(optimizer, self.first_stage.parameters(), batch, terms)
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
@@ -147,23 +192,34 @@ class FirstStageTraining(Stage):
     def set_codebook(self, images: int = 96) -> None:
         """Standardise the latents, then set the codes to k-means centres of those of the first training images.
 
-        Mean and deviation of each channel are folded into the 1x1 convolutions around the codebook, which changes
-        no reconstruction but gives the diffusion latents of unit variance.
+        Mean and covariance of the channels are folded into the 1x1 convolutions around the codebook, which changes no
+        reconstruction but gives the diffusion latents of unit covariance.
         """
-        dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
-        batch = torch.stack([dataset[i]["image"] for i in range(min(images, len(dataset)))]).to(self.device)
+        batch = self._training_images(images).to(self.device)
         latents = torch.cat([self.first_stage.encode(part) for part in batch.split(16)])  # (images, C, h, w)
-        mean, std = self.first_stage.standardise(latents)  # (C,)
-        vectors = ((latents.movedim(1, -1) - mean) / std).flatten(0, 2).float().cpu().numpy()  # (images·h·w, C)
+        mean, whitening = self.first_stage.standardise(latents)
+        vectors = ((latents.movedim(1, -1) - mean) @ whitening.mT).flatten(0, 2).float().cpu().numpy()  # (N, C)
         embedding = self.first_stage.model.quantize.embedding.weight
         centres, _ = kmeans2(vectors, len(embedding), iter=5, minit="points", missing="warn", rng=self.seed)
         embedding.copy_(torch.as_tensor(centres))
 
+    def _training_images(self, count: int) -> Tensor:
+        """The first training images, (at most `count`, 3, H, W)."""
+        dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
+        return torch.stack([dataset[index]["image"] for index in range(min(count, len(dataset)))])
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """PSNR of the reconstruction."""
+        """PSNR and sharpness of the reconstruction, and the effective rank of the batch's latents."""
         images = batch["image"]
-        reconstruction, _ = self(images, self.global_step, self.validation_generators(batch_idx, len(images)))
-        self.add_validation({"psnr": psnr(reconstruction.clamp(-1, 1).float(), images).mean()}, len(images))
+        generators = self.validation_generators(batch_idx, len(images))
+        reconstruction, _, latents = self(images, self.global_step, generators)
+        reconstruction = reconstruction.clamp(-1, 1).float()
+        found = {
+            "psnr": psnr(reconstruction, images).mean(),
+            "sharpness": sharpness(reconstruction, images).mean(),
+            "effective_rank": effective_rank(latents),
+        }
+        self.add_validation(found, len(images))
 
     def configure_optimizers(self) -> Any:
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""

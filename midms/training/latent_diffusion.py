@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from midms.checkpoints.loading import copy_weights, load_first_stage, load_pretrained
 from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule, sample_noise
 from midms.diffusion.solvers import ddim_step, predict_x0
 from midms.losses.matching import diffusion_loss, full
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
-from midms.models.loading import copy_weights, load_first_stage, load_pretrained
 from midms.training.export import Exported
 from midms.training.optimisation import WeightAverage, adamw, thrifty, warmup_cosine
 from midms.training.stage import Batch, Stage

@@ -140,10 +140,10 @@ def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
     Weights that are not there yet are taken to be of LDM's published form with as many latent channels.
     """
+    from midms.checkpoints.loading import open_weights
     from midms.config import ConfigError
     from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8
     from midms.models.first_stage import KL_F8, VQ_F4
-    from midms.models.loading import open_weights
 
     try:
         found = open_weights(params["weights"]).configs

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from midms.checkpoints.loading import load_encoders, load_first_stage, load_pretrained
 from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
-from midms.evaluation.truth import psnr
 from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
 from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedObjective
 from midms.losses.perceptual import FirstStageFeatures
+from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.loading import load_encoders, load_first_stage, load_pretrained
 from midms.models.midms import MIDMs, Translation
 from midms.training.export import Exported
 from midms.training.optimisation import (

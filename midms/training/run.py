@@ -16,8 +16,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
-from midms.data.files import BrokenFileError
 from midms.data.module import DataModule
+from midms.io.files import BrokenFileError
 from midms.training.checkpoints import Checkpoints, StopOnSignal, WholeFiles, last_checkpoint
 from midms.training.errors import TrainingError
 from midms.training.export import Export

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from midms.evaluation.truth import psnr
+from midms.checkpoints.loading import load_encoders, load_first_stage
 from midms.losses.adversarial import (
     MultiScaleDiscriminator,
     hinge_discriminator_loss,
@@ -29,8 +29,8 @@ from midms.losses.matching import (
 from midms.losses.objective import RELEASED_SOURCE_WEIGHTS
 from midms.losses.perceptual import FirstStageFeatures
 from midms.matching.correspondence import match
+from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.loading import load_encoders, load_first_stage
 from midms.models.midms import Translation
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
 from midms.training.errors import TrainingError

@@ -17,9 +17,9 @@ from midms import cli
 from midms.app import actions, record, scenes, uploads
 from midms.app.actions import ChosenExemplar, Result, Task
 from midms.config import ConfigError
+from midms.io.provenance import read_settings
 from midms.matching.correspondence import argmax_correspondence
 from midms.pipelines.midms import MIDMsPipeline
-from midms.provenance import read_settings
 
 SIZE = 32
 RNG = np.random.default_rng(0)

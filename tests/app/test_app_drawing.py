@@ -7,8 +7,8 @@ import pytest
 
 from midms.app.drawing import PALETTE, ink_on_paper, paintable, painted_face
 from midms.app.scenes import enlarge, painting_of_scene, picture_of_maps, scene, scene_task
+from midms.conditions.edges import FACE_PARTS
 from midms.config import ConfigError
-from midms.data.conditions.edges import FACE_PARTS
 
 
 def blank(size: int = 64) -> np.ndarray:

@@ -12,7 +12,7 @@ from hostile_uploads import hostile_files, png_header
 from PIL import Image
 
 from midms.app.uploads import MAX_BYTES, UploadError, read_condition, read_upload
-from midms.conditions import Taken
+from midms.conditions.make import Taken
 
 TAKEN = Taken(15, 64)
 HOSTILE = hostile_files()

@@ -13,9 +13,9 @@ from files_on_disk import celeba, write_lines
 from torch.utils.data import DataLoader
 
 from midms.data import CelebAEdges
-from midms.data.files import BrokenFileError
 from midms.data.transforms import View, apply_view, image_tensor, unit_tensor
-from midms.parity.data import celeba_checks
+from midms.io.files import BrokenFileError
+from parity.data import celeba_checks
 
 SELF = {"self": 1.0}
 

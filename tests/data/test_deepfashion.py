@@ -7,12 +7,12 @@ import pytest
 import torch
 from files_on_disk import deepfashion, standing
 
+from midms.conditions.keypoints import JOINTS, LIMBS, pose_condition
+from midms.conditions.poses import read_poses, text_files, write_text_poses
 from midms.data import DeepFashionKeypoints
-from midms.data.conditions.keypoints import JOINTS, LIMBS, pose_condition
 from midms.data.deepfashion import pose_stem
-from midms.data.files import BrokenFileError
-from midms.data.poses import read_poses, text_files, write_text_poses
-from midms.parity.data import deepfashion_checks
+from midms.io.files import BrokenFileError
+from parity.data import deepfashion_checks
 
 
 @pytest.mark.parametrize("name", ["deepfashion_eval", "deepfashion_train"])

@@ -9,7 +9,7 @@ import drawn_scenes
 import numpy as np
 import pytest
 
-from midms.data.conditions.keypoints import JOINTS
+from midms.conditions.keypoints import JOINTS
 from midms.data.procedural import figures
 from midms.data.procedural.figures import Part
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from midms.benchmarks.retrieval import style_hits
+from benchmarks.retrieval import style_hits
 from midms.data.retrieval import group_numbers, module_features, nearest
 
 

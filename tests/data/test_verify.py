@@ -15,10 +15,10 @@ from PIL import Image
 from programs import load_program
 from torch.utils.data import DataLoader
 
+from midms.conditions.poses import read_text_poses, text_files, write_text_poses
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints
-from midms.data.files import BrokenFileError
-from midms.data.poses import read_text_poses, text_files, write_text_poses
 from midms.data.verify import verify
+from midms.io.files import BrokenFileError
 
 ROOT = Path(__file__).resolve().parents[2]
 MASKS = "CelebAMask-HQ-mask-anno"

@@ -82,7 +82,7 @@ def golden_words() -> list[str]:
         "noise",
         "per_sample",
     }
-    keys |= {"interleave.*", "exemplar_features", "midms.parity"}
+    keys |= {"interleave.*", "exemplar_features", "scripts/parity"}
     words = quoted_on(RESOLVED[0]) - keys
     return sorted(w for w in words if "." not in w and "=" not in w and "/" not in w and not w.startswith("--"))
 

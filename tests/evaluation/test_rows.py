@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from midms.evaluation import rows, swd
+from midms.evaluation import rows
 from midms.evaluation.rows import RowStore, StoredPatches, fill
+from midms.metrics import swd
 
 
 class Numbers(torch.utils.data.Dataset):

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from midms.evaluation import swd
 from midms.evaluation.rows import RowStore, StoredPatches
 from midms.evaluation.suite import Folders, Options, evaluate
+from midms.metrics import swd
 
 SIZE = 256
 COUNT, SWD_COUNT = 10000, int(os.environ.get("MIDMS_SCALE_SWD", "400"))

@@ -3,8 +3,7 @@
 import pytest
 from PIL import Image
 
-from midms.evaluation.edit_metrics import EDIT_METRICS
-from midms.evaluation.metrics import condition_of
+from midms.evaluation.metrics import EDIT_METRICS, condition_of
 from midms.evaluation.suite import METRICS, Folders, Options, evaluate, expand
 
 

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from midms.evaluation.published import TITLES, published
 from midms.evaluation.report import curve_svg
 from midms.evaluation.tables import Cell, Column, Row, Table, cells_of, latex, latex_text, markdown, number
+from tables.published import TITLES, published
 
 COLUMNS = [Column("fid_reference", "FID", "lower"), Column("psnr", "PSNR_dB", "higher"), Column("none", "never")]
 ROWS = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from midms.benchmarks.matching_blocks import build, make_inputs
-from midms.benchmarks.timing import peak_mb
+from benchmarks.matching_blocks import build, make_inputs
+from benchmarks.timing import peak_mb
 from midms.matching import streaming
 from midms.matching.confidence import cycle_consistency_mask
 from midms.matching.correspondence import Match, match

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from midms.checkpoints.loading import load_first_stage
 from midms.matching.correspondence import correlation, normalize_features, soft_warp
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.loading import load_first_stage
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
 
 ENCODERS = {"latent_channels": 3, "condition_channels": 15, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8,

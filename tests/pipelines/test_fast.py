@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import default_collate
 
 from midms.data.procedural.dataset import test_pairs as fixed_pairs
-from midms.evaluation.truth import psnr
+from midms.metrics.truth import psnr
 from midms.pipelines.midms import MIDMsPipeline
 
 

@@ -10,11 +10,11 @@ import torch
 from programs import load_program
 
 from midms.checkpoints.folder import save_folder
+from midms.checkpoints.loading import SHIPPED
 from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.evaluation import benchmark
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
-from midms.models.loading import SHIPPED
 from midms.pipelines.midms import MIDMsPipeline
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from programs import load_program
 
-from midms.evaluation.swd import sliced_wasserstein_distance
 from midms.losses.perceptual import VGG19Features
+from midms.metrics.swd import sliced_wasserstein_distance
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 COUNT, SIZE = 6, 32
@@ -45,7 +45,7 @@ def sets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """Random weights in the layouts of the real files."""
-    lpips = pytest.importorskip("midms.evaluation.diversity", reason="needs the extra [metrics]")
+    lpips = pytest.importorskip("midms.metrics.diversity", reason="needs the extra [metrics]")
     module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra [metrics]")
     root = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)

@@ -7,9 +7,9 @@ import torch
 from programs import load_program
 
 from midms.checkpoints.folder import load_folder, save_folder
+from midms.checkpoints.loading import load_first_stage
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
-from midms.models.loading import load_first_stage
 
 CONFIG = """
 data:

@@ -13,11 +13,11 @@ from files_on_disk import celeba, photo, standing
 from PIL import Image
 from programs import load_program
 
+from midms.conditions.edges import FACE_PARTS
+from midms.conditions.keypoints import JOINTS
+from midms.conditions.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 from midms.data import CelebAEdges, ImageFolder, preparation
-from midms.data.conditions.edges import FACE_PARTS
-from midms.data.conditions.keypoints import JOINTS
 from midms.data.exemplars import read_pairs
-from midms.data.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 
 program = load_program("scripts/prepare_data.py")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from programs import load_program
 
-from midms.parity.cases import Check, compare
+from parity.cases import Check, compare
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_all_passed(program: ModuleType, tmp_path: Path, capsys: pytest.CaptureF
         ("n_nan.txt", "nan", "FAILED: number nan"),
         ("n_broken.txt", "", "RuntimeError: two lines"),
         ("empty.txt", "", "compared nothing"),
-        ("stray.bin", "", "no module of midms.parity understands this"),
+        ("stray.bin", "", "no module of parity understands this"),
     ],
 )
 def test_anything_else_is_exit_1(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from small_runs import ROOT
 
+from midms.checkpoints.loading import load_denoiser, load_encoders
 from midms.config import load_config
-from midms.models.loading import load_denoiser, load_encoders
 from midms.training.memory import estimate, main
 
 DEMO = ROOT / "configs/demo.yaml"

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
+from midms.checkpoints.loading import load_denoiser, load_first_stage
 from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.objective import RELEASED_OBJECTIVES, ReleasedObjective
 from midms.losses.perceptual import FirstStageFeatures
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.loading import load_denoiser, load_first_stage
 from midms.models.midms import MIDMs
 from midms.training.optimisation import sample_generators
 from midms.training.passes import PaperPass, ReleasedPass
@@ -104,9 +104,9 @@ def test_released_labels_count_in_the_warm_up_only(model):
 @pytest.mark.parametrize("name", ["celeba_e2e_N2", pytest.param("celeba_e2e_eval", marks=pytest.mark.slow)])
 def test_the_released_preset_gives_the_golden_terms(name, shared):
     """What `loss: released` trains on equals the released iteration, term by term (spectral norms at rest)."""
-    from midms.parity.cases import load_case
-    from midms.parity.pipeline import RELEASED_TEMPERATURE, released_model
-    from midms.parity.training import _vgg19
+    from parity.cases import load_case
+    from parity.pipeline import RELEASED_TEMPERATURE, released_model
+    from parity.training import _vgg19
 
     path = shared / "goldens" / f"train_{name}.safetensors"
     if not path.is_file():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from midms.data.conditions.segmentation import SEGMENTATION_CHANNELS
+from midms.conditions.segmentation import SEGMENTATION_CHANNELS
 from midms.data.procedural.drawing import Array, Canvas, Drawing, affine, blend, ellipse, pattern, smooth_step
 from midms.data.procedural.plan import ADE20K, CLASSES, IDS, Layout, Part, frames, sample_layout
 from midms.data.procedural.scene import Scene

@@ -120,6 +120,10 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
+    def item_name(self, index: int) -> str:
+        """Name of an item, "faces/test/00012"."""
+        return f"{self.task}/{self.split}/{index:05d}"
+
     def scenes(self, index: int) -> tuple[Scene, Scene, Any, Any]:
         """Source scene, exemplar scene, layout a and style s of one item."""
 
@@ -142,7 +146,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
             "source": to_image(source.image),
             "exemplar": to_image(exemplar.image),
             "exemplar_condition": to_condition(self.module.condition(exemplar)),
-            "name": f"{self.task}/{self.split}/{index:05d}",
+            "name": self.item_name(index),
         }
         if self.truth:
             truth = self.module.render(layout, style, self.size)

@@ -12,7 +12,7 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from midms.data.conditions.edges import edge_condition
+from midms.conditions.edges import edge_condition
 from midms.data.procedural.drawing import Array, Canvas, affine, blend, box, egg, ellipse, pattern, smooth_step
 from midms.data.procedural.scene import Scene
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from midms.data.conditions.keypoints import pose_condition
+from midms.conditions.keypoints import pose_condition
 from midms.data.procedural.drawing import (
     Array,
     Canvas,

@@ -8,7 +8,7 @@ from enum import IntEnum, auto
 
 import numpy as np
 
-from midms.data.conditions.keypoints import JOINTS
+from midms.conditions.keypoints import JOINTS
 from midms.data.procedural.drawing import Array, affine
 
 

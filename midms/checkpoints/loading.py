@@ -1,0 +1,93 @@
+"""Models from a folder of weights, or from the weights that the package ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from midms.checkpoints.folder import LoadedFolder, find_folder, load_folder
+from midms.config import ConfigError
+from midms.io.provenance import SHIPPED
+from midms.models.denoiser import Denoiser
+from midms.models.encoders import CorrespondenceEncoders
+from midms.models.first_stage import FirstStage
+
+
+def open_weights(name_or_path: str | Path) -> LoadedFolder:
+    """Read a folder of weights.
+
+    Args:
+        name_or_path: a folder, a shipped name such as "demo", or a repository of the Hugging Face hub.
+    Raises:
+        ConfigError: nothing of that name.
+    """
+    shipped = SHIPPED / str(name_or_path)
+    if shipped.is_dir():
+        return load_folder(shipped, dtype=torch.float32)
+    try:
+        return load_folder(find_folder(name_or_path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"weights {str(name_or_path)!r}: {error} (shipped: {', '.join(shipped_names())})") from None
+
+
+def shipped_names() -> list[str]:
+    """Names that `from_pretrained` knows without a path."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.is_dir() else []
+
+
+def load_first_stage(name_or_path: str | Path) -> FirstStage:
+    """The frozen first stage of a folder of weights."""
+    loaded = open_weights(name_or_path)
+    stage = FirstStage(_config(loaded, "first_stage", name_or_path))
+    return _fill(stage, stage.model, loaded, "first_stage", name_or_path).requires_grad_(False).eval()
+
+
+def load_denoiser(name_or_path: str | Path, component: str = "denoiser") -> Denoiser:
+    """A U-Net of a folder of weights: "denoiser", or "refiner" for the one before fine-tuning."""
+    loaded = open_weights(name_or_path)
+    denoiser = Denoiser(_config(loaded, component, name_or_path))
+    return _fill(denoiser, denoiser.unet, loaded, component, name_or_path)
+
+
+def load_pretrained(name_or_path: str | Path) -> Denoiser:
+    """The latent diffusion model that MIDMs starts from: the "refiner" of MIDMs weights, else the "denoiser"."""
+    component = "refiner" if "refiner" in open_weights(name_or_path).configs else "denoiser"
+    return load_denoiser(name_or_path, component)
+
+
+def copy_weights(target: FirstStage | Denoiser, source: FirstStage | Denoiser, name: str | Path) -> None:
+    """Copy the weights of `source`, read from `name`, into `target`.
+
+    Raises:
+        ConfigError: their configs differ.
+    """
+    differing = sorted(key for key in target.config if target.config[key] != source.config.get(key))
+    if differing:
+        ours, theirs = ({key: c.get(key) for key in differing} for c in (target.config, source.config))
+        raise ConfigError(f"start_from {str(name)!r}: its config says {theirs}, this one {ours}; make them equal")
+    target.load_state_dict(source.state_dict())
+
+
+def load_encoders(name_or_path: str | Path) -> CorrespondenceEncoders:
+    """The correspondence encoders of a folder of weights."""
+    loaded = open_weights(name_or_path)
+    encoders = CorrespondenceEncoders(**_config(loaded, "encoders", name_or_path))
+    return _fill(encoders, encoders, loaded, "encoders", name_or_path)
+
+
+def _config(loaded: LoadedFolder, component: str, source: str | Path) -> dict[str, Any]:
+    if component not in loaded.configs:
+        raise ConfigError(f"weights {str(source)!r} hold no {component} (only {', '.join(loaded.configs)})")
+    return loaded.configs[component]
+
+
+def _fill(whole: Any, module: nn.Module, loaded: LoadedFolder, component: str, source: str | Path) -> Any:
+    try:
+        module.load_state_dict(loaded.states[component])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"weights {str(source)!r}, {component}: {reason}") from None
+    return whole

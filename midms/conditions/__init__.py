@@ -1,0 +1,17 @@
+"""Condition maps: how each kind is drawn, and one made of whatever a user has; `make` is imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from midms.conditions.make import Made, Taken, label_maps, line_drawing, make_condition, photo_edges, pose_maps
+
+__all__ = ["Made", "Taken", "label_maps", "line_drawing", "make_condition", "photo_edges", "pose_maps"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("midms.conditions.make"), name)

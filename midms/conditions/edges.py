@@ -1,0 +1,77 @@
+"""CelebA-HQ edge conditions: 15 channels from a grey photo and face-part masks (CoCosNet's form, which MIDMs uses)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage.feature import canny
+
+#: Order of the distance channels 1 ... 13.
+FACE_PARTS = (
+    "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip", "eye_g", "hair",
+)  # fmt: skip
+EDGE_CHANNELS = len(FACE_PARTS) + 2
+
+
+def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels, (H, W), that differ from a 4-neighbour: lines two pixels wide, none at the frame of the image."""
+    edge = np.zeros(mask.shape, bool)
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    return edge
+
+
+def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint8]:
+    """City-block distance to `edge` over 3, clipped to 0 ... 255 and truncated; 255 everywhere without an edge.
+
+    Args:
+        edge: outline of one part, (H, W).
+        pixel: length of a pixel in the distance's unit. The published form is 1 at 256 pixels; 256 / H gives the
+            same picture at every resolution.
+    """
+    distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
+    return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
+
+
+def edge_condition(
+    grey: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]], pixel: float = 1.0
+) -> NDArray[np.uint8]:
+    """Edge maps and part distances of one face, (15, H, W) uint8; the network reads them divided by 255.
+
+    Channel 0 holds the part outlines and, outside the inner parts, the Canny edges of the photo; channels 1 ... 13
+    the distance to each part's outline in the order of `FACE_PARTS` (255 where the part is absent); channel 14 the
+    part outlines alone. Hair counts as outside, even over skin: it is the last part and opens the mask again.
+
+    Args:
+        grey: the photo in grey levels, (H, W).
+        masks: part name -> (H, W); absent parts may be left out.
+        pixel: see `distance_map`.
+    Raises:
+        ValueError: a mask has an unknown name or another size than the photo.
+    """
+    height, width = grey.shape
+    maps = np.full((EDGE_CHANNELS, height, width), 255, np.uint8)
+    parts, open_to_canny = np.zeros((height, width), bool), np.ones((height, width), bool)
+    for name, mask in masks.items():
+        if name not in FACE_PARTS or mask.shape != grey.shape:
+            raise ValueError(f"mask {name!r} of shape {mask.shape}: expected one of {FACE_PARTS} of shape {grey.shape}")
+    for channel, name in enumerate(FACE_PARTS, start=1):
+        if name in masks:
+            edge = outline(masks[name])
+            parts |= edge
+            maps[channel] = distance_map(edge, pixel)
+            open_to_canny[masks[name]] = name == "hair"
+    maps[0] = 255 * (parts | (canny(grey) & open_to_canny))
+    maps[14] = 255 * parts
+    return maps
+
+
+def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
+    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}

@@ -1,0 +1,279 @@
+"""A condition from whatever a user has: ready maps, a line drawing, a photo, joints, a map of classes.
+
+    map            .npy, .npz (L, H, W), or a picture with as many channels as the weights take
+    drawing        a picture of lines, dark on light or the reverse                                 15 channels
+    edges          a photo: Canny edges and, with a SegFormer face parser, outlines of face parts   15 channels
+    keypoints      a photo with a pose network, OpenPose JSON, candidate and subset files           20 channels
+    segmentation   a PNG of class ids, or a photo with UperNet                                      one a class
+
+Pictures are worked on at about the side the weights were trained with, in their own aspect ratio
+(`midms.io.images.working_size`); ready maps are taken as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from midms.conditions import annotators, poses
+from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
+from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
+from midms.conditions.kinds import KINDS
+from midms.conditions.segmentation import class_map, one_hot
+from midms.config import ConfigError
+from midms.io.files import IMAGE_SUFFIXES, BrokenFileError
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.maps import MAP_SUFFIXES, read_maps
+
+_CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
+_ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
+
+
+class Taken(NamedTuple):
+    """What weights take as a condition."""
+
+    channels: int  # L
+    side: int  # pixels a side of the pictures they were trained on
+    images: bool = False  # whether it is an image (3, H, W) in [-1, 1], which the first stage encodes
+
+
+class Made(NamedTuple):
+    """A condition, and what the user should know of it."""
+
+    maps: Tensor  # (L, H, W) in [0, 1]; an image in [-1, 1] where the weights take one
+    size: tuple[int, int]  # (H, W) of what it was made from, and so of the result
+    kind: str
+    note: str = ""  # one line, or nothing
+
+
+def make_condition(
+    source: str | Path,
+    taken: Taken,
+    kind: str | None = None,
+    weights: Sequence[str] = (),
+    canvas: tuple[int, int] | None = None,
+    device: str = "cpu",
+) -> Made:
+    """The condition in a file.
+
+    Args:
+        source: the file; of candidate and subset files either one.
+        taken: what the weights take.
+        kind: one of `KINDS`; none goes by the file's ending and the weights (a picture is a drawing, a photo of a
+            person, a map of classes).
+        weights: of the network that annotates a photo, a folder, file or hub id: SegFormer face parser (edges), pose
+            network (keypoints: detector.onnx and pose.onnx of rtmlib, or body_pose_model.pth of controlnet-aux),
+            UperNet (segmentation).
+        canvas: (width, height) of the photo that joints in a file belong to.
+    Raises:
+        ConfigError: the file cannot be used for these weights; one line says why.
+    """
+    file = Path(source)
+    chosen = kind or _kind_of(file, taken)
+    _check_kind(chosen, taken)
+    try:
+        if chosen == "map":
+            return _ready_map(file, taken)
+        if chosen == "drawing":
+            picture = read_rgb(file)
+            return Made(line_drawing(picture, taken.side), (picture.height, picture.width), chosen)
+        if chosen == "keypoints":
+            return _keypoints(file, taken, weights, canvas, device)
+        if chosen == "segmentation":
+            return _segmentation(file, taken, weights, device)
+        return _edges(file, taken, weights, device)
+    except ConfigError:
+        raise
+    except ValueError as error:  # of the readers and annotators
+        raise ConfigError(" ".join(str(error).split())) from None
+
+
+def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> Tensor:
+    """A drawing, dark ink on light paper (or the reverse), as the 15 edge channels with no face part known.
+
+    Channel 0 holds the ink; every distance map says "absent" (1), the part outlines are empty. Made smaller, thin lines
+    stay: a pixel is ink where at least half of what a line of one pixel across it would cover is ink.
+
+    Args:
+        side: pixels a side to work on, see `midms.io.images.working_size`; none keeps the drawing's size.
+    """
+    picture = to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)
+    grey = np.asarray(picture, np.float32).mean(axis=-1) / 255  # (H, W)
+    ink = grey < 0.5 if grey.mean() > 0.5 else grey > 0.5
+    if side is not None:
+        size = working_size(picture.size, side)
+        cover = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX)
+        shrink = max(1.0, picture.width / size[0], picture.height / size[1])
+        ink = np.asarray(cover) >= 0.5 / shrink
+    maps = torch.ones(EDGE_CHANNELS, *ink.shape)
+    maps[0], maps[14] = torch.from_numpy(ink.astype(np.float32)), 0
+    return maps
+
+
+def photo_edges(photo: Image.Image, side: int, parts: NDArray[np.uint8] | None = None) -> Tensor:
+    """The 15 edge channels of an RGB photo at its working size.
+
+    Args:
+        parts: ids of face parts (1 ... 13 in the order of `FACE_PARTS`, 0 for none), (H, W) of any size.
+    """
+    width, height = working_size(photo.size, side)
+    grey = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR).convert("L"))
+    masks = {}
+    if parts is not None:
+        masks = part_masks(np.asarray(Image.fromarray(parts).resize((width, height), Image.Resampling.NEAREST)))
+    return _unit(edge_condition(grey, masks, pixel=256 / side))
+
+
+def pose_maps(pose: poses.Pose, size: tuple[int, int], side: int) -> Tensor:
+    """The 20 pose channels of joints (18, 3) in pixels of a photo of `size` (width, height), at its working size."""
+    width, height = working_size(size, side)
+    joints = pose[:, :2] * (width / size[0], height / size[1])
+    return _unit(pose_condition(joints, height, width, pixel=256 / side))
+
+
+def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
+    """One channel a class of ids (H, W), sampled at the working size.
+
+    Raises:
+        ValueError: an id is no class.
+    """
+    size = working_size((labels.shape[1], labels.shape[0]), side)
+    ids = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+    return one_hot(torch.from_numpy(class_map(ids, classes)), classes)
+
+
+def _kind_of(file: Path, taken: Taken) -> str:
+    suffix = file.suffix.lower()
+    if suffix in MAP_SUFFIXES or taken.images:
+        return "map"
+    if suffix in (".json", ".txt"):
+        return "keypoints"
+    return {EDGE_CHANNELS: "drawing", KEYPOINT_CHANNELS: "keypoints"}.get(taken.channels, "segmentation")
+
+
+def _check_kind(kind: str, taken: Taken) -> None:
+    if kind not in KINDS:
+        raise ConfigError(f"condition kind {kind!r}: expected one of {', '.join(KINDS)}")
+    fits = kind == "map" or taken.channels == _CHANNELS.get(kind)
+    if kind == "segmentation":
+        fits = taken.channels not in _CHANNELS.values()
+    if not fits or (taken.images and kind != "map"):
+        what = "an image" if taken.images else f"{taken.channels} condition maps"
+        raise ConfigError(f"condition kind {kind!r}: these weights take {what}; expected {_kinds_for(taken)}")
+
+
+def _kinds_for(taken: Taken) -> str:
+    named = [kind for kind, channels in _CHANNELS.items() if channels == taken.channels and not taken.images]
+    return " or ".join(["map", *(named or ([] if taken.images else ["segmentation"]))])
+
+
+def _ready_map(file: Path, taken: Taken) -> Made:
+    if file.suffix.lower() in MAP_SUFFIXES:
+        array = read_maps(file, taken.channels)
+        maps = torch.from_numpy(array).float()
+        maps = maps / 255 if array.dtype == np.uint8 else maps
+        return Made(2 * maps - 1 if taken.images else maps, array.shape[-2:], "map")
+    picture = open_image(file)
+    if taken.images:
+        small = at_working_size(to_rgb(picture), taken.side)
+        return Made(2 * _unit(_planes(small)) - 1, (picture.height, picture.width), "map")
+    planes = _planes(picture)
+    if len(planes) != taken.channels:
+        raise ConfigError(f"{file}: {len(planes)} channels, these weights take {taken.channels}; save maps as .npy")
+    return Made(_unit(planes), (picture.height, picture.width), "map")
+
+
+def _edges(file: Path, taken: Taken, weights: Sequence[str], device: str) -> Made:
+    photo = read_rgb(file)
+    size = (photo.height, photo.width)
+    if not weights:
+        note = "no face parser given (--condition-weights): the edges are Canny's alone, without outlines of face parts"
+        return Made(photo_edges(photo, taken.side), size, "edges", note)
+    parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
+    return Made(photo_edges(photo, taken.side, parts), size, "edges")
+
+
+def _keypoints(file: Path, taken: Taken, weights: Sequence[str], canvas: tuple[int, int] | None, device: str) -> Made:
+    if file.suffix.lower() not in (".json", ".txt"):
+        photo = read_rgb(file)
+        small = _smaller(photo)
+        pose = poses.main_person(_pose_network(weights, device)(small), file)
+        return Made(pose_maps(pose, small.size, taken.side), (photo.height, photo.width), "keypoints")
+    found = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
+    pose = poses.main_person(found, file)
+    size = canvas or _photo_beside(file) or _square_canvas(pose, taken.side, file)
+    return Made(pose_maps(pose, size, taken.side), (size[1], size[0]), "keypoints")
+
+
+def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
+    if not weights:
+        raise ConfigError(
+            "poses of a photo need a pose network: --condition-weights detector.onnx pose.onnx (rtmlib) or "
+            "body_pose_model.pth (controlnet-aux); or give joints as OpenPose JSON"
+        )
+    if Path(weights[-1]).suffix == ".pth":
+        return annotators.controlnet_poses(weights[-1], device)
+    return annotators.rtmlib_poses(weights[0] if len(weights) > 1 else None, weights[-1], device)
+
+
+def _segmentation(file: Path, taken: Taken, weights: Sequence[str], device: str) -> Made:
+    picture = open_image(file)
+    size = (picture.height, picture.width)
+    if picture.mode in ("L", "P", "1"):
+        return Made(label_maps(np.array(picture, np.uint8), taken.side, taken.channels), size, "segmentation")
+    if not weights:
+        raise ConfigError(
+            f"{file}: mode {picture.mode} holds no class ids (expected one channel of 8 bits); for a photo give an "
+            "UperNet: --condition-weights openmmlab/upernet-swin-small or a folder"
+        )
+    photo = to_rgb(picture)
+    labels = annotators.scene_segmenter(weights[0], device)([_smaller(photo)])[0]
+    return Made(label_maps(labels, taken.side, taken.channels), (photo.height, photo.width), "segmentation")
+
+
+def _text_pair(file: Path) -> tuple[Path, Path]:
+    stem, count = re.subn(r"_(candidate|subset)$", "", file.stem)
+    if count == 0:
+        raise BrokenFileError(file, "expected a name ending in _candidate.txt or _subset.txt, or OpenPose JSON")
+    return poses.text_files(file.with_name(stem))
+
+
+def _photo_beside(file: Path) -> tuple[int, int] | None:
+    """Size of the photo that lies beside a file of joints under its name."""
+    stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
+    for suffix in IMAGE_SUFFIXES:
+        photo = file.with_name(stem + suffix)
+        if photo.is_file():
+            return read_rgb(photo).size
+    return None
+
+
+def _square_canvas(pose: poses.Pose, side: int, file: Path) -> tuple[int, int]:
+    if np.nanmax(pose[:, :2]) >= side:
+        raise ConfigError(
+            f"{file}: joints beyond {side} x {side} pixels, and no photo of that name beside it; say the photo's size "
+            "with --condition-size WIDTHxHEIGHT"
+        )
+    return side, side
+
+
+def _smaller(photo: Image.Image) -> Image.Image:
+    photo = photo.copy()
+    photo.thumbnail((_ANNOTATED_SIDE, _ANNOTATED_SIDE))
+    return photo
+
+
+def _planes(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.atleast_3d(np.asarray(picture, np.uint8)).transpose(2, 0, 1)
+
+
+def _unit(maps: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(maps)).float() / 255

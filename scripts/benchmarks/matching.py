@@ -1,0 +1,89 @@
+"""`scripts/benchmark.py matching`: time and memory of the matching block, streaming against dense.
+
+Rows of one size, dtype and pass are measured in one run, taking turns:
+
+    sgemm_ceiling   the block's products with the N x N matrix at the rate of a large square product: the device's best
+    qk_product      these products alone, tile by tile, none kept: the floor of any exact matching
+    qk_matrix       the same as one product that is kept, as anyone would write it
+    streaming       `match(..., backend="streaming")` and the mask
+    dense           `match(..., backend="dense")` and the mask
+    released_dense  the arithmetic of the released code; every `ratio` is its time over the row's
+
+A row that holds a matrix is left out where one N x N matrix would exceed `--dense-limit` MB; ratios are then null.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.timing import Row
+
+SUMMARY = "the matching block: streaming against dense, time and peak memory"
+MATRIX_NAMES = ("qk_matrix", "dense", "released_dense")  # they hold N x N tensors
+BLOCK_NAMES = ("streaming", "dense", "released_dense")  # they do the whole work
+NAMES = ("sgemm_ceiling", "qk_product", "qk_matrix", "streaming", "dense", "released_dense")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 96, 128], help="tokens per side of both grids")
+    parser.add_argument(
+        "--passes", nargs="+", choices=("forward", "forward+backward"), default=["forward", "forward+backward"]
+    )
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7, help="measurements per row; the median is reported")
+    parser.add_argument(
+        "--dense-limit", type=float, default=1100.0, help="largest N x N matrix, in MB, of a row that holds it"
+    )
+    parser.add_argument("--memory-only", action="store_true", help="one call per row for its memory; no times")
+    parser.add_argument("--no-memory", action="store_true", help="times alone")
+
+
+def run(options: argparse.Namespace) -> Iterator[Row]:
+    """One row per variant, smallest size first."""
+    for name in ("sizes", "batch", "rounds"):
+        given = getattr(options, name)
+        smallest = min(given) if isinstance(given, list) else given
+        if smallest < 1:
+            raise ValueError(f"--{name}: got {smallest}, expected 1 or more")
+    for size in sorted(options.sizes):
+        for pass_name in options.passes:
+            yield from _rows(options, size, pass_name)
+
+
+def _rows(options: argparse.Namespace, size: int, pass_name: str) -> Iterator[Row]:
+    import torch
+
+    from benchmarks import timing
+    from benchmarks.matching_blocks import build, ceiling_scale
+
+    dtype, backward = getattr(torch, options.dtype), pass_name == "forward+backward"
+    matrix_mb = options.batch * size**4 * dtype.itemsize / 2**20
+    names = [name for name in NAMES if name not in MATRIX_NAMES or matrix_mb <= options.dense_limit]
+    if options.memory_only:
+        names = [name for name in names if name in BLOCK_NAMES]
+    arguments = (size, options.batch, options.device, dtype, backward)
+    times: dict[str, list[float]] = {}
+    if not options.memory_only:
+        variants = {name: build(name, *arguments) for name in names}
+        times = timing.time_rounds(variants, options.rounds, options.device)
+        scale = ceiling_scale(size, options.batch, backward)
+        times["sgemm_ceiling"] = [scale * time for time in times["sgemm_ceiling"]]
+    for name in names:
+        peak = None
+        if not options.no_memory and name in BLOCK_NAMES:
+            peak = timing.peak_mb(build, name, *arguments, device=options.device)
+        yield timing.row(
+            name,
+            size=f"{size}x{size}",
+            device=options.device,
+            dtype=options.dtype,
+            pass_name=pass_name,
+            times=times.get(name),
+            peak_mb=peak,
+            reference=times.get("released_dense"),
+        )

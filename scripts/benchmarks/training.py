@@ -1,0 +1,77 @@
+"""`scripts/benchmark.py training`: seconds and memory of an end-to-end training step, ours against the released form.
+
+    reference  with --reference: float32, everything materialised, 9 U-Net calls (`benchmarks.released_training`)
+    ours       the same loss by `midms.training.passes.ReleasedPass`: exemplar and source as one batch (4 U-Net calls),
+               streaming matching, fused attention, U-Net blocks computed again on the way back, fused AdamW
+
+A step is forward, backward and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses. Modes take
+turns in one run; `peak_mb` is that of one step above the weights, each mode in a process of its own. Rows named after
+a part hold what autograd saves for the way back in it, `saved_mb`, each tensor once; the inputs of blocks that are
+computed again are in the peak alone. The published size needs a GPU: without one its rows say: not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.options import add_plot, add_shape, check_shape
+
+if TYPE_CHECKING:
+    from benchmarks.timing import Row, Run
+
+SUMMARY = "an end-to-end training step: seconds, peak memory and what each part saves"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    add_shape(
+        parser, "celebahq on CUDA, else demo", "256 on CUDA, else 64", "measurements after one that does not count"
+    )
+    parser.add_argument("--no-memory", action="store_true", help="no peaks")
+    add_plot(parser, "what the parts save")
+
+
+def run(options: argparse.Namespace) -> Iterator[Row]:
+    """One row per mode, one per part of what it saves, and the published size's, measured or not.
+
+    Raises:
+        ValueError: an unknown size, a count below 1, or a side that is no multiple of 32.
+    """
+    from benchmarks import timing
+    from benchmarks.training_step import build, saved_megabytes
+
+    cuda = options.device == "cuda"
+    config, size = options.config or ("celebahq" if cuda else "demo"), options.size or (256 if cuda else 64)
+    check_shape(options.batch, options.rounds, size)
+    modes = ["reference"] * options.reference + ["ours"]
+    arguments = (config, size, options.batch, options.device)
+    variants: dict[str, Run] = {mode: build(mode, *arguments) for mode in modes}
+    times = timing.time_rounds(variants, options.rounds, options.device)
+    rows = []
+    for mode in modes:
+        peak = None if options.no_memory else timing.peak_mb(build, mode, *arguments, device=options.device)
+        shape = (f"{size}x{size}", options.device, "float32")
+        rows.append(timing.row(mode, *shape, "step", times[mode], peak, times.get("reference")))
+        for part, megabytes in saved_megabytes(mode, *arguments).items():
+            rows.append(timing.row(mode, *shape, part, None, None, None) | {"saved_mb": round(megabytes, 2)})
+    if not cuda:
+        for mode in ("reference", "ours"):
+            row = timing.row(mode, "256x256", "cuda", "float32", "step", None, None, None)
+            rows.append(row | {"note": "not measured: no CUDA device"})
+    if options.plot:
+        plot(rows, options.plot)
+    yield from rows
+
+
+def plot(rows: list[Row], file: Path) -> None:
+    """Stacked bars, one a mode, of what the parts save."""
+    from benchmarks.plots import stacked_bars
+
+    bars: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["pass"] not in ("step", "all"):
+            bars.setdefault(row["name"], {})[row["pass"]] = row["saved_mb"]
+    stacked_bars(file, bars, "saved for the way back, MB")

@@ -1,0 +1,354 @@
+"""Measure the rows of one of the paper's tables: sample what is missing, evaluate, set beside the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from midms.config import ConfigError
+from midms.evaluation import benchmark
+from midms.evaluation.folders import ImageFolder
+from midms.evaluation.records import Folders, Options, library_versions
+from midms.evaluation.rows import rank_and_world
+from midms.evaluation.suite import evaluate
+from midms.evaluation.tables import Cell, Column, Row, Table
+from midms.losses.perceptual import FirstStageFeatures
+from midms.metrics.swd import SWDDifference, swd_paired_difference
+from midms.metrics.truth import paired_difference
+from midms.models.midms import MIDMs
+from midms.pipelines.midms import MIDMsPipeline
+from tables.bands import DETAIL, band_columns, band_detail, level_cells
+from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
+from tables.published import OWN_TITLES, TITLES, published
+from tables.rows import AXES, PlannedRow, exemplar_counts
+from tables.sampling import Crossed, Plan, fingerprint, recipe_of, row_folder, sample
+
+COLUMNS = [
+    Column("fid_reference", "FID", "lower"),
+    Column("swd_average", "SWD", "lower"),
+    Column("lpips_diversity", "LPIPS", "higher", 3),
+    Column("fid_exemplars", "FID w/ exemplars", "lower"),
+    Column("colour", "colour", "higher", 3),
+    Column("texture", "texture", "higher", 3),
+    Column("semantic", "semantic", "higher", 3),
+    Column("fd_reference", "FD-E", "lower", 1),
+    Column("fd_exemplars", "FD-E w/ exemplars", "lower", 1),
+    Column("diversity_encoder", "diversity-E", "higher", 3),
+    Column("colour_encoder", "colour-E", "higher", 3),
+    Column("texture_encoder", "texture-E", "higher", 3),
+    Column("semantic_encoder", "semantic-E", "higher", 3),
+    Column("psnr", "PSNR dB", "higher"),
+    Column("ssim", "SSIM", "higher", 3),
+    Column("feature_distance", "feature distance", "lower", 3),
+    Column("swd_truth", "SWD to truth", "lower"),
+    Column("pck", "PCK 0.1", "higher", 3),
+]
+_SUITE = {"1": ("fid", "swd"), "2": ("style", "semantic")}
+_CROSSED_EXEMPLARS, _MOST_CROSSED = 4, 250
+_ENCODER_NOTE = (
+    "-E: on the frozen first stage's encoder, which needs no further file; not the published metric, "
+    "to be compared between rows only (docs/protocols.md)"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all rows of a table share.
+
+    Args:
+        dataset: pairs; with "truth" in its items where `truth`.
+        data: what the dataset is, in words that change when it changes.
+        count: pairs, from the first on.
+        truth: the built-in benchmark, which knows the right answer.
+        published_on: data set of the paper to set beside, "" for none.
+        out: gets samples/ and cache/.
+        seeds: runs of the sampler, whose spread is the standard error.
+        options: of the metrics.
+    """
+
+    dataset: Dataset[Any]
+    data: str
+    count: int
+    truth: bool
+    published_on: str
+    out: Path
+    seeds: int = 1
+    batch_size: int = 16
+    options: Options = field(default_factory=Options)
+
+
+@dataclass
+class Measured:
+    """Numbers of one row and seed: one for the set, or one per pair."""
+
+    values: dict[str, Cell] = field(default_factory=dict)
+    per_pair: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, name: str, rows: np.ndarray) -> None:
+        """A number per pair, and their mean with its standard error."""
+        error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
+        self.per_pair[name], self.values[name] = rows, Cell(float(rows.mean()), error)
+
+
+class Session:
+    """One run: the folders, what was skipped and why, and the networks' hashes."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.names = [f"{index:05d}" for index in range(job.count)]
+        self.partners = row_folder(job.out / "samples", "pairs", {"data": job.data, "count": job.count})
+        self.skipped: dict[str, str] = {}
+        self.networks: dict[str, str] = {}
+        self.encoder: EncoderMetrics | None = None
+
+    def load(self, weights: str) -> tuple[MIDMsPipeline, str]:
+        """A pipeline on the job's device, and the hash of its weights; the first one's encoder measures all rows."""
+        pipe = MIDMsPipeline.from_pretrained(weights, self.job.options.device)
+        digest = fingerprint(pipe.model.state_dict())
+        self.networks[str(weights)] = digest
+        if self.encoder is None:
+            features = FirstStageFeatures(pipe.model.first_stage.model)
+            key = fingerprint(pipe.model.first_stage.state_dict())
+            cache, options = self.job.out / "cache", self.job.options
+            self.encoder = EncoderMetrics(features, key, cache, options.device, self.job.batch_size)
+        return pipe, digest
+
+    def sample(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, list[Path]]:
+        """Folders of the rows' images, one a seed, filled."""
+        folders: dict[str, list[Path]] = {}
+        rows: dict[Path, tuple[Plan, int]] = {}
+        for plan in plans:
+            for seed in range(self.job.seeds):
+                recipe = recipe_of(plan, digest, self.job.data, seed) | {"count": self.job.count}
+                folder = row_folder(self.job.out / "samples", plan.name, recipe)
+                rows[folder] = (plan, seed)
+                folders.setdefault(plan.name, []).append(folder)
+        job = self.job
+        sample(model, job.dataset, self.names, rows, job.batch_size, self.partners, job.options.progress)
+        return folders
+
+    def sample_crossed(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, Path]:
+        """Folders of outputs of one condition under several exemplars."""
+        conditions = min(max(2, self.job.count // _CROSSED_EXEMPLARS), _MOST_CROSSED)
+        crossed = Crossed(self.job.dataset, conditions, min(_CROSSED_EXEMPLARS, self.job.count))
+        recipe = {"crossed": crossed.places}
+        folders = {
+            plan.name: row_folder(
+                self.job.out / "samples", f"{plan.name} crossed", recipe_of(plan, digest, self.job.data, 0) | recipe
+            )
+            for plan in plans
+        }
+        rows = {folders[plan.name]: (plan, 0) for plan in plans}
+        sample(model, crossed, crossed.names, rows, self.job.batch_size, progress=self.job.options.progress)
+        return folders
+
+    def run_suite(self, folders: Folders, metrics: Sequence[str], found: Measured) -> None:
+        """Published metrics of a folder; those that cannot be computed are remembered with their reason."""
+        options = replace(self.job.options, cache=self.job.out / "cache")
+        for result in evaluate(folders, options, metrics):
+            if result.status == "skipped":
+                self.skipped[result.metric] = result.reason
+            for name, value in result.values.items():
+                found.values[name] = Cell(value, result.standard_errors.get(name, float("nan")))
+            for name, rows in result.per_image.items():
+                found.per_pair[name] = np.asarray(rows)
+            if result.network:
+                self.networks[result.network["name"]] = result.network["sha256"]
+
+    def measure(self, table: str, folder: Path, crossed: Path | None) -> Measured:
+        """All numbers of one folder of results."""
+        assert self.encoder is not None  # a pipeline was loaded to make the folder
+        found, encoder = Measured(), self.encoder
+        if table == "bands":
+            for level, detail in band_detail(_images(folder)).items():
+                found.add(f"detail_{level}", detail)
+            return found
+        reference, exemplars = self.partners / "sources", self.partners / "exemplars"
+        truth = self.partners / "truth" if self.job.truth else None
+        metrics = _SUITE.get(table, ("fid",) if truth else ("fid", "swd"))
+        # Table 1 alone has a column against exemplars, Table 2 compares with both
+        shown = exemplars if table in _SUITE else None
+        self.run_suite(Folders(folder, reference, shown, truth), [*metrics, *(["psnr"] if truth else [])], found)
+        generated, sources, styles = (ImageFolder(path) for path in (folder, reference, exemplars))
+        if table == "2":
+            to_exemplar = encoder.cosines(generated, styles, "exemplars")
+            found.add("colour_encoder", to_exemplar[COLOUR])
+            found.add("texture_encoder", to_exemplar[TEXTURE])
+            found.add("semantic_encoder", encoder.cosines(generated, sources, "reference")[SEMANTIC])
+        else:
+            found.values["fd_reference"] = Cell(encoder.frechet(generated, sources))
+        if table == "1":
+            found.values["fd_exemplars"] = Cell(encoder.frechet(generated, styles))
+        if crossed is not None:
+            self.run_suite(Folders(crossed), ["lpips"], found)
+            found.add("diversity_encoder", encoder.diversity(ImageFolder(crossed)))
+        if truth is not None:
+            found.add("feature_distance", encoder.distance(generated, ImageFolder(truth), "truth"))
+        return found
+
+
+def _average(runs: Sequence[Measured]) -> Measured:
+    """Over seeds: means, and the spread over seeds as error; a single run keeps its own errors."""
+    if len(runs) == 1:
+        return runs[0]
+    result = Measured()
+    for name in runs[0].values:
+        means = np.array([run.values[name].mean for run in runs])
+        result.values[name] = Cell(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
+    for name in runs[0].per_pair:
+        result.per_pair[name] = np.mean([run.per_pair[name] for run in runs], axis=0)
+    return result
+
+
+def _images(path: Path) -> torch.Tensor:
+    folder = ImageFolder(path)
+    return torch.stack([folder[index] for index in range(len(folder))])
+
+
+def _differences(first: Measured, row: Measured) -> dict[str, Cell]:
+    """First row minus a row, over the pairs of both."""
+    cells = {}
+    for name in first.per_pair.keys() - {"ssim"}:
+        found = paired_difference(first.per_pair[name], row.per_pair[name])
+        cells[name] = Cell(found.mean, found.standard_error)
+    return cells
+
+
+def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
+    """SWD to the true translations, patches at the same places, and its paired difference to the first row."""
+    return swd_paired_difference(_images(first), _images(folder), _images(truth))
+
+
+def matching_numbers(model: MIDMs, pairs: Sequence[benchmark.Encoded]) -> dict[str, Any]:
+    """The matching's own numbers on the benchmark's pairs: PCK and end-point error."""
+    numbers: dict[str, Any] = {}
+    for kind in ("first", "rematch", "identity"):
+        found = benchmark.score_matching(model, pairs, kind)
+        numbers[kind] = {
+            "pck": float(np.nanmean(found.pck)),
+            "end_point_error": float(np.nanmean(found.error)),
+            "pck_everywhere": float(np.nanmean(found.pck_everywhere)),
+        }
+    return numbers
+
+
+def _matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> list[str]:
+    names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
+    text = "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}"
+    notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
+    if mask:
+        found = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
+        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {found}")
+    return notes
+
+
+def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) -> Table:
+    """Sample and measure all rows.
+
+    Args:
+        rows: each with the weights that it runs with; rows of one folder of weights are sampled together.
+    Raises:
+        ConfigError: no such weights. ValueError: weights and data do not fit.
+    """
+    session = Session(job)
+    folders: dict[str, list[Path]] = {}
+    crossed: dict[str, Path] = {}
+    matching: dict[str, dict[str, Any]] = {}
+    mask: dict[str, float] = {}
+    for weights in dict.fromkeys(weights for _, weights in rows):
+        pipe, digest = session.load(weights)
+        own = [planned.plan for planned, name in rows if name == weights]
+        folders |= session.sample(pipe.model, digest, own)
+        if table == "1":
+            crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
+        if job.truth and table != "bands" and rank_and_world()[0] == 0:
+            pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
+            matching[weights] = matching_numbers(pipe.model, pairs)
+            if table == "3" and not mask:
+                mask = benchmark.score_masks(pipe.model, pairs, own[0].settings)
+    measured = {
+        name: _average([session.measure(table, folder, crossed.get(name)) for folder in runs])
+        for name, runs in folders.items()
+    }
+    found = _assemble(table, session, rows, folders, measured, matching)
+    if len(matching) == 1:
+        found.notes += _matching_notes(next(iter(matching.values())), mask)
+    found.record |= {"matching": matching, "mask": mask}
+    return found
+
+
+def _assemble(
+    table: str,
+    session: Session,
+    planned: Sequence[tuple[PlannedRow, str]],
+    folders: Mapping[str, list[Path]],
+    measured: Mapping[str, Measured],
+    matching: Mapping[str, dict[str, Any]],
+) -> Table:
+    job = session.job
+    prints = published(table, job.published_on) if job.published_on else {}
+    first = planned[0][0].plan.name
+    rows = []
+    for (plan, x), weights in planned:
+        row = Row(plan.name, dict(measured[plan.name].values), paper=dict(prints.get(plan.name, {})), x=x)
+        if job.truth and rank_and_world()[0] == 0:
+            gap = _swd_to_truth(folders[first][0], folders[plan.name][0], session.partners / "truth")
+            levels, level_gaps = level_cells(gap) if table == "bands" else ({}, {})
+            row.values |= levels | {"swd_truth": Cell(gap.swd_b.average)}
+            if table not in _SUITE and plan.name != first:
+                row.differences = _differences(measured[first], measured[plan.name]) | level_gaps
+                row.differences["swd_truth"] = Cell(gap.mean, gap.standard_error)
+            if len(matching) > 1:
+                row.values["pck"] = Cell(matching[weights]["first"]["pck"])
+        rows.append(row)
+    names = {row.name for row in rows}
+    rows += [Row(name, paper=dict(numbers)) for name, numbers in prints.items() if name not in names]
+    keys = {key for row in rows for key in (*row.values, *row.paper)}
+    columns = [*band_columns(keys), *(column for column in COLUMNS if column.key in keys)]
+    record = {"data": job.data, "pairs": job.count, "seeds": job.seeds, "protocol": job.options.protocol}
+    record |= {"networks": session.networks, "versions": library_versions(), "skipped": session.skipped}
+    record["settings"] = {p.plan.name: [p.plan.settings.num_inference_steps, p.plan.settings.num_interleaved_steps]
+                          for p, _ in planned}  # fmt: skip
+    record["folders"] = {name: [str(path) for path in paths] for name, paths in folders.items()}
+    record["partners"] = str(session.partners)
+    return Table(
+        table,
+        (TITLES | OWN_TITLES)[table],
+        columns,
+        rows,
+        _notes(session, keys),
+        AXES.get(table, ""),
+        job.published_on,
+        record,
+    )
+
+
+def _notes(session: Session, keys: set[str]) -> list[str]:
+    job = session.job
+    errors = f"over {job.seeds} seeds" if job.seeds > 1 else "over pairs (sets as a whole have none with one seed)"
+    notes = [f"{job.count} pairs of {job.data}; errors are standard errors {errors}"]
+    notes += [f"{metric} was not measured: {reason}" for metric, reason in session.skipped.items()]
+    if any(key.startswith("detail_") for key in keys):
+        details = band_detail(_images(session.partners / "truth"))
+        truth = ", ".join(f"{rows.mean():.2f} at {level}" for level, rows in details.items())
+        notes.append(f"{DETAIL}; the truth has {truth}")
+    if keys & {"fd_reference", "diversity_encoder", "colour_encoder"}:
+        notes.append(_ENCODER_NOTE)
+    return notes
+
+
+def check_task(pipe_info: Mapping[str, Any], task: str, weights: str) -> None:
+    """Refuse weights of another task.
+
+    Raises:
+        ConfigError: they say that they were trained on something else.
+    """
+    said = pipe_info.get("task")
+    if said is not None and said != task:
+        raise ConfigError(f"weights {weights!r} are of task {said!r}, not {task!r}; give those of {task} (--weights)")

@@ -1,0 +1,102 @@
+"""Which rows each table has: the method behind a row, its settings, and where it stands on a curve."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from midms.diffusion.settings import InterleaveSettings
+from midms.evaluation import benchmark
+from tables.published import FULL, OURS
+from tables.sampling import Plan
+
+#: Tables whose rows stand on an axis, and what it is.
+AXES = {"4": "noise level N / T, %", "7": "U-Net calls N", "rewarp": "re-warps"}
+#: Table 3 and 5: row -> config in configs/ablations that trains it.
+ABLATIONS: dict[str, dict[str, str]] = {
+    "3": {
+        FULL: "full",
+        "no confidence mask": "no_confidence_mask",
+        "one-time matching": "one_time_matching",
+        "no diffusion": "no_diffusion",
+    },
+    "5": {
+        FULL: "full",
+        "w/o L_cycle": "no_cycle",
+        "w/o L_style": "no_style",
+        "w/o L_perc": "no_perc",
+        "w/o L_dom": "no_dom",
+        "w/o L_src": "no_src",
+    },
+}
+_NOISE_LEVELS = (25, 20, 30, 35)  # the paper's best first: differences are taken from the first row
+_STEPS = ((200, 50), (100, 25), (16, 4))
+_INTERVALS = (1, 2, 4, 8)
+
+
+class PlannedRow(NamedTuple):
+    """A row before it is measured."""
+
+    plan: Plan
+    x: float | None = None
+
+
+def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | None = None) -> list[PlannedRow]:
+    """The rows of a table.
+
+    Args:
+        table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
+        settings: of the full method.
+        truth: whether the pairs know their true translation; bounds that need it are left out otherwise.
+        steps: T of Table 4; the settings' own, but at least 20, so that 20 % to 35 % are different N.
+    """
+    if table in ("1", "2"):
+        return _comparison(table, settings)
+    if table == "4":
+        total = max(steps or settings.num_inference_steps, 20)
+        return [
+            PlannedRow(
+                Plan(
+                    f"{share} %",
+                    benchmark.full,
+                    settings.replace(num_inference_steps=total, num_interleaved_steps=round(total * share / 100)),
+                ),
+                share,
+            )
+            for share in _NOISE_LEVELS
+        ]
+    if table == "7":
+        return [
+            PlannedRow(
+                Plan(
+                    f"T = {total}, N = {calls}",
+                    benchmark.full,
+                    settings.replace(num_inference_steps=total, num_interleaved_steps=calls),
+                ),
+                calls,
+            )
+            for total, calls in _STEPS
+        ]
+    if table == "rewarp":
+        chosen = {f"every {k}": settings.replace(rewarp_interval=k) for k in _INTERVALS}
+        chosen["never"] = settings.replace(rewarp="none")
+        return [PlannedRow(Plan(name, benchmark.full, s), len(s.rewarped_steps())) for name, s in chosen.items()]
+    if table == "5":
+        return [PlannedRow(Plan(name, benchmark.full, settings)) for name in ABLATIONS["5"]]
+    needs_truth = (benchmark.autoencoded_truth, benchmark.mean_part_colours)
+    methods = {name: m for name, m in benchmark.METHODS.items() if truth or m not in needs_truth}
+    return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
+
+
+def _comparison(table: str, settings: InterleaveSettings) -> list[PlannedRow]:
+    """Tables 1 and 2: the method and what bounds it."""
+    methods = {OURS: benchmark.full, "first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
+    if table == "1":
+        methods["photo, autoencoded"] = benchmark.autoencoded_source
+    else:
+        methods["photo of the condition"] = benchmark.other_style
+    return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
+
+
+def exemplar_counts(plan: Plan) -> bool:
+    """Whether a row's images depend on the exemplar, so that their diversity means something."""
+    return plan.method not in (benchmark.autoencoded_source, benchmark.other_style)

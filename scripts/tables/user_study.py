@@ -1,0 +1,223 @@
+"""The user study of Fig. 7: a blind, randomised ranking page, and its answers turned into a figure.
+
+A trial shows a condition, an exemplar and one result per method, under letters whose order is drawn per trial. The
+page holds no names; `key` (trial -> method behind each letter) stays with the experimenter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from midms.evaluation.folders import list_images
+from midms.evaluation.report import thumbnail_uri
+
+QUESTIONS = {
+    "style": "Which result takes over the style of the exemplar best?",
+    "quality": "Which result looks best as a picture?",
+}
+_LETTERS = "ABCDEFGHIJ"
+_IMAGE_SIDE = 256
+
+
+class Trial(NamedTuple):
+    """One pair; `order` names the method behind the letters A, B, ..."""
+
+    name: str
+    order: list[str]
+
+
+class Preference(NamedTuple):
+    """Of one question: share of trials in which a method was ranked first, with a 95 % interval over participants.
+
+    The interval is NaN where there is one participant, about whose like nothing is known.
+    """
+
+    question: str
+    method: str
+    share: float
+    low: float
+    high: float
+    mean_rank: float
+
+
+def _images_of(folder: Path | str) -> dict[str, Path]:
+    return {file.name: file.path for file in list_images(folder)[0]}
+
+
+def draw_trials(names: Sequence[str], methods: Sequence[str], count: int, seed: int) -> list[Trial]:
+    """Choose pairs and the order of methods in each.
+
+    Args:
+        names: pairs that every method has. methods: at least two, at most ten.
+        count: trials; all pairs if there are fewer.
+    """
+    if not 2 <= len(methods) <= len(_LETTERS):
+        raise ValueError(f"user study: expected 2 to {len(_LETTERS)} methods, got {len(methods)}")
+    if count < 1:
+        raise ValueError(f"user study: expected at least 1 trial, got a count of {count}")
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(names))[:count]
+    return [Trial(names[k], [methods[m] for m in rng.permutation(len(methods))]) for k in chosen]
+
+
+def make_study(
+    methods: Mapping[str, Path | str], conditions: Path | str, exemplars: Path | str, count: int = 20, seed: int = 0
+) -> tuple[str, dict[str, Any]]:
+    """The page and its key.
+
+    Args:
+        methods: name -> folder of its results. conditions, exemplars: folders; an image's partners have its name.
+        count: trials. seed: of pairs and orders.
+    Returns:
+        The HTML page; {"study": id, "trials": [{"name", "order"}]}, without which answers mean nothing.
+    Raises:
+        ValueError: no pair that all folders share.
+    """
+    folders = {name: _images_of(path) for name, path in methods.items()}
+    extra = {"condition": _images_of(conditions), "exemplar": _images_of(exemplars)}
+    shared = set.intersection(*(set(images) for images in (*folders.values(), *extra.values())))
+    if not shared:
+        raise ValueError("user study: no image name is in all folders; names must agree up to the extension")
+    names = [name for name in next(iter(folders.values())) if name in shared]
+    trials = draw_trials(names, list(methods), count, seed)
+    study = hashlib.sha256(json.dumps(trials).encode()).hexdigest()[:16]
+    sections = [
+        _section(k, trial, folders, {role: images[trial.name] for role, images in extra.items()})
+        for k, trial in enumerate(trials)
+    ]
+    page = _PAGE.replace("@SECTIONS@", "\n".join(sections)).replace("@STUDY@", study)
+    page = page.replace("@QUESTIONS@", json.dumps(list(QUESTIONS)))
+    return page, {"study": study, "trials": [trial._asdict() for trial in trials]}
+
+
+def _section(index: int, trial: Trial, folders: Mapping[str, Mapping[str, Path]], extra: Mapping[str, Path]) -> str:
+    shown = [(role, thumbnail_uri(path, _IMAGE_SIDE)) for role, path in extra.items()]
+    letters = _LETTERS[: len(trial.order)]
+    shown += [
+        (letter, thumbnail_uri(folders[method][trial.name], _IMAGE_SIDE))
+        for letter, method in zip(letters, trial.order, strict=True)
+    ]
+    figures = "".join(
+        f'<figure><img alt="{label}" src="{uri}"><figcaption>{label}</figcaption></figure>' for label, uri in shown
+    )
+    rows = []
+    for question, text in QUESTIONS.items():
+        boxes = "".join(
+            f'<label>{letter} <select data-trial="{index}" data-question="{question}" data-letter="{letter}">'
+            f'<option value="">rank</option>{"".join(f"<option>{r + 1}</option>" for r in range(len(letters)))}'
+            "</select></label> "
+            for letter in letters
+        )
+        rows.append(f"<p>{html.escape(text)} Rank 1 is best.<br>{boxes}</p>")
+    return f"<section><h2>{index + 1}</h2>{figures}{''.join(rows)}</section>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Ranking study</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
+figure { display: inline-block; margin: 0 1rem 1rem 0 } figcaption { text-align: center }
+section { border-top: 1px solid #ccc } figure img { min-width: 12rem }
+#state { color: #a00 } #state.done { color: #070 }
+</style></head><body><h1>Ranking study</h1>
+<p>Each part shows a condition (what should be drawn), an exemplar (how it should look) and some results.
+Please rank them.</p>
+@SECTIONS@
+<p><button id="save">Save my answers</button> <span id="state"></span></p>
+<script>
+const study = "@STUDY@", questions = @QUESTIONS@;
+document.getElementById("save").onclick = () => {
+  const answers = {}, state = document.getElementById("state");
+  for (const box of document.querySelectorAll("select")) {
+    const {trial, question, letter} = box.dataset;
+    ((answers[trial] ??= {})[question] ??= {})[letter] = Number(box.value);
+  }
+  for (const [trial, byQuestion] of Object.entries(answers))
+    for (const question of questions) {
+      const ranks = Object.values(byQuestion[question]).sort((a, b) => a - b);
+      if (ranks.some((rank, k) => rank !== k + 1)) {
+        state.textContent = `Part ${Number(trial) + 1}: please give each rank once (${question}).`;
+        return;
+      }
+    }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([JSON.stringify({study, answers})], {type: "application/json"}));
+  link.download = `answers-${Math.random().toString(36).slice(2, 10)}.json`;
+  link.click();
+  state.className = "done";
+  state.textContent = "Thank you. Please send the file that was just saved.";
+};
+</script></body></html>
+"""
+
+
+def read_answers(key: Mapping[str, Any], answers: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
+    """One participant's ranks per question, (trials, methods in sorted order).
+
+    Raises:
+        ValueError: answers to another study, or ranks that are no ranking; the message names `source`.
+    """
+    if answers.get("study") != key["study"]:
+        raise ValueError(f"{source}: answers to study {answers.get('study')!r}, the key is of {key['study']!r}")
+    methods = sorted(key["trials"][0]["order"])
+    ranks = {question: np.zeros((len(key["trials"]), len(methods))) for question in QUESTIONS}
+    for index, trial in enumerate(key["trials"]):
+        for question in QUESTIONS:
+            given = answers.get("answers", {}).get(str(index), {}).get(question, {})
+            row = [given.get(letter) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
+            if None in row or sorted(row) != list(range(1, len(methods) + 1)):
+                raise ValueError(f"{source}: part {index + 1}, {question}: {row} is no ranking of {len(methods)}")
+            for method, rank in zip(trial["order"], row, strict=True):
+                ranks[question][index, methods.index(method)] = rank
+    return ranks
+
+
+def preferences(
+    key: Mapping[str, Any], participants: Sequence[dict[str, np.ndarray]], seed: int = 0
+) -> list[Preference]:
+    """Share of first ranks and mean rank per question and method.
+
+    The interval is a bootstrap over participants (2,000 draws), whose answers are not independent within a person.
+    """
+    methods = sorted(key["trials"][0]["order"])
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(participants), (2000, len(participants)))
+    results = []
+    for question in QUESTIONS:
+        ranks = np.stack([person[question] for person in participants])  # (people, trials, methods)
+        first = (ranks == 1).mean(axis=1)  # (people, methods)
+        low, high = np.quantile(first[draws].mean(axis=1), [0.025, 0.975], axis=0)
+        if len(participants) < 2:
+            low = high = np.full(len(methods), np.nan)
+        for m, method in enumerate(methods):
+            share, rank = float(first[:, m].mean()), float(ranks[:, :, m].mean())
+            results.append(Preference(question, method, share, float(low[m]), float(high[m]), rank))
+    return results
+
+
+def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
+    """Bars of the shares of first ranks with their intervals, one group per question."""
+    from matplotlib.figure import Figure
+
+    methods = list(dict.fromkeys(result.method for result in results))
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(methods)
+    for m, method in enumerate(methods):
+        own = [result for result in results if result.method == method]
+        x = np.arange(len(own)) + (m - (len(methods) - 1) / 2) * width
+        share = np.array([result.share for result in own])
+        spread = np.array([[r.share - r.low for r in own], [r.high - r.share for r in own]])
+        axes.bar(x, 100 * share, width, label=method, yerr=100 * spread.clip(min=0), capsize=3)
+    axes.set_xticks(range(len(QUESTIONS)), list(QUESTIONS))
+    axes.set_ylabel("ranked first, %")
+    axes.set_ylim(0, 105)
+    axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=150)

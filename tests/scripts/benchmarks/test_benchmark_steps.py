@@ -1,0 +1,83 @@
+"""The curve of quality against calls: its rows, and the promise of the short preset."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+
+from benchmarks import steps
+from midms.data.procedural import dataset as dataset_module
+from midms.diffusion.settings import InterleaveSettings
+from midms.evaluation import benchmark
+
+
+def options(**changes: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    steps.add_arguments(parser)
+    return argparse.Namespace(**(vars(parser.parse_args([])) | {"device": "cpu", "threads": 1} | changes))
+
+
+def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    chosen = ["T=16 N=4", "T=16 N=4 + 4", "fast"]
+    found = options(
+        weights=str(tiny_pipeline_folder), pairs=3, batch_size=2, schedules=chosen, plot=tmp_path / "curve.png"
+    )
+    rows = list(steps.run(found))
+    assert [(row["name"], row["calls"]) for row in rows] == [("T=16 N=4", 4), ("T=16 N=4 + 4", 8), ("fast", 12)]
+    assert rows[0]["psnr_loss"] == rows[0]["distance_loss"] == 0 and rows[1]["psnr"] != rows[0]["psnr"]
+    assert all(row["split"] == "test" and "chosen" not in row for row in rows)
+    assert rows[0]["lpips"] is None and "alexnet-owt-7be5be79.pth" in rows[0]["lpips_note"]
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+
+
+def test_lpips_from_a_file_in_torchvisions_layout(tiny_pipeline_folder, tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / "alexnet.pth")
+    found = options(weights=str(tiny_pipeline_folder), pairs=2, schedules=["T=8 N=2", "T=16 N=4"],
+                    lpips=tmp_path / "alexnet.pth", plot=tmp_path / "curve.png")  # fmt: skip
+    rows = list(steps.run(found))
+    assert all(row["lpips"] > 0 and "lpips_note" not in row for row in rows)
+    network, note = steps.lpips_network(tmp_path / "alexnet.pth", "cpu")
+    same = torch.rand(1, 3, 32, 32)
+    assert network is not None and not note and network(same, same).item() == 0 < network(same, -same).item()
+    with pytest.raises(FileNotFoundError, match="no file"):
+        list(steps.run(options(lpips=tmp_path / "none.pth")))
+
+
+def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(tiny_pipeline_folder):
+    wanted = ["T=64 N=16", "T=16 N=4", "T=8 N=2", "fast"]
+    found = options(weights=str(tiny_pipeline_folder), pairs=3, choose=2, schedules=wanted)
+    rows = list(steps.run(found))
+    tried, reported = rows[:4], rows[4:]
+    assert [row["split"] for row in rows] == ["val"] * 4 + ["test"] * 4 and tried[0]["psnr"] != reported[0]["psnr"]
+    short = [row for row in tried if row["name"] in ("T=16 N=4", "T=8 N=2")]  # 4 and 2 of 16 calls; fast makes 12
+    best = min(short, key=lambda row: row["feature_distance"])["name"]
+    assert [row["name"] for row in rows if row["chosen"]] == [best, best]
+    assert steps.choose(tried[:1]) is None
+
+
+def test_reported_pairs_are_the_fixed_list_of_the_published_numbers(tiny_pipeline_folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(benchmark, "encoded_pairs", lambda model, dataset, size: seen.append(dataset) or [])
+    with pytest.raises(ValueError, match="non-empty"):  # no pairs, no truth
+        list(steps.run(options(weights=str(tiny_pipeline_folder), pairs=2)))
+    published = dataset_module.test_pairs("faces", 32, 2)
+    assert all(torch.equal(seen[0][k]["truth"], published[k]["truth"]) for k in range(2))
+
+
+def test_the_preset_makes_at_most_a_quarter_of_the_papers_calls():
+    calls = {name: s.num_interleaved_steps + s.refine_steps for name, s in steps.schedules().items()}
+    assert calls["paper"] == 70 and calls["fast"] <= 70 / 4 and calls["fast"] <= 50 / 4
+    assert steps.schedules()["fast"] == InterleaveSettings.fast()
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="unknown \\['T=1'\\]"):
+        list(steps.run(options(schedules=["T=1"])))
+    with pytest.raises(ValueError, match="got \\(1, 2, 16\\)"):
+        list(steps.run(options(pairs=1)))
+    with pytest.raises(ValueError, match="--choose: the choice is made on validation pairs"):
+        list(steps.run(options(choose=4, split="val")))

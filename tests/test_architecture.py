@@ -1,0 +1,248 @@
+"""Which room may import which: read from the sources, imports inside functions and for type checkers too.
+
+`docs/architecture.md` draws the floors. A module that breaks a rule here moves, or what it needs moves down.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: From the ground up. A room is a folder or a single module of midms/; it imports only from lower floors and itself.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("_lazy", "_moved", "config", "programs"),
+    ("matching",),
+    ("diffusion", "losses"),
+    ("io",),
+    ("models", "oig", "visualize"),
+    ("metrics",),
+    ("conditions",),
+    ("data",),
+    ("checkpoints",),
+    ("evaluation",),
+    ("pipelines", "training"),
+    ("translate",),
+    ("app",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+#: Parts of the library that no program of midms/ calls, but a user's own can, as those of scripts/ do.
+LIBRARY = {
+    "midms.checkpoints.convert": "foreign checkpoints to folders of weights and back",
+    "midms.data.preparation": "condition maps and exemplar lists of a data set",
+    "midms.evaluation.benchmark": "a method's scores where the truth is known",
+    "midms.evaluation.report": "a page of an evaluation",
+    "midms.evaluation.suite": "the metrics of folders of images",
+}
+#: Packages beside the programs of scripts/.
+PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+
+Graph = Mapping[str, set[str]]
+
+
+def modules_of(root: Path) -> dict[str, Path]:
+    """Dotted name -> file, of every module of midms/ below `root`."""
+    files = sorted((root / "midms").rglob("*.py"))
+    return {".".join(f.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
+
+
+def names_imported(file: Path, package: str) -> Iterator[tuple[str, str]]:
+    """(module, name or "") of every import statement; relative ones are resolved in `package`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                module = ".".join([*above, module] if module else above)
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def imports_of(file: Path, name: str, modules: Mapping[str, Path]) -> set[str]:
+    """The modules of midms/ that a file imports; the version, which the root package holds, is not counted."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for module, attribute in names_imported(file, package):
+        if module.split(".")[0] != "midms" or (module, attribute) == ("midms", "__version__"):
+            continue
+        full = f"{module}.{attribute}"
+        found.add(full if full in modules else module)
+    return found - {name}
+
+
+def graph_of(root: Path) -> dict[str, set[str]]:
+    """Module -> the modules of midms/ that it imports."""
+    modules = modules_of(root)
+    return {name: imports_of(file, name, modules) for name, file in modules.items()}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def floor(module: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if room(module) in rooms:
+            return number
+    raise AssertionError(f"{module}: its room is on no floor; add it to FLOORS and to docs/architecture.md")
+
+
+def arrows_up(graph: Graph) -> list[str]:
+    """Imports that do not run down: from a room to another one on the same floor or above."""
+    return [
+        f"{source} -> {target}"
+        for source, targets in sorted(graph.items())
+        for target in sorted(targets)
+        if room(source) != room(target) and floor(target) >= floor(source)
+    ]
+
+
+def cycle(graph: Graph) -> list[str]:
+    """Some circle of imports, its first node again at the end; empty where there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for target in sorted(graph.get(node, ())):
+            found = visit(target, [*path, node])
+            if found:
+                return found
+        done.add(node)
+        return []
+
+    return next(filter(None, (visit(node, []) for node in sorted(graph))), [])
+
+
+def rooms_graph(graph: Graph) -> dict[str, set[str]]:
+    """Room -> the other rooms that it imports."""
+    rooms: dict[str, set[str]] = {room(module): set() for module in graph}
+    for source, targets in graph.items():
+        rooms[room(source)] |= {room(target) for target in targets} - {room(source)}
+    return rooms
+
+
+def entry_points(root: Path) -> set[str]:
+    """What is run or named: the root package, programs (`python -m`), main.py's imports, targets of configs."""
+    modules = modules_of(root)
+    found = {"midms"} | imports_of(root / "main.py", "main", modules)
+    found |= {n for n, f in modules.items() if '\nif __name__ == "__main__":\n' in f.read_text(encoding="utf-8")}
+    for config in (root / "configs").rglob("*.yaml"):
+        for target in re.findall(r"\btarget: *(midms[\w.]+)", config.read_text(encoding="utf-8")):
+            found.add(target.rpartition(".")[0])
+    return found
+
+
+def reached(graph: Graph, starts: set[str]) -> set[str]:
+    """All modules that the starts import, at any distance, and the packages they are in."""
+    found: set[str] = set()
+    waiting = [*starts]
+    while waiting:
+        module = waiting.pop()
+        if module and module not in found:
+            found.add(module)
+            waiting += [*graph.get(module, ()), module.rpartition(".")[0]]
+    return found
+
+
+def unreached(root: Path, library: set[str]) -> list[str]:
+    """Modules of midms/ that only scripts/ and tests/ reach; empty packages are not counted."""
+    graph = graph_of(root)
+    known = reached(graph, entry_points(root) | library)
+    return sorted(n for n, file in modules_of(root).items() if n not in known and file.stat().st_size)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The package, its configs and main.py, to be changed."""
+    shutil.copytree(ROOT / "midms", tmp_path / "midms", ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "main.py", tmp_path)
+    return tmp_path
+
+
+def test_every_import_runs_down() -> None:
+    assert arrows_up(graph_of(ROOT)) == []
+
+
+def test_no_circle_of_modules_or_rooms() -> None:
+    graph = graph_of(ROOT)
+    assert cycle(graph) == [] and cycle(rooms_graph(graph)) == []
+
+
+def test_every_module_is_used_by_the_package() -> None:
+    assert unreached(ROOT, set(LIBRARY)) == []
+
+
+def test_the_list_of_library_modules_is_short_and_needed() -> None:
+    rest = {name: unreached(ROOT, set(LIBRARY) - {name}) for name in LIBRARY}
+    assert all(name in rest[name] for name in LIBRARY), "listed without need"
+
+
+def test_the_package_imports_nothing_of_the_programs() -> None:
+    for name, file in modules_of(ROOT).items():
+        assert not {module.split(".")[0] for module, _ in names_imported(file, name)} & PROGRAM_PACKAGES, name
+
+
+def test_every_floor_exists() -> None:
+    rooms = {room(module) for module in modules_of(ROOT)}
+    assert rooms == {name for rooms_of_floor in FLOORS for name in rooms_of_floor}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        (
+            "models/denoiser.py",
+            "from midms.checkpoints.folder import load_folder",
+            "midms.models.denoiser -> midms.chec",
+        ),
+        ("visualize.py", "def late():\n    from midms.data import pairs", "midms.visualize -> midms.data.pairs"),
+        ("evaluation/rows.py", "import midms.training.run", "midms.evaluation.rows -> midms.training.run"),
+        ("matching/streaming.py", "from ..models import midms", "midms.matching.streaming -> midms.models.midms"),
+        ("config.py", "from midms import MIDMsPipeline", "midms.config -> midms"),
+        (
+            "losses/matching.py",
+            "if 0:\n    from midms.diffusion import schedule",
+            "midms.losses.matching -> midms.diff",
+        ),
+    ],
+)
+def test_an_arrow_up_is_noticed(copied: Path, file: str, line: str, expected: str) -> None:
+    changed = copied / "midms" / file
+    assert arrows_up(graph_of(copied)) == []
+    changed.write_text(f"{changed.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
+    (found,) = arrows_up(graph_of(copied))
+    assert found.startswith(expected)
+
+
+def test_a_circle_is_noticed(copied: Path) -> None:
+    changed = copied / "midms" / "matching" / "streaming.py"
+    changed.write_text(
+        f"from midms.matching import confidence\n{changed.read_text(encoding='utf-8')}", encoding="utf-8"
+    )
+    found = cycle(graph_of(copied))
+    assert found[0] == found[-1] and {"midms.matching.streaming", "midms.matching.confidence"} <= set(found)
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert cycle(rooms_graph({"midms.a.x": {"midms.b.x"}, "midms.b.y": {"midms.a.y"}})) == ["a", "b", "a"]
+
+
+def test_a_module_that_only_scripts_reach_is_noticed(copied: Path) -> None:
+    (copied / "midms" / "metrics" / "extra.py").write_text('"""Of no use here."""\n', encoding="utf-8")
+    assert unreached(copied, set(LIBRARY)) == ["midms.metrics.extra"]
+
+
+def test_a_room_on_no_floor_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="on no floor"):
+        arrows_up({"midms.attic.box": {"midms.config"}})
