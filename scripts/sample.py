@@ -89,7 +89,11 @@ def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]
 def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
     """The protocol's settings with the command line's changes."""
     from midms.diffusion.settings import InterleaveSettings
+    from midms.models.translation_gan import GANSettings
+    from midms.pipelines.settings import gan_settings
 
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, options)
     settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
     return settings.with_steps(options.steps, options.calls)
 
@@ -163,7 +167,8 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
     text = text_chunk({
         "weights": str(options.weights), "weight_files": pipe.weight_files, "seed": options.seed,
-        "protocol": options.protocol, "T": settings.num_inference_steps, "N": settings.num_interleaved_steps,
+        "protocol": options.protocol, "T": getattr(settings, "num_inference_steps", None),
+        "N": settings.num_interleaved_steps,
     })  # fmt: skip
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]

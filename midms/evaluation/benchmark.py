@@ -27,6 +27,7 @@ from midms.metrics.truth import (
     ssim,
 )
 from midms.models.encoders import ConditionFeatures
+from midms.models.matcher import Matcher
 from midms.models.midms import Exemplar, MIDMs
 
 Batch = Mapping[str, Any]
@@ -62,7 +63,8 @@ class Matching(NamedTuple):
     pck_everywhere: np.ndarray  # as `pck`, background included
 
 
-Method = Callable[[MIDMs, Encoded, InterleaveSettings], Tensor]  # images (B, 3, H, W)
+#: A model, pairs and settings of that model to images (B, 3, H, W).
+Method = Callable[[Any, Encoded, Any], Tensor]
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
@@ -70,7 +72,7 @@ def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
-def full(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def full(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The method, with whatever the settings switch off."""
     generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
@@ -96,32 +98,32 @@ def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> T
     return model.decode(latent)
 
 
-def first_warp(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def first_warp(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The first warp R, decoded."""
     return model.decode(model.first_match(pair.condition, [pair.exemplar]).warp)
 
 
-def autoencoded_truth(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def autoencoded_truth(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The truth through the first stage: the ceiling of everything that is decoded."""
-    return model.decode(model.first_stage.encode(pair.batch["truth"]))
+    return model.autoencode(pair.batch["truth"])
 
 
-def autoencoded_source(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def autoencoded_source(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
-    return model.decode(model.first_stage.encode(pair.batch["source"]))
+    return model.autoencode(pair.batch["source"])
 
 
-def exemplar_itself(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def exemplar_itself(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The exemplar unchanged: what matching by position would give."""
     return pair.batch["exemplar"]
 
 
-def other_style(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def other_style(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """The condition's own photo: the right layout in a random other style."""
     return pair.batch["source"]
 
 
-def mean_part_colours(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def mean_part_colours(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
     """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
     labels, theirs, images = pair.batch["labels"], pair.batch["exemplar_labels"], pair.batch["exemplar"]
     result = images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
@@ -147,9 +149,9 @@ METHODS: dict[str, Method] = {
 
 
 @torch.no_grad()
-def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) -> Encoded:
+def encode_batch(model: Matcher, dataset: Dataset[Any], positions: Sequence[int]) -> Encoded:
     """Some pairs of a dataset, encoded; a pair's noise is that of its item's "pair", or of its position."""
-    device = model.alphas_cumprod.device
+    device = model.device
     raw = default_collate([dataset[position] for position in positions])
     batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in raw.items()}
     labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
@@ -158,14 +160,14 @@ def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) 
     return Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
 
 
-def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
+def encoded_pairs(model: Matcher, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
     """The pairs of a dataset in order, encoded batch by batch."""
     for start in range(0, len(dataset), batch_size):
         yield encode_batch(model, dataset, range(start, min(start + batch_size, len(dataset))))
 
 
 @torch.no_grad()
-def score(model: MIDMs, pairs: Sequence[Encoded], method: Method, settings: InterleaveSettings) -> Scores:
+def score(model: Matcher, pairs: Sequence[Encoded], method: Method, settings: Any) -> Scores:
     """Run a method on every pair and compare with the truth."""
     features = FirstStageFeatures(model.first_stage.model)
     images, rows = [], []
@@ -205,7 +207,7 @@ def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
 
 
 @torch.no_grad()
-def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matching:
+def score_matching(model: Matcher, pairs: Sequence[Encoded], kind: str) -> Matching:
     """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
     or "identity" (every position matched with itself)."""
     rows = []
@@ -213,7 +215,7 @@ def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matchin
         key = pair.exemplar.features
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            found = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
+            found = argmax_correspondence(model.encode_prediction(warp, pair.condition), key.key)
         else:
             found = argmax_correspondence(pair.condition.features, key.features)
         grid = (found.shape[-2], found.shape[-1])
@@ -229,7 +231,7 @@ def score_matching(model: MIDMs, pairs: Sequence[Encoded], kind: str) -> Matchin
 
 
 @torch.no_grad()
-def score_masks(model: MIDMs, pairs: Sequence[Encoded], settings: InterleaveSettings) -> dict[str, float]:
+def score_masks(model: Matcher, pairs: Sequence[Encoded], settings: InterleaveSettings) -> dict[str, float]:
     """Mean precision and recall of the first re-warp's mask against "this surface is visible in the exemplar"."""
     rows = []
     for pair in pairs:

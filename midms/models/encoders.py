@@ -154,7 +154,7 @@ class CorrespondenceEncoders(MatchingHead):
         iterate: have F_iter; a model that never matches its own latents again needs none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the keys of its config
         self,
         latent_channels: int,
         condition_channels: int,

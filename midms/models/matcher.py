@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from midms.diffusion.interleave import Interleaved, StepRecord
 from midms.losses.matching import full
 from midms.matching.correspondence import Match, match
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage, pad_to_multiple
+
+
+class Translation(NamedTuple):
+    """Result of `Matcher.translate`."""
+
+    latent: Tensor  # (B, V, h, w), what `Matcher.decode` makes the picture from
+    first: Match  # of the condition with the exemplar; `first.warp` is R_{X<-Y}
+    loop: Interleaved
 
 
 class Matcher(nn.Module):
@@ -22,7 +31,13 @@ class Matcher(nn.Module):
         first_stage: E and D, frozen here.
         encoders: F_X, F_Y, F_iter and the matching head.
         temperature: tau of Eq. 6.
+    Attributes:
+        kind: name of the method, which `midms info` shows.
+        settings_class: what `translate` takes as its settings.
     """
+
+    kind: ClassVar[str]
+    settings_class: ClassVar[type]
 
     def __init__(self, first_stage: FirstStage, encoders: CorrespondenceEncoders, temperature: float = 0.005) -> None:
         super().__init__()
@@ -39,6 +54,40 @@ class Matcher(nn.Module):
     def device(self) -> torch.device:
         """Where the networks are."""
         return self.encoders.theta.weight.device
+
+    def translate(
+        self,
+        condition: ConditionFeatures,
+        exemplars: Sequence[Exemplar],
+        settings: Any,
+        generators: Sequence[torch.Generator],
+        callback: Callable[[StepRecord], None] | None = None,
+    ) -> Translation:
+        """The whole method.
+
+        Args:
+            condition, exemplars: encoded, of one batch size B.
+            settings: of the method, see `settings_class`.
+            generators: of the noise, one a sample, so that a sample's noise does not depend on its batch.
+            callback: called after each step with its `StepRecord`.
+        """
+        raise NotImplementedError
+
+    def networks(self) -> list[nn.Module]:
+        """Networks whose precision and memory layout can be chosen: all but the encoders."""
+        raise NotImplementedError
+
+    def compiled_networks(self) -> list[nn.Module]:
+        """Networks worth compiling."""
+        raise NotImplementedError
+
+    def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+        """Networks by the name they are saved under, and the configs they are built from."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What a folder of weights notes besides the networks, to build the same model again."""
+        return {"temperature": self.temperature}
 
     def values(self, images: Tensor, latent: Tensor) -> Tensor:
         """What a match moves from the exemplar to the condition's grid, (B, V, h, w); here the latent D_Y.
@@ -107,6 +156,11 @@ class Matcher(nn.Module):
             (B, C, h, w)
         """
         return self.encoders.encode_iterate(prediction, condition)
+
+    def autoencode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) through the first stage and back, clipped to [-1, 1], at their own size."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        return self.first_stage.decode(self.first_stage.encode(images), size=size).clamp(-1, 1)
 
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Images (B, 3, H, W) of latents (B, c, h, w), clipped to [-1, 1]; cut to `size`, where one is given."""

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord, interleave, refine
+from midms.diffusion.interleave import Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.matching.confidence import match_confidence
-from midms.matching.correspondence import Match
 from midms.models.denoiser import Denoiser
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
-from midms.models.matcher import Matcher
-
-
-class Translation(NamedTuple):
-    """Result of `MIDMs.translate`."""
-
-    latent: Tensor  # (B, c, h, w), refined; decode it
-    first: Match  # of the condition with the exemplar; `first.warp` is R_{X<-Y}
-    loop: Interleaved
+from midms.models.matcher import Matcher, Translation
 
 
 class MIDMs(Matcher):
@@ -42,6 +33,7 @@ class MIDMs(Matcher):
     """
 
     kind = "midms"
+    settings_class = InterleaveSettings
 
     def __init__(
         self,
@@ -124,6 +116,19 @@ class MIDMs(Matcher):
         steps = [noise() for _ in range(settings.refine_steps - 1)] if settings.refine_eta > 0 else []
         latent = refine(_casting(network), loop.latent, self.schedule, settings, noise(), steps)
         return Translation(latent, first, loop)
+
+    def networks(self) -> list[nn.Module]:
+        """First stage and U-Nets."""
+        return [self.first_stage, self.denoiser, *([] if self.refiner is None else [self.refiner])]
+
+    def compiled_networks(self) -> list[nn.Module]:
+        """U-Nets and the first stage's decoder."""
+        refiner = [] if self.refiner is None else [self.refiner.unet]
+        return [self.denoiser.unet, *refiner, self.first_stage.model.decoder]
+
+    def facts(self) -> dict[str, Any]:
+        """Temperature and noise schedule."""
+        return super().facts() | {"schedule": self.schedule_config}
 
     def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
         """Networks by the name they are saved under, and the configs they are built from."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from midms.models.midms import MIDMs
+from midms.models.matcher import Matcher
 
 
-def fused_attention(model: MIDMs) -> None:
+def fused_attention(model: Matcher) -> None:
     """Attention of U-Net and first stage by `scaled_dot_product_attention`, which holds no matrix where it can."""
     from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415 - seconds to import
 
@@ -16,27 +16,21 @@ def fused_attention(model: MIDMs) -> None:
             module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
 
 
-def lay_out(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
+def lay_out(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
     """Precision and memory layout of first stage and U-Nets; the encoders stay float32, contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
     """
     form = torch.channels_last if channels_last else torch.contiguous_format
-    for part in (model.first_stage, model.denoiser, model.refiner):
-        if part is not None:
-            part.to(dtype=dtype).to(memory_format=form)
+    for part in model.networks():
+        part.to(dtype=dtype).to(memory_format=form)
 
 
-def compile_static(model: MIDMs) -> None:
+def compile_static(model: Matcher) -> None:
     """Compile U-Nets and the first stage's decoder for static shapes, in place; with CUDA graphs on a GPU.
 
     The first call of each shape compiles (minutes for the published sizes).
     """
-    mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
-    for part in (
-        model.denoiser.unet,
-        None if model.refiner is None else model.refiner.unet,
-        model.first_stage.model.decoder,
-    ):
-        if part is not None:
-            part.compile(dynamic=False, mode=mode)
+    mode = "reduce-overhead" if model.device.type == "cuda" else "default"
+    for part in model.compiled_networks():
+        part.compile(dynamic=False, mode=mode)

@@ -25,8 +25,7 @@ from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage, complete_config, pad_to_multiple
-from midms.models.matcher import Matcher
-from midms.models.midms import Translation
+from midms.models.matcher import Matcher, Translation
 from midms.models.spade import SPADEBlock
 
 #: Keys of a generator's config. The first two follow from encoders and first stage.
@@ -44,15 +43,15 @@ class GANSettings:
     """How a translation by matching and generation is run.
 
     Attributes:
-        num_generations: how often a picture is generated. 1 is the method itself; with more, each picture but the last
-            is matched with the exemplar again by the photo encoder, without any training for it (Tables 8 and 9).
+        num_interleaved_steps: N, how often a picture is generated. 1 is the method itself; with more, each picture but
+            the last is matched with the exemplar again by the photo encoder, with no training for it (Tables 8 and 9).
     """
 
-    num_generations: int = 1
+    num_interleaved_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_generations < 1:
-            raise ValueError(f"num_generations: got {self.num_generations}, expected 1 or more")
+        if self.num_interleaved_steps < 1:
+            raise ValueError(f"num_interleaved_steps: got {self.num_interleaved_steps}, expected 1 or more")
 
     def replace(self, **changes: Any) -> GANSettings:
         """A copy with some settings changed, checked again."""
@@ -66,7 +65,7 @@ class GANSettings:
         """
         if total is not None:
             raise ValueError(f"matching_gan weights have no diffusion steps, got T = {total}; N alone can be given")
-        return self if calls is None else self.replace(num_generations=calls)
+        return self if calls is None else self.replace(num_interleaved_steps=calls)
 
 
 class Generator(nn.Module):
@@ -132,6 +131,7 @@ class MatchingGAN(Matcher):
     """
 
     kind = "matching_gan"
+    settings_class = GANSettings
 
     def __init__(
         self,
@@ -169,7 +169,8 @@ class MatchingGAN(Matcher):
 
     def generate(self, warp: Tensor, condition: ConditionFeatures) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] from the warped pixels (B, 3 * factor^2, h, w)."""
-        return self.generator(warp, condition.grid)
+        dtype = self.generator.code.dtype
+        return self.generator(warp.to(dtype), condition.grid.to(dtype))
 
     def translate(
         self,
@@ -194,7 +195,7 @@ class MatchingGAN(Matcher):
         first = self.first_match(condition, exemplars)
         keys = [e.features.key for e in exemplars]
         warp, loop = first.warp, Interleaved(first.warp, [], [], [], [])
-        for n in range(settings.num_generations, 0, -1):
+        for n in range(settings.num_interleaved_steps, 0, -1):
             prediction = F.pixel_unshuffle(self.generate(warp, condition), self.first_stage.factor)
             rewarp = None
             if n > 1:
@@ -203,6 +204,18 @@ class MatchingGAN(Matcher):
             loop.remember(StepRecord(n, warp, prediction, prediction, rewarp), callback)
             warp = warp if rewarp is None else rewarp.warp
         return Translation(prediction, first, loop._replace(latent=prediction))
+
+    def networks(self) -> list[nn.Module]:
+        """First stage and generator."""
+        return [self.first_stage, self.generator]
+
+    def compiled_networks(self) -> list[nn.Module]:
+        """The generator."""
+        return [self.generator]
+
+    def facts(self) -> dict[str, Any]:
+        """Temperature and kind."""
+        return super().facts() | {"kind": self.kind}
 
     def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
         """Networks by the name they are saved under, and the configs they are built from."""

@@ -17,7 +17,8 @@ from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedObjective
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.midms import MIDMs, Translation
+from midms.models.matcher import Translation
+from midms.models.midms import MIDMs
 from midms.training.export import Exported
 from midms.training.optimisation import (
     WeightAverage,
@@ -217,12 +218,7 @@ class MIDMsTraining(Stage):
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
-        facts = {
-            "settings": asdict(self.settings),
-            "schedule": model.schedule_config,
-            "temperature": model.temperature,
-        }
-        return Exported(*model.components(), facts)
+        return Exported(*model.components(), model.facts() | {"settings": asdict(self.settings)})
 
 
 def _check_released(

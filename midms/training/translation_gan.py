@@ -31,7 +31,7 @@ from midms.losses.perceptual import FirstStageFeatures
 from midms.matching.correspondence import match
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.midms import Translation
+from midms.models.matcher import Translation
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
 from midms.training.errors import TrainingError
 from midms.training.export import Exported
@@ -265,9 +265,12 @@ class MatchingGANTraining(Stage):
         self.log_terms(total)
 
     def discriminator_step(self, photos: Tensor, made: Tensor) -> Tensor:
-        """One step of the discriminator on photos and translations, (B, 3, H, W) each; its loss over all ranks, a scalar.
+        """One step of the discriminator on photos and translations, (B, 3, H, W) each.
 
         The step is left out where its gradient is no finite number.
+
+        Returns:
+            Its loss over all ranks, a scalar.
         """
         logits = [scale.float().chunk(2) for scale in self.discriminator(torch.cat([photos, made]))]
         loss = multi_scale([hinge_discriminator_loss(real, fake) for real, fake in logits])
@@ -321,5 +324,4 @@ class MatchingGANTraining(Stage):
         """What an export saves: first stage, encoders and generator, and what the pipeline needs to know."""
         if self.average is not None:
             self.average.copy_to(self.trained)
-        facts = {"settings": asdict(GANSettings()), "temperature": self.model.temperature}
-        return Exported(*self.model.components(), facts)
+        return Exported(*self.model.components(), self.model.facts() | {"settings": asdict(GANSettings())})

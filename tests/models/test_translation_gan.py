@@ -147,7 +147,7 @@ def test_mistakes_say_what_was_expected(tiny_weights, model):
     released = CorrespondenceEncoders(**ENCODERS | {"form": "released", "condition_input": "nearest"})
     with pytest.raises(ValueError, match=r"form is 'released', expected 'paper'"):
         MatchingGAN(load_first_stage(tiny_weights), released, model.generator)
-    with pytest.raises(ValueError, match=r"num_generations: got 0, expected 1"):
+    with pytest.raises(ValueError, match=r"num_interleaved_steps: got 0, expected 1"):
         GANSettings(0)
     with pytest.raises(ValueError, match=r"no diffusion steps, got T = 16"):
         GANSettings().with_steps(16)
