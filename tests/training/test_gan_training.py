@@ -10,6 +10,7 @@ from midms.checkpoints.folder import load_folder
 from midms.data.procedural.dataset import ProceduralPairs
 from midms.losses.contextual import contextual_loss
 from midms.matching.correspondence import correlation, normalize_features, soft_warp
+from midms.pipelines.midms import MIDMsPipeline
 from midms.training.optimisation import sample_generators
 from midms.training.translation_gan import MatchingGANTraining, distort
 
@@ -161,6 +162,9 @@ def test_resume_equals_uninterrupted(tmp_path, tiny_weights):
         torch.equal(exported.states["generator"][key.removeprefix("average.generator/").replace("/", ".")], value)
         for key, value in averages.items()
     )
+    pipe = MIDMsPipeline.from_pretrained(whole / "weights")
+    assert pipe.kind == "matching_gan" and pipe.info["task"] == "faces"
+    assert pipe(torch.rand(15, 32, 32), torch.zeros(3, 32, 32)).images[0].size == (32, 32)
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path, tiny_weights):
