@@ -40,9 +40,9 @@ from midms.training.passes import half
 from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image
 
-#: Terms of the loss, and their weights where the config says nothing. The paper's own weights go with Caffe's VGG-19.
+#: Terms of the loss, and their weights where the config says nothing; of shared terms as in `midms.training.midms`.
 WEIGHTS = {"feat": 1.0, "perc": 0.002, "style": 1.0, "adv": 1.0, "cycle": 1.0, "dom": 10.0, "warp": 0.0}
-#: Adam's betas, as in the paper.
+#: Adam's betas: without momentum, which a discriminator that changes with every step would lead astray.
 BETAS = (0.0, 0.999)
 
 
