@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse(arguments)
     from midms.training.errors import Interrupted
-    from midms.training.run import UserError, run
+    from midms.training.run import USER_ERRORS, run
 
     try:
         run(options)
-    except UserError as error:
+    except USER_ERRORS as error:
         print(f"main.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except Interrupted as stop:

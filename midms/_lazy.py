@@ -20,8 +20,8 @@ class LazyClass:
     @property
     def __wrapped__(self) -> type[Any]:
         """The class itself; `inspect.signature` looks here."""
-        found: type[Any] = getattr(import_module(self._module), self._name)
-        return found
+        wrapped: type[Any] = getattr(import_module(self._module), self._name)
+        return wrapped
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.__wrapped__(*arguments, **named)

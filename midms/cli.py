@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,27 +45,29 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     from midms.conditions.kinds import KINDS
 
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
-    given = parser.add_argument_group("what is given")
-    given.add_argument("--condition", type=Path, required=True, metavar="FILE",
+    inputs = parser.add_argument_group("what is given")
+    inputs.add_argument("--condition", type=Path, required=True, metavar="FILE",
                        help="drawing, photo, joints, map of classes, or condition maps (.npy, .npz)")  # fmt: skip
-    given.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
-    given.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of the network that "
+    inputs.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
+    inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of the network that "
                        "annotates a photo: SegFormer face parser, pose network, UperNet")  # fmt: skip
-    given.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
-    given.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
+    inputs.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
+    inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
                        help="photo; of several each position takes what fits best")  # fmt: skip
-    given.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
+    inputs.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
                        help="one an exemplar: white where it may be used")  # fmt: skip
-    given.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
+    inputs.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
                        help="one an exemplar: its maps, for weights of the released form")  # fmt: skip
-    given.add_argument("--weights", default="demo", help="folder, shipped name or hub id (default: demo)")
-    made = parser.add_argument_group("what is made")
-    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG, with its settings inside")
-    made.add_argument("--steps-picture", type=Path, metavar="FILE", help="PNG: the iterations (the paper's Figure 3)")
-    made.add_argument("--predictions-picture", type=Path, metavar="FILE",
+    inputs.add_argument("--weights", default="demo", help="folder, shipped name or hub id (default: demo)")
+    outputs = parser.add_argument_group("what is made")
+    outputs.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG, with its settings inside")
+    outputs.add_argument(
+        "--steps-picture", type=Path, metavar="FILE", help="PNG: the iterations (the paper's Figure 3)"
+    )
+    outputs.add_argument("--predictions-picture", type=Path, metavar="FILE",
                       help="PNG: the x0 prediction of every step (Figure 11)")  # fmt: skip
-    made.add_argument("--correspondence-picture", type=Path, metavar="FILE", help="PNG: what was matched with what")
-    made.add_argument("--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif, .webp: the loop")
+    outputs.add_argument("--correspondence-picture", type=Path, metavar="FILE", help="PNG: what was matched with what")
+    outputs.add_argument("--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif, .webp: the loop")
     how = parser.add_argument_group("how (default: as the weights say)")
     how.add_argument("--protocol", choices=("weights", "paper", "released"), default="weights",
                      help="settings to start from (default: %(default)s)")  # fmt: skip
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["app"]:  # its options are its own
         return start_app(words[1:])
     options = build_parser().parse_args(words)
-    return ends_in_one_line(f"midms {options.command}")(run)(options)
+    return handle_user_errors(f"midms {options.command}")(run)(options)
 
 
 if __name__ == "__main__":

@@ -132,10 +132,10 @@ def locate(name: str, path: str = "target") -> Callable[..., Any]:
     if not module_name.startswith("midms"):
         raise ConfigError(f"{path}: target {name!r} is not a name inside midms")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        target = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{path}: no such target {name!r} ({error})") from None
-    return found
+    return target
 
 
 def to_yaml(config: DictConfig) -> str:

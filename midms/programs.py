@@ -10,7 +10,7 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 
-def ends_in_one_line(program: str, stopped: str = "stopped") -> Callable[[Callable[P, int]], Callable[P, int]]:
+def handle_user_errors(program: str, stopped: str = "stopped") -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a program's `main`: it returns 2 after `PROGRAM: what is wrong`, 130 after Ctrl-C and `stopped`.
 
     A mistake of the user is a ValueError (`ConfigError`, `CheckpointError`, ...) or an OSError; any other error is the

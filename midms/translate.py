@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midms.conditions.make import Made, Taken, make_condition
+from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
@@ -45,7 +45,7 @@ _ANIMATIONS = (".gif", ".webp")
 class Inputs(NamedTuple):
     """Everything that a call reads, encoded."""
 
-    condition: Made
+    condition: BuiltCondition
     exemplars: list[Exemplar]
     photos: list[Tensor]  # each (3, H, W) in [-1, 1], as it was encoded
 
@@ -62,11 +62,11 @@ def translate(options: argparse.Namespace) -> list[str]:
     device = usable_device(options.device)
     pipe = MIDMsPipeline.from_pretrained(options.weights, device)
     settings = loop_settings(options, pipe)
-    given = read_inputs(options, pipe, device)
+    inputs = read_inputs(options, pipe, device)
     records: list[StepRecord] = []
     output = pipe(
-        given.condition.maps[None],
-        given.exemplars,
+        inputs.condition.maps[None],
+        inputs.exemplars,
         settings=settings,
         seed=options.seed,
         return_intermediates=True,
@@ -74,16 +74,16 @@ def translate(options: argparse.Namespace) -> list[str]:
         callback=records.append,
     )
     assert isinstance(output.images, Tensor) and output.warps is not None
-    image = resize_images(output.images, given.condition.size)
-    shown = given.condition.maps if taken_by(pipe).images else condition_image(given.condition.maps[None])[0]
+    image = resize_images(output.images, inputs.condition.size)
+    shown = inputs.condition.maps if condition_spec(pipe).images else condition_image(inputs.condition.maps[None])[0]
     pictures = loop_pictures(
-        shown, given.photos[0], output.warps, records, pipe.decode, output.images, output.correspondence
+        shown, inputs.photos[0], output.warps, records, pipe.decode, output.images, output.correspondence
     )
-    notes = [given.condition.note] if given.condition.note else []
+    notes = [inputs.condition.note] if inputs.condition.note else []
     notes += save_extras(options, pictures)
-    recorded = record(options, pipe, settings, given, device)
+    recorded = record(options, pipe, settings, inputs, device)
     save_png(options.out, to_pixels(image)[0], text_chunk(recorded))
-    height, width = given.condition.size
+    height, width = inputs.condition.size
     return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
 
 
@@ -141,12 +141,12 @@ def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
     return settings
 
 
-def taken_by(pipe: MIDMsPipeline, size: int | None = None) -> Taken:
+def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
     """What the weights of a pipeline take as a condition, at `size` pixels a side or at their own."""
     encoders = pipe.model.encoders
     images = encoders.condition_input == "latent"
     channels = 3 if images else int(encoders.config["condition_channels"])
-    return Taken(channels, size or int(pipe.info.get("size") or DEFAULT_SIDE), images)
+    return ConditionSpec(channels, size or int(pipe.info.get("size") or DEFAULT_SIDE), images)
 
 
 def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -> Inputs:
@@ -155,26 +155,26 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
     Raises:
         ConfigError: a file cannot be used for these weights.
     """
-    taken = taken_by(pipe, options.size)
-    made = make_condition(
-        options.condition, taken, options.condition_kind, options.condition_weights, options.condition_size, device
+    spec = condition_spec(pipe, options.size)
+    condition = make_condition(
+        options.condition, spec, options.condition_kind, options.condition_weights, options.condition_size, device
     )
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
         raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
     exemplars, photos = [], []
     for index, file in enumerate(options.exemplar):
-        photo = at_working_size(read_rgb(file), taken.side)
+        photo = at_working_size(read_rgb(file), spec.side)
         mask = exemplar_mask(options.exemplar_mask[index]) if options.exemplar_mask else None
         labels = None
         if released:
-            labels = make_condition(options.exemplar_condition[index], taken).maps[None]
-        encoded = pipe.encode_exemplar(photo, labels, mask, taken.side)
+            labels = make_condition(options.exemplar_condition[index], spec).maps[None]
+        encoded = pipe.encode_exemplar(photo, labels, mask, spec.side)
         exemplars.append(encoded)
         photos.append(read_picture(photo))
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
             raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
-    return Inputs(made, exemplars, photos)
+    return Inputs(condition, exemplars, photos)
 
 
 def exemplar_mask(file: Path) -> Tensor:
@@ -199,18 +199,18 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
 
 
 def record(
-    options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, given: Inputs, device: str
+    options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, inputs: Inputs, device: str
 ) -> dict[str, Any]:
     """All that decides the picture, ready for JSON."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
     return {
         "program": "midms translate",
-        "command": shlex.join(command_of(options, settings, given.condition.kind, device)),
+        "command": shlex.join(command_of(options, settings, inputs.condition.kind, device)),
         "inputs": {str(file): file_digest(file) for file in files},
         "weights": options.weights,
         "weight_files": pipe.weight_files,
         "seed": options.seed,
-        "condition_kind": given.condition.kind,
+        "condition_kind": inputs.condition.kind,
         "settings": asdict(settings),
         "device": device,
         "versions": versions(),
@@ -245,14 +245,14 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
         ConfigError: nothing of that name.
     """
     pipe = MIDMsPipeline.from_pretrained(weights)
-    taken, model = taken_by(pipe), pipe.model
+    spec, model = condition_spec(pipe), pipe.model
     parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
         "kind": pipe.kind,
         "task": pipe.info.get("task"),
-        "size": taken.side,
-        "condition": "an image" if taken.images else f"{taken.channels} maps",
+        "size": spec.side,
+        "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
         "settings": asdict(pipe.settings),

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def report(ignored: dict[str, list[str]]) -> None:
@@ -26,7 +26,7 @@ def report(ignored: dict[str, list[str]]) -> None:
         print(f"  left out {len(keys)} key(s), e.g. {keys[0]}: {reason}")
 
 
-@ends_in_one_line("convert_checkpoint.py")
+@handle_user_errors("convert_checkpoint.py")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

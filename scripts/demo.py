@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Task of the built-in benchmark -> its shipped weights and its training config.
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> None:
     call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(out))
 
 
-@ends_in_one_line("demo.py")
+@handle_user_errors("demo.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 CHUNK = 1 << 20
 
@@ -143,7 +143,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     return folder
 
 
-@ends_in_one_line("download_weights.py", stopped="stopped; run the same command again to resume")
+@handle_user_errors("download_weights.py", stopped="stopped; run the same command again to resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

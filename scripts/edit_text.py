@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
@@ -275,7 +275,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-@ends_in_one_line("edit_text.py", stopped="stopped; run the same command again to go on")
+@handle_user_errors("edit_text.py", stopped="stopped; run the same command again to go on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = build_parser().parse_args(arguments)

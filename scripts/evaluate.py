@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 if TYPE_CHECKING:
     from midms.evaluation.suite import Folders, Result
@@ -152,8 +152,8 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     print(_as_json(args, results, versions) if args.json else _table(results))
     if args.report:
         write_report(args.report, folders, results, versions)
-    asked = set(expand(args.metrics)) if args.metrics else set()
-    skipped = [result for result in results if result.status == "skipped" and result.metric in asked]
+    requested = set(expand(args.metrics)) if args.metrics else set()
+    skipped = [result for result in results if result.status == "skipped" and result.metric in requested]
     for result in skipped:
         print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
     if not any(result.status == "ok" for result in results):
@@ -162,7 +162,7 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     return 2 if skipped else 0
 
 
-@ends_in_one_line("evaluate.py", "stopped; with --cache DIR the same command goes on")
+@handle_user_errors("evaluate.py", "stopped; with --cache DIR the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
     parser = build_parser()

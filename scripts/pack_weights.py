@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -71,7 +71,7 @@ def standardise(options: argparse.Namespace) -> Path:
     return save_folder(options.target, {"first_stage": stage.model}, {"first_stage": stage.config}, loaded.info | facts)
 
 
-@ends_in_one_line("pack_weights.py")
+@handle_user_errors("pack_weights.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 DATA = ("celeba", "deepfashion", "churches")
 FEATURES = ("colour", "vgg19", "dinov2")
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@ends_in_one_line("prepare_data.py", stopped="stopped; run the same command to go on")
+@handle_user_errors("prepare_data.py", stopped="stopped; run the same command to go on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
     options = build_parser().parse_args(arguments)

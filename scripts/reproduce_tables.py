@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 if TYPE_CHECKING:
     from midms.evaluation.tables import Table
@@ -86,7 +86,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     trained = set(options.table) <= {"3", "5"}
     if options.train is not None and (not trained or options.train < 0):
         parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
-    if options.onward and (options.train is None or options.config):
+    if options.continue_training and (options.train is None or options.config):
         parser.error(
             "--continue: goes with --train on a --benchmark; a --config names its own model.params.encoders_from"
         )
@@ -162,7 +162,7 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
     if options.config:
         return [options.config], options.set
     start = [f"model.params.weights={options.weights}"]
-    if not options.onward:
+    if not options.continue_training:
         return [BENCHMARKS[options.benchmark][1]], start
     bases = [BENCHMARKS[options.benchmark][1], ROOT / "configs/demo_end_to_end.yaml"]
     return bases, [*start, f"model.params.encoders_from={options.weights}"]
@@ -175,9 +175,9 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
     bases, start = training_of(options)
     config = ablation_config(bases, ROOT / "configs/ablations/full.yaml", options.train or None, start)
     digests = start_weights(config)
-    said = ", ".join(f"{key} {config.model.params[key]} ({digest[:12]})" for key, digest in digests.items())
+    sources = ", ".join(f"{key} {config.model.params[key]} ({digest[:12]})" for key, digest in digests.items())
     steps, warming = int(config.trainer.max_steps), int(config.model.params.warmup_steps)
-    table.notes.append(f"Each row: {steps} training steps, {warming} of them warm-up, from {said or 'nothing'}")
+    table.notes.append(f"Each row: {steps} training steps, {warming} of them warm-up, from {sources or 'nothing'}")
     table.record["training"] = {"steps": steps, "warmup_steps": warming, "start": digests}
 
 
@@ -263,21 +263,21 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         print("\n".join(markdown(table) for table in tables))
 
 
-@ends_in_one_line("reproduce_tables.py", "stopped; the same command goes on with what is not there yet")
+@handle_user_errors("reproduce_tables.py", "stopped; the same command goes on with what is not there yet")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
     import torch
 
     from midms.training.errors import Interrupted
-    from midms.training.run import UserError
+    from midms.training.run import USER_ERRORS
 
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
         torch.distributed.init_process_group("gloo")
     try:
         tables = make_tables(options)
-    except UserError as error:  # of trainings, among them some that are no ValueError
+    except USER_ERRORS as error:  # of trainings, among them some that are no ValueError
         raise ValueError(str(error)) from error
     except Interrupted as error:
         raise KeyboardInterrupt from error

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
@@ -207,7 +207,7 @@ def merge(counts: dict[str, int], world: int) -> dict[str, int]:
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
-@ends_in_one_line("sample.py")
+@handle_user_errors("sample.py")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

@@ -104,17 +104,17 @@ def main(arguments: list[str] | None = None) -> int:
         root = Path(folder)
         draw_sets(root, options.task, options.size, options.images)
         for name, first, second in variants(root, options.size, options.images):
-            found: dict[str, float] = {}
+            values: dict[str, float] = {}
             for result in evaluate(Folders(first, second), measure, metrics):
                 if result.status == "skipped":
                     print(f"sensitivity: {result.metric}: {result.reason}", file=sys.stderr)
                     return 2
-                found |= {key: value for key, value in result.values.items() if "subset" not in key}
+                values |= {key: value for key, value in result.values.items() if "subset" not in key}
             if not head:
-                head = list(found)
+                head = list(values)
                 print(f"| sets | {' | '.join(head)} |\n|{' --- |' * (len(head) + 1)}")
             print(
-                f"| {name} | {' | '.join(f'{found[key]:.4g}' if key in found else '-' for key in head)} |", flush=True
+                f"| {name} | {' | '.join(f'{values[key]:.4g}' if key in values else '-' for key in head)} |", flush=True
             )
     return 0
 

@@ -17,7 +17,7 @@ import math
 import sys
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def _method(text: str) -> tuple[str, Path]:
@@ -93,7 +93,7 @@ def _load(path: Path) -> dict[str, object]:
     return content
 
 
-@ends_in_one_line("user_study.py")
+@handle_user_errors("user_study.py")
 def main(argv: list[str] | None = None) -> int:
     """Parse and run one command. 0: done; 2: a mistake, named in one line."""
     args = build_parser().parse_args(argv)

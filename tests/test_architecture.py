@@ -68,13 +68,13 @@ def names_imported(file: Path, package: str) -> Iterator[tuple[str, str]]:
 def imports_of(file: Path, name: str, modules: Mapping[str, Path]) -> set[str]:
     """The modules of midms/ that a file imports; the version, which the root package holds, is not counted."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
+    imported = set()
     for module, attribute in names_imported(file, package):
         if module.split(".")[0] != "midms" or (module, attribute) == ("midms", "__version__"):
             continue
         full = f"{module}.{attribute}"
-        found.add(full if full in modules else module)
-    return found - {name}
+        imported.add(full if full in modules else module)
+    return imported - {name}
 
 
 def graph_of(root: Path) -> dict[str, set[str]]:
@@ -115,9 +115,9 @@ def cycle(graph: Graph) -> list[str]:
         if node in done:
             return []
         for target in sorted(graph.get(node, ())):
-            found = visit(target, [*path, node])
-            if found:
-                return found
+            circle = visit(target, [*path, node])
+            if circle:
+                return circle
         done.add(node)
         return []
 
@@ -135,24 +135,24 @@ def rooms_graph(graph: Graph) -> dict[str, set[str]]:
 def entry_points(root: Path) -> set[str]:
     """What is run or named: the root package, programs (`python -m`), main.py's imports, targets of configs."""
     modules = modules_of(root)
-    found = {"midms"} | imports_of(root / "main.py", "main", modules)
-    found |= {n for n, f in modules.items() if '\nif __name__ == "__main__":\n' in f.read_text(encoding="utf-8")}
+    entries = {"midms"} | imports_of(root / "main.py", "main", modules)
+    entries |= {n for n, f in modules.items() if '\nif __name__ == "__main__":\n' in f.read_text(encoding="utf-8")}
     for config in (root / "configs").rglob("*.yaml"):
         for target in re.findall(r"\btarget: *(midms[\w.]+)", config.read_text(encoding="utf-8")):
-            found.add(target.rpartition(".")[0])
-    return found
+            entries.add(target.rpartition(".")[0])
+    return entries
 
 
 def reached(graph: Graph, starts: set[str]) -> set[str]:
     """All modules that the starts import, at any distance, and the packages they are in."""
-    found: set[str] = set()
+    reached_names: set[str] = set()
     waiting = [*starts]
     while waiting:
         module = waiting.pop()
-        if module and module not in found:
-            found.add(module)
+        if module and module not in reached_names:
+            reached_names.add(module)
             waiting += [*graph.get(module, ()), module.rpartition(".")[0]]
-    return found
+    return reached_names
 
 
 def unreached(root: Path, library: set[str]) -> list[str]:
@@ -222,8 +222,8 @@ def test_an_arrow_up_is_noticed(copied: Path, file: str, line: str, expected: st
     changed = copied / "midms" / file
     assert arrows_up(graph_of(copied)) == []
     changed.write_text(f"{changed.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
-    (found,) = arrows_up(graph_of(copied))
-    assert found.startswith(expected)
+    (arrow,) = arrows_up(graph_of(copied))
+    assert arrow.startswith(expected)
 
 
 def test_a_circle_is_noticed(copied: Path) -> None:
@@ -231,8 +231,8 @@ def test_a_circle_is_noticed(copied: Path) -> None:
     changed.write_text(
         f"from midms.matching import confidence\n{changed.read_text(encoding='utf-8')}", encoding="utf-8"
     )
-    found = cycle(graph_of(copied))
-    assert found[0] == found[-1] and {"midms.matching.streaming", "midms.matching.confidence"} <= set(found)
+    circle = cycle(graph_of(copied))
+    assert circle[0] == circle[-1] and {"midms.matching.streaming", "midms.matching.confidence"} <= set(circle)
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
     assert cycle(rooms_graph({"midms.a.x": {"midms.b.x"}, "midms.b.y": {"midms.a.y"}})) == ["a", "b", "a"]

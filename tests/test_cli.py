@@ -193,8 +193,8 @@ def test_the_rest_of_the_line_is_the_apps(capsys):
 
 
 def test_threads_are_set_and_recorded(folder, weights, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)  # two threads on a busy machine take half a minute
+    calls = []
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)  # two threads on a busy machine take half a minute
     words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
     assert main([*words, "--calls", "1", "--threads", "2", "--out", "out.png"]) == 0
-    assert asked == [2] and f"--threads {torch.get_num_threads()}" in read_settings("out.png")["command"]
+    assert calls == [2] and f"--threads {torch.get_num_threads()}" in read_settings("out.png")["command"]

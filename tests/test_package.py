@@ -67,8 +67,8 @@ def test_python_m_midms_is_the_program(arguments):
 def test_an_old_name_is_the_new_module(old, new, monkeypatch):
     monkeypatch.delitem(sys.modules, old, raising=False)
     with pytest.warns(DeprecationWarning, match=rf"{old} is now {new};"):
-        found = importlib.import_module(old)
-    assert found is importlib.import_module(new) and found.__name__ == new
+        module = importlib.import_module(old)
+    assert module is importlib.import_module(new) and module.__name__ == new
 
 
 @pytest.mark.parametrize("old", LEFT)
@@ -101,8 +101,8 @@ def test_names_that_documents_of_the_last_version_used():
 def test_a_stored_config_may_name_an_old_module(monkeypatch):
     monkeypatch.delitem(sys.modules, "midms.evaluation.style", raising=False)
     with pytest.warns(DeprecationWarning):
-        found = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
-    assert type(found).__module__ == "midms.io.files"
+        built = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
+    assert type(built).__module__ == "midms.io.files"
 
 
 def test_the_finder_is_there_once():

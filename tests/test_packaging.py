@@ -34,9 +34,9 @@ DISTRIBUTIONS = {
 
 
 def distribution(requirement: str) -> str:
-    found = re.match(r"[\w.-]+", requirement)
-    assert found
-    return found[0].lower()
+    match = re.match(r"[\w.-]+", requirement)
+    assert match
+    return match[0].lower()
 
 
 def imported(file: Path) -> set[str]:

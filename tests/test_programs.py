@@ -6,7 +6,7 @@ import pytest
 
 from midms.checkpoints.errors import CheckpointError
 from midms.config import ConfigError
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from midms.programs import ends_in_one_line
     ],
 )
 def test_a_mistake_is_one_line_and_two(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    @ends_in_one_line("p")
+    @handle_user_errors("p")
     def main() -> int:
         raise error
 
@@ -26,7 +26,7 @@ def test_a_mistake_is_one_line_and_two(error: Exception, line: str, capsys: pyte
 
 
 def test_an_error_of_the_program_itself_is_not_hidden() -> None:
-    @ends_in_one_line("p")
+    @handle_user_errors("p")
     def main() -> int:
         raise RuntimeError("no mistake of the user")
 
@@ -35,7 +35,7 @@ def test_an_error_of_the_program_itself_is_not_hidden() -> None:
 
 
 def test_stopping_and_success(capsys: pytest.CaptureFixture[str]) -> None:
-    @ends_in_one_line("p", stopped="stopped; go on")
+    @handle_user_errors("p", stopped="stopped; go on")
     def main(status: int | None) -> int:
         if status is None:
             raise KeyboardInterrupt

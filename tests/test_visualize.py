@@ -102,19 +102,19 @@ def test_figure_3_has_a_column_a_step_and_falls_back_to_one_row(pictures):
 
 
 def test_figure_11_has_every_prediction(pictures):
-    found = predictions_figure(pictures, columns=3, cell=48)
-    assert found.shape == (2 * (48 + 18 + 6), 3 * 72 + 4 * 6, 3)
+    figure = predictions_figure(pictures, columns=3, cell=48)
+    assert figure.shape == (2 * (48 + 18 + 6), 3 * 72 + 4 * 6, 3)
     for step in pictures.steps:
-        assert (found == to_pixels(step.prediction)[0, 0]).all(axis=-1).sum() >= 48 * 70
+        assert (figure == to_pixels(step.prediction)[0, 0]).all(axis=-1).sum() >= 48 * 70
     assert predictions_figure(pictures, shown=2, columns=9, cell=48).shape[1] == 4 * 72 + 5 * 6
 
 
 def test_lines_join_positions_with_their_matches():
     blank, h, w = torch.ones(3, 40, 40), 5, 5
     left = torch.full((2, h, w), -1.0)  # everything was found in the exemplar's upper left corner
-    found = correspondence_lines(blank, blank, left, count=5, cell=100, gap=4)
-    assert found.shape == (100, 204, 3)
-    ink = (found < 200).any(axis=-1)
+    figure = correspondence_lines(blank, blank, left, count=5, cell=100, gap=4)
+    assert figure.shape == (100, 204, 3)
+    ink = (figure < 200).any(axis=-1)
     assert ink[:, 104:].sum() > 0 and not ink[30:, 130:].any()  # all ends lie there
     assert all(ink[row, :100].any() for row in (10, 30, 50, 70, 90))
     right = correspondence_lines(blank, torch.ones(3, 40, 80), -left, count=5, cell=100, gap=4)
@@ -124,8 +124,8 @@ def test_lines_join_positions_with_their_matches():
 def test_the_field_and_its_legend(pictures):
     field = correspondence_field(pictures.correspondence, (24, 36))
     assert field.shape == (3, 24, 36) and field[0, 0, -1] == 1 and field[1, -1, 0] == 1
-    found = correspondence_figure(pictures, cell=64)
-    assert found.shape[0] == 64 + 12 + 64 + 18 + 6 and found.std() > 20
+    figure = correspondence_figure(pictures, cell=64)
+    assert figure.shape[0] == 64 + 12 + 64 + 18 + 6 and figure.std() > 20
     with pytest.raises(ValueError, match="return_intermediates"):
         correspondence_figure(pictures._replace(correspondence=None))
 
@@ -160,11 +160,13 @@ def test_pictures_are_collected_from_a_call(tiny_pipeline_folder):
     maps, photos = torch.rand(2, 15, 32, 32, generator=rng), torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1
     records: list[StepRecord] = []
     output = pipe(maps, photos, return_intermediates=True, output_type="pt", callback=records.append)
-    found = loop_pictures(condition_image(maps)[1], photos[1], output.warps, records, pipe.decode, output.images,
+    collected = loop_pictures(condition_image(maps)[1], photos[1], output.warps, records, pipe.decode, output.images,
                           output.correspondence, row=1)  # fmt: skip
-    assert [step.n for step in found.steps] == [4, 3, 2, 1]
-    for step, prediction in zip(found.steps, output.predictions, strict=True):
+    assert [step.n for step in collected.steps] == [4, 3, 2, 1]
+    for step, prediction in zip(collected.steps, output.predictions, strict=True):
         torch.testing.assert_close(step.prediction, prediction[1], atol=1e-5, rtol=0)
-    masks = [step.mask for step in found.steps if step.mask is not None]
+    masks = [step.mask for step in collected.steps if step.mask is not None]
     assert len(masks) == len(output.masks) and torch.equal(masks[0], output.masks[0][1])
-    assert torch.equal(found.result, output.images[1]) and torch.equal(found.correspondence, output.correspondence[1])
+    assert torch.equal(collected.result, output.images[1]) and torch.equal(
+        collected.correspondence, output.correspondence[1]
+    )

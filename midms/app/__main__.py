@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -77,7 +77,7 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
     server.block_thread()
 
 
-@ends_in_one_line("midms.app")
+@handle_user_errors("midms.app")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 after Ctrl-C, 2 with one line on a user's mistake."""
     options = parse(arguments)

@@ -22,7 +22,7 @@ from midms.models.midms import MIDMs
 from midms.models.translation_gan import GANSettings
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.settings import Settings
-from midms.translate import taken_by
+from midms.translate import condition_spec
 from midms.visualize import Pixels, overlay, to_pixels
 
 MAX_SEED = 2**32 - 1
@@ -57,7 +57,7 @@ class Frame(NamedTuple):
     pixels: Pixels
 
 
-class Matching(NamedTuple):
+class MatchInputs(NamedTuple):
     """What one match compared: query features (1, C, h, w), and keys and masks of each exemplar."""
 
     query: Tensor
@@ -70,7 +70,7 @@ class Result(NamedTuple):
 
     task: Task
     pixels: Pixels  # (H, W, 3)
-    matches: dict[str, Matching]  # "first": condition with exemplars; "last": last matched prediction with exemplars
+    matches: dict[str, MatchInputs]  # "first": condition with exemplars; "last": last matched prediction with exemplars
     trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
     temperature: float  # tau of the softmax
     device: str
@@ -138,7 +138,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     _check(pipe, task)
     with torch.no_grad():
         maps = torch.from_numpy(task.condition).float() / 255
-        condition = pipe.encode_condition(2 * maps - 1 if taken_by(pipe).images else maps)
+        condition = pipe.encode_condition(2 * maps - 1 if condition_spec(pipe).images else maps)
         exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
         keys = [exemplar.features.features for exemplar in exemplars]
         masks = [exemplar.mask for exemplar in exemplars]
@@ -164,12 +164,12 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
                 frames += step_frames(pipe, item, condition.size)
         yield Progress(list(frames), len(records), total)
     assert output is not None
-    matches = {"first": Matching(condition.features.features, keys, masks)}
+    matches = {"first": MatchInputs(condition.features.features, keys, masks)}
     rewarped = [record for record in records if record.rewarp is not None]
     if rewarped:
         with torch.no_grad():
             query = pipe.model.encode_prediction(rewarped[-1].prediction, condition.features)
-        matches["last"] = Matching(query, [exemplar.features.key for exemplar in exemplars], masks)
+        matches["last"] = MatchInputs(query, [exemplar.features.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
     pixels, threads = np.asarray(output.images[0]), torch.get_num_threads()
     result = Result(
@@ -213,13 +213,13 @@ def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
     flat = torch.softmax(torch.cat([logit.flatten() for logit in logits]), dim=0)
     parts = flat.split([logit.numel() for logit in logits])
     weights = [part.view(logit.shape).cpu().numpy() for part, logit in zip(parts, logits, strict=True)]
-    giver = int(np.argmax([weight.sum() for weight in weights]))
-    best = np.unravel_index(int(logits[giver].argmax()), logits[giver].shape)
-    pixels = result.task.exemplars[giver].pixels
-    position = [(best[axis] + 0.5) * pixels.shape[axis] / logits[giver].shape[axis] for axis in (0, 1)]
+    best_exemplar = int(np.argmax([weight.sum() for weight in weights]))
+    best = np.unravel_index(int(logits[best_exemplar].argmax()), logits[best_exemplar].shape)
+    pixels = result.task.exemplars[best_exemplar].pixels
+    position = [(best[axis] + 0.5) * pixels.shape[axis] / logits[best_exemplar].shape[axis] for axis in (0, 1)]
     trusted = sum(bool(mask[_token(y, height, len(mask)), _token(x, width, mask.shape[1])]) for mask in result.trusted)
-    cosine = float(cosines[giver][best[0], best[1]])
-    return Trace(giver, float(position[1]), float(position[0]), cosine, weights, trusted, len(result.trusted))
+    cosine = float(cosines[best_exemplar][best[0], best[1]])
+    return Trace(best_exemplar, float(position[1]), float(position[0]), cosine, weights, trusted, len(result.trusted))
 
 
 def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -252,9 +252,9 @@ def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
 def _check(pipe: MIDMsPipeline, task: Task) -> None:
     if not task.exemplars:
         raise ConfigError("no exemplar: pick one below, or upload one")
-    channels, (given, height, width) = taken_by(pipe).channels, task.condition.shape
-    if given != channels:
-        raise ConfigError(f"condition with {given} maps, these weights take {channels}")
+    channels, (count, height, width) = condition_spec(pipe).channels, task.condition.shape
+    if count != channels:
+        raise ConfigError(f"condition with {count} maps, these weights take {channels}")
     if max(height, width) > MAX_SIDE:
         raise ConfigError(f"condition of {width} x {height} pixels: at most {MAX_SIDE} a side")
     if pipe.model.encoders.form == "released" and any(chosen.condition is None for chosen in task.exemplars):

@@ -19,26 +19,26 @@ def marked_result(result: Result, x: float, y: float, side: int) -> Pixels:
     return _ring(enlarge(result.pixels, side), (x + 0.5) * scale, (y + 0.5) * scale)
 
 
-def marked_exemplars(result: Result, found: Trace, side: int) -> list[tuple[Pixels, str]]:
+def marked_exemplars(result: Result, trace: Trace, side: int) -> list[tuple[Pixels, str]]:
     """Every exemplar at `side` pixels, bright where the match lies, with its share as caption; a ring on the best."""
     shown = []
-    for index, (chosen, weights) in enumerate(zip(result.task.exemplars, found.weights, strict=True)):
+    for index, (chosen, weights) in enumerate(zip(result.task.exemplars, trace.weights, strict=True)):
         picture = _lit(enlarge(chosen.pixels, side), weights)
-        if index == found.exemplar:
+        if index == trace.exemplar:
             scale = side / chosen.pixels.shape[0]
-            picture = _ring(picture, found.x * scale, found.y * scale)
+            picture = _ring(picture, trace.x * scale, trace.y * scale)
         shown.append((picture, f"exemplar {index + 1}: {weights.sum():.0%}"))
     return shown
 
 
-def in_words(found: Trace, x: float, y: float) -> str:
+def describe_trace(trace: Trace, x: float, y: float) -> str:
     """A trace as a sentence."""
     text = (
-        f"Pixel ({x:.0f}, {y:.0f}) matches exemplar {found.exemplar + 1} at ({found.x:.0f}, {found.y:.0f}), "
-        f"cosine {found.cosine:.2f}."
+        f"Pixel ({x:.0f}, {y:.0f}) matches exemplar {trace.exemplar + 1} at ({trace.x:.0f}, {trace.y:.0f}), "
+        f"cosine {trace.cosine:.2f}."
     )
-    if found.rewarps:
-        text += f" The mask took it from there in {found.trusted} of {found.rewarps} re-warps, else from the U-Net."
+    if trace.rewarps:
+        text += f" The mask took it from there in {trace.trusted} of {trace.rewarps} re-warps, else from the U-Net."
     return text
 
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.app import actions, scenes
-from midms.conditions.make import Taken
+from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
-from midms.translate import taken_by
+from midms.translate import condition_spec
 from midms.visualize import Pixels
 
 CANVAS = 384  # pixels of what is painted on or clicked
@@ -39,23 +39,23 @@ STYLE = """
 
 
 @dataclass
-class Studio:
+class AppContext:
     """What the handlers share; nothing in it changes while the page is served."""
 
     pipe: MIDMsPipeline
     weights: str
     results: Path  # folder for finished pictures
-    taken: Taken = field(init=False)  # what the weights take as a condition
+    spec: ConditionSpec = field(init=False)  # what the weights take as a condition
     task: str | None = field(init=False)  # of the built-in scenes; None: there are none for these weights
 
     def __post_init__(self) -> None:
-        self.taken = taken_by(self.pipe)
-        self.task = None if self.taken.images else scenes.scene_task(self.pipe.info.get("task"), self.taken.channels)
+        self.spec = condition_spec(self.pipe)
+        self.task = None if self.spec.images else scenes.scene_task(self.pipe.info.get("task"), self.spec.channels)
 
     @property
     def size(self) -> int:
         """Pixels a side of exemplars and painted conditions."""
-        return self.taken.side
+        return self.spec.side
 
     def scene(self, index: int) -> scenes.Scene:
         """A built-in scene at the weights' size.
@@ -87,43 +87,43 @@ def theme() -> gr.themes.Base:
     )
 
 
-def spoken(handler: Callable[..., Any]) -> Callable[..., Any]:
+def show_user_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Tell a visitor's mistake as a message on the page instead of a failure."""
 
     @functools.wraps(handler)
-    def told(*values: Any, **options: Any) -> Any:
+    def wrapped(*values: Any, **options: Any) -> Any:
         try:
             return handler(*values, **options)
         except ValueError as error:  # ConfigError is one
             raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
 
     @functools.wraps(handler)
-    def told_stream(*values: Any, **options: Any) -> Iterator[Any]:
+    def wrapped_generator(*values: Any, **options: Any) -> Iterator[Any]:
         try:
             yield from handler(*values, **options)
         except ValueError as error:  # ConfigError is one
             raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
 
-    return told_stream if inspect.isgeneratorfunction(handler) else told
+    return wrapped_generator if inspect.isgeneratorfunction(handler) else wrapped
 
 
-def picked(event: gr.SelectData) -> int:
+def selected_index(event: gr.SelectData) -> int:
     """Index of the picture that was clicked in a gallery."""
     return int(event.index)
 
 
-def on_canvas(pixels: Pixels, smooth: bool = True) -> Any:
+def to_canvas(pixels: Pixels, smooth: bool = True) -> Any:
     """Pixels as the background of an image editor, nothing painted on them."""
     return {"background": scenes.on_square(pixels, CANVAS, smooth), "layers": [], "composite": None}
 
 
-def paint_of(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:
+def painted_layers(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:
     """The painted layers of an image editor as one, (H, W, 4); None where there is none."""
     layers = (editor or {}).get("layers") or []
     return np.maximum.reduce(layers) if layers else None
 
 
-def take_upload(file: str | None, reader: Callable[[Path], Any]) -> Any:
+def consume_upload(file: str | None, reader: Callable[[Path], Any]) -> Any:
     """Read an uploaded file and remove it."""
     if not file:
         raise ConfigError("nothing was uploaded")

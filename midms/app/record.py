@@ -16,7 +16,7 @@ from midms.app.actions import Result, Task
 from midms.io.provenance import png_bytes, text_chunk, versions
 
 
-class Saved(NamedTuple):
+class SavedResult(NamedTuple):
     """Where a result was written."""
 
     picture: Path  # PNG with the settings as JSON in the text chunk `midms`
@@ -71,7 +71,7 @@ def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[
     }
 
 
-def save_result(folder: Path, result: Result, weights: str) -> Saved:
+def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
     """Write picture and bundle into a new folder inside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
@@ -84,7 +84,7 @@ def save_result(folder: Path, result: Result, weights: str) -> Saved:
         archive.write(picture, "result.png")
         for name, content in (files | {"command.txt": f"{command}\n".encode()}).items():
             archive.writestr(name, content)
-    return Saved(picture, bundle, command)
+    return SavedResult(picture, bundle, command)
 
 
 def _masked(task: Task) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from midms.app.page import KEEP_SECONDS, STYLE, Studio, theme
+from midms.app.page import KEEP_SECONDS, STYLE, AppContext, theme
 from midms.app.text_ui import text_tab
 from midms.app.ui import translate_tab
 from midms.app.uploads import MAX_BYTES
@@ -18,16 +18,16 @@ from midms.pipelines.midms import MIDMsPipeline
 WAITING = 16  # visitors in the queue before the next is asked to come back
 
 
-def build(studio: Studio, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
+def build(context: AppContext, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
     """The page with its tabs."""
     with gr.Blocks(title="midms", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
         gr.Markdown("# midms\nExemplar-based image translation by matching interleaved diffusion models")
         with gr.Tabs():
             with gr.Tab("Translate"):
-                translate_tab(studio)
+                translate_tab(context)
             if importlib.util.find_spec("transformers") is not None:
                 with gr.Tab("Edit by text"):
-                    text_tab(studio, text_weights, text_clip)
+                    text_tab(context, text_weights, text_clip)
     return page.queue(max_size=WAITING, api_open=False)
 
 
@@ -49,7 +49,7 @@ def launch(
     Raises:
         ConfigError: the port is taken.
     """
-    page = build(Studio(pipe, weights, folder / "results"), text_weights, text_clip)
+    page = build(AppContext(pipe, weights, folder / "results"), text_weights, text_clip)
     try:
         page.launch(
             server_name=host,

@@ -10,14 +10,14 @@ from typing import Any
 import gradio as gr
 
 from midms.app import actions, editing, uploads
-from midms.app.page import CANVAS, HIDDEN, NETWORKS, Studio, spoken, take_upload
+from midms.app.page import CANVAS, HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
 from midms.config import ConfigError
 from midms.io.provenance import png_bytes, text_chunk, versions
 
 
-def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
+def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None:
     """Layout and wiring."""
-    holder = editing.TextWeights(str(studio.pipe.device))
+    holder = editing.TextWeights(str(context.pipe.device))
     picture = gr.State(None)
     with gr.Row():
         with gr.Column(min_width=320):
@@ -39,34 +39,36 @@ def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
         with gr.Column(min_width=320):
             gr.Markdown("### Reconstruction")
             rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
-            numbers = text_numbers()
+            numbers = edit_sliders()
     with gr.Accordion("Weights", open=weights is None):
         gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
                     "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
         name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
         clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
 
-    @spoken
+    @show_user_errors
     def receive(file: str | None) -> tuple[Any, Any]:
-        image = take_upload(file, uploads.read_upload)
+        image = consume_upload(file, uploads.read_upload)
         image.thumbnail((1024, 1024))
         return image, image
 
     upload.upload(receive, upload, [picture, shown], **HIDDEN)
 
-    @spoken
-    def run(image: Any, words: str, wanted: str, named: str, clip_named: str, *values: Any) -> Iterator[Any]:
+    @show_user_errors
+    def run(
+        image: Any, source_words: str, target_words: str, weights_name: str, clip_weights_name: str, *values: Any
+    ) -> Iterator[Any]:
         if image is None:
             raise ConfigError("no picture: upload one first")
-        task = text_task(image, words, wanted, values)
+        task = text_task(image, source_words, target_words, values)
         yield {message: "Loading the weights ...", download: gr.update(interactive=False)}
-        pipeline = holder.get(named, clip_named)
+        pipeline = holder.get(weights_name, clip_weights_name)
         for progress in editing.edit(pipeline, task):
             updates: dict[Any, Any] = {message: f"Step {progress.done} of {progress.total} ..."}
             if progress.picture is not None:
                 updates[result] = progress.picture
             if progress.reconstruction is not None:
-                saved = save_edit(studio, progress, named, task)
+                saved = save_edit(context, progress, weights_name, task)
                 updates |= {rebuilt: progress.reconstruction, message: "Done."}
                 updates[download] = gr.update(value=saved, interactive=True)
             yield updates
@@ -79,7 +81,7 @@ def text_tab(studio: Studio, weights: str | None, clip: str | None) -> None:
     stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
 
 
-def text_numbers() -> list[Any]:
+def edit_sliders() -> list[Any]:
     """Sliders of an edit; the values are the method's own."""
     steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N", elem_id="text-steps")
     scale = gr.Slider(1, 20, 5, step=0.5, label="Guidance scale s")
@@ -103,11 +105,11 @@ def text_task(image: Any, source: str, target: str, values: tuple[Any, ...]) -> 
     )
 
 
-def save_edit(studio: Studio, progress: editing.EditProgress, weights: str, task: editing.EditTask) -> str:
+def save_edit(context: AppContext, progress: editing.EditProgress, weights: str, task: editing.EditTask) -> str:
     """The edit as a PNG with prompts and settings inside; returns its path."""
-    studio.prune()
-    studio.results.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=studio.results, prefix="result-"))
+    context.prune()
+    context.results.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=context.results, prefix="result-"))
     settings = {
         "method": "oig",
         "weights": weights,

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.app import actions, drawing, marks, record, scenes, uploads
-from midms.app.page import CANVAS, HIDDEN, NETWORKS, Studio, on_canvas, paint_of, picked, spoken, take_upload
+from midms.app.page import (
+    CANVAS,
+    HIDDEN,
+    NETWORKS,
+    AppContext,
+    consume_upload,
+    painted_layers,
+    selected_index,
+    show_user_errors,
+    to_canvas,
+)
 from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.midms import MIDMs
@@ -36,55 +46,55 @@ class ExemplarInputs(NamedTuple):
     editors: list[Any]  # with the paint
 
 
-def translate_tab(studio: Studio) -> None:
+def translate_tab(context: AppContext) -> None:
     """Condition, exemplars and result side by side, the steps and the origin of a pixel below."""
     with gr.Row():
         with gr.Column(scale=4, min_width=340):
-            condition = condition_panel(studio)
+            condition = condition_panel(context)
         with gr.Column(scale=4, min_width=340):
-            exemplars = exemplar_panel(studio)
+            exemplars = exemplar_panel(context)
         with gr.Column(scale=4, min_width=340):
-            view = result_panel(studio)
+            view = result_panel(context)
     gr.Markdown("### The interleaved steps")
     steps = gr.Gallery(show_label=False, columns=7, fit_columns=False, object_fit="contain", format="png",
                        elem_id="steps", buttons=[], allow_preview=False)  # fmt: skip
     gr.Markdown("### Where a pixel came from")
     origin_panel(view)
-    wire(studio, condition, exemplars, view, steps)
+    connect_translate_button(context, condition, exemplars, view, steps)
 
 
-def condition_panel(studio: Studio) -> ConditionInputs:
+def condition_panel(context: AppContext) -> ConditionInputs:
     """Pick a scene, paint, or upload maps."""
     gr.Markdown("### 1 · Condition: what goes where")
-    kind = gr.State("scene" if studio.task else "file")
+    kind = gr.State("scene" if context.task else "file")
     index, maps = gr.State(0), gr.State(None)
     canvas: Any = gr.State(None)
     with gr.Tabs():
-        if studio.task:
+        if context.task:
             with gr.Tab("Scenes") as tab:
-                small = [scenes.enlarge(studio.scene(i).drawing, 96, False) for i in range(scenes.COUNT)]
+                small = [scenes.enlarge(context.scene(i).drawing, 96, False) for i in range(scenes.COUNT)]
                 gallery = gr.Gallery(small, show_label=False, columns=4, height=CANVAS + 40, allow_preview=False,
                                      format="png", selected_index=0, elem_id="scenes", buttons=[])  # fmt: skip
             tab.select(lambda: "scene", None, kind, queue=False, **HIDDEN)
-            gallery.select(picked, None, index, queue=False, **HIDDEN)
-        if drawing.paintable(studio.taken.channels):
+            gallery.select(selected_index, None, index, queue=False, **HIDDEN)
+        if drawing.paintable(context.spec.channels):
             with gr.Tab("Paint or upload a drawing", elem_id="paint-tab") as tab:
-                canvas = paint_canvas(studio, index)
+                canvas = paint_canvas(context, index)
             tab.select(lambda: "painting", None, kind, queue=False, **HIDDEN)
         with gr.Tab("File") as tab:
-            file_upload(studio, maps)
+            file_upload(context, maps)
         tab.select(lambda: "file", None, kind, queue=False, **HIDDEN)
     return ConditionInputs(kind, index, maps, canvas)
 
 
-def file_upload(studio: Studio, maps: gr.State) -> None:
+def file_upload(context: AppContext, maps: gr.State) -> None:
     """Upload a condition in whatever form `midms.conditions` reads."""
-    channels = studio.taken.channels
+    channels = context.spec.channels
     forms = [("as its name and the weights suggest", "")]
-    if drawing.paintable(channels) and not studio.taken.images:
+    if drawing.paintable(channels) and not context.spec.images:
         forms += [("a line drawing", "drawing"), ("a photo, of which the edges are taken", "edges")]
     what = (
-        "An image" if studio.taken.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
+        "An image" if context.spec.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
     )
     gr.Markdown(f"{what}: a drawing, a photo, joints as `.json`, a map of classes; what suits the weights.")
     form = gr.Radio(forms, value=forms[0][1], label="It is", visible=len(forms) > 1)
@@ -92,63 +102,63 @@ def file_upload(studio: Studio, maps: gr.State) -> None:
     note = gr.Markdown()
     upload = gr.UploadButton("Upload a file", elem_id="upload-condition")
 
-    @spoken
+    @show_user_errors
     def receive(file: str | None, kind: str) -> tuple[NDArray[np.uint8], Pixels, str]:
-        array, said = take_upload(file, lambda path: uploads.read_condition(path, studio.taken, kind or None))
-        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), said
+        array, remark = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
+        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), remark
 
     upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
 
 
-def paint_canvas(studio: Studio, index: gr.State) -> gr.ImageEditor:
+def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
     """A canvas with a colour for each part of a face."""
     colours: list[str | tuple[str, float]] = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in drawing.PALETTE.values()]
     blank = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
     canvas = gr.ImageEditor(
-        on_canvas(blank), show_label=False, sources=(), transforms=(), layers=False, canvas_size=(CANVAS, CANVAS),
+        to_canvas(blank), show_label=False, sources=(), transforms=(), layers=False, canvas_size=(CANVAS, CANVAS),
         fixed_canvas=True, brush=gr.Brush(10, colours, colours[0], "fixed"), eraser=gr.Eraser(12), format="png",
         elem_id="canvas", buttons=[],
     )  # fmt: skip
     swatches = zip(colours, drawing.PALETTE, strict=True)
     gr.HTML("".join(f'<span class="swatch" style="background:{colour}"></span>{name}' for colour, name in swatches))
     with gr.Row():
-        start = gr.Button("Paint the picked scene", size="sm", visible=studio.task == "faces", elem_id="paint-scene")
+        start = gr.Button("Paint the picked scene", size="sm", visible=context.task == "faces", elem_id="paint-scene")
         clear = gr.Button("Clear", size="sm")
         upload = gr.UploadButton("Upload a drawing", size="sm", elem_id="upload-drawing")
-    start.click(lambda i: on_canvas(scenes.painting_of_scene("faces", studio.size, i), False), index, canvas, **HIDDEN)
-    clear.click(lambda: on_canvas(blank), None, canvas, **HIDDEN)
+    start.click(lambda i: to_canvas(scenes.painting_of_scene("faces", context.size, i), False), index, canvas, **HIDDEN)
+    clear.click(lambda: to_canvas(blank), None, canvas, **HIDDEN)
 
-    @spoken
+    @show_user_errors
     def receive(file: str | None) -> dict[str, Any]:
-        picture = scenes.on_square(np.asarray(take_upload(file, uploads.read_upload)), CANVAS)
-        return on_canvas(drawing.ink_on_paper(picture))
+        picture = scenes.on_square(np.asarray(consume_upload(file, uploads.read_upload)), CANVAS)
+        return to_canvas(drawing.ink_on_paper(picture))
 
     upload.upload(receive, upload, canvas, **HIDDEN)
     return canvas
 
 
-def exemplar_panel(studio: Studio) -> ExemplarInputs:
+def exemplar_panel(context: AppContext) -> ExemplarInputs:
     """Up to three exemplars: picked or uploaded, and painted where they may be used."""
     gr.Markdown("### 2 · Exemplars: how it looks")
     slot = gr.State(0)
-    first = studio.built_in_exemplar(2) if studio.task else None
+    first = context.built_in_exemplar(2) if context.task else None
     chosen, editors = [gr.State(first if number == 0 else None) for number in range(SLOTS)], []
     with gr.Tabs():
         for number in range(SLOTS):
             with gr.Tab(f"Exemplar {number + 1}") as tab:
-                editors.append(exemplar_slot(studio, number, chosen[number], first if number == 0 else None))
+                editors.append(exemplar_slot(context, number, chosen[number], first if number == 0 else None))
             tab.select(lambda number=number: number, None, slot, queue=False, **HIDDEN)
     gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
-    if studio.task:
-        small = [scenes.enlarge(studio.scene(i).exemplar, 96) for i in range(scenes.COUNT)]
+    if context.task:
+        small = [scenes.enlarge(context.scene(i).exemplar, 96) for i in range(scenes.COUNT)]
         gallery = gr.Gallery(small, show_label=False, columns=4, height=300, allow_preview=False,
                              format="png", elem_id="exemplars", buttons=[])  # fmt: skip
 
         def take(event: gr.SelectData, open_slot: int) -> list[Any]:
-            exemplar = studio.built_in_exemplar(int(event.index))
+            exemplar = context.built_in_exemplar(int(event.index))
             states = [exemplar if number == open_slot else gr.skip() for number in range(SLOTS)]
             return states + [
-                on_canvas(exemplar.pixels) if number == open_slot else gr.skip() for number in range(SLOTS)
+                to_canvas(exemplar.pixels) if number == open_slot else gr.skip() for number in range(SLOTS)
             ]
 
         gallery.select(take, slot, [*chosen, *editors], queue=False, **HIDDEN)
@@ -156,11 +166,11 @@ def exemplar_panel(studio: Studio) -> ExemplarInputs:
 
 
 def exemplar_slot(
-    studio: Studio, number: int, chosen: gr.State, first: actions.ChosenExemplar | None
+    context: AppContext, number: int, chosen: gr.State, first: actions.ChosenExemplar | None
 ) -> gr.ImageEditor:
     """One exemplar with its paint and its upload."""
     editor = gr.ImageEditor(
-        None if first is None else on_canvas(first.pixels), show_label=False, sources=(), transforms=(), layers=False,
+        None if first is None else to_canvas(first.pixels), show_label=False, sources=(), transforms=(), layers=False,
         canvas_size=(CANVAS, CANVAS), fixed_canvas=True, format="png", elem_id=f"exemplar-{number + 1}", buttons=[],
         brush=gr.Brush(36, [("#ff2d78", 0.55)], ("#ff2d78", 0.55), "fixed"), eraser=gr.Eraser(36),
         placeholder="Pick one below, or upload a photo",
@@ -169,10 +179,10 @@ def exemplar_slot(
         upload = gr.UploadButton("Upload a photo", size="sm", elem_id=f"upload-exemplar-{number + 1}")
         remove = gr.Button("Remove", size="sm")
 
-    @spoken
+    @show_user_errors
     def receive(file: str | None) -> tuple[actions.ChosenExemplar, dict[str, Any]]:
-        pixels = take_upload(file, lambda path: uploads.read_exemplar(path, studio.size))
-        return actions.ChosenExemplar(pixels), on_canvas(pixels)
+        pixels = consume_upload(file, lambda path: uploads.read_exemplar(path, context.size))
+        return actions.ChosenExemplar(pixels), to_canvas(pixels)
 
     upload.upload(receive, upload, [chosen, editor], **HIDDEN)
     remove.click(lambda: (None, None), None, [chosen, editor], **HIDDEN)
@@ -193,9 +203,9 @@ class ResultView(NamedTuple):
     command: Any
 
 
-def number_inputs(studio: Studio) -> list[Any]:
+def setting_sliders(context: AppContext) -> list[Any]:
     """Sliders of what a run can change."""
-    own = studio.pipe.settings
+    own = context.pipe.settings
     if not isinstance(own, InterleaveSettings):
         with gr.Row():
             calls = gr.Slider(1, 8, own.num_interleaved_steps, step=1, min_width=120, label="Pictures generated, N")
@@ -212,15 +222,15 @@ def number_inputs(studio: Studio) -> list[Any]:
     return [steps, calls, threshold, seed]
 
 
-def result_panel(studio: Studio) -> ResultView:
+def result_panel(context: AppContext) -> ResultView:
     """The picture, the button and the numbers."""
     gr.Markdown("### 3 · Result")
     picture = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", elem_id="result", buttons=[])
-    message = gr.Markdown(f"Weights: `{studio.weights}`, {studio.size} pixels.", elem_id="message")
+    message = gr.Markdown(f"Weights: `{context.weights}`, {context.size} pixels.", elem_id="message")
     with gr.Row():
         start = gr.Button("Translate", variant="primary", elem_id="translate", scale=3)
         stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
-    numbers = number_inputs(studio)
+    numbers = setting_sliders(context)
     with gr.Row():
         png = gr.DownloadButton("PNG with settings", size="sm", interactive=False, elem_id="download-png")
         bundle = gr.DownloadButton("ZIP with inputs", size="sm", interactive=False, elem_id="download-zip")
@@ -243,21 +253,21 @@ def origin_panel(view: ResultView) -> None:
             origin = gr.Gallery(show_label=False, columns=SLOTS, fit_columns=False, height=300, object_fit="contain",
                                 format="png", elem_id="origin", buttons=[], allow_preview=False)  # fmt: skip
 
-    @spoken
+    @show_user_errors
     def origin_of(event: gr.SelectData, result: actions.Result | None, match: str) -> tuple[Any, Any, str]:
         if result is None:
             raise ConfigError("there is no result yet: press Translate first")
         scale = result.pixels.shape[0] / CANVAS  # the picture is shown at CANVAS pixels of height
         x, y = (int(place * scale) for place in event.index)
-        found = actions.trace(result, x, y, match)
-        shown = marks.marked_result(result, x, y, CANVAS), marks.marked_exemplars(result, found, CANVAS)
-        return *shown, marks.in_words(found, x, y)
+        trace = actions.trace(result, x, y, match)
+        shown = marks.marked_result(result, x, y, CANVAS), marks.marked_exemplars(result, trace, CANVAS)
+        return *shown, marks.describe_trace(trace, x, y)
 
     view.picture.select(origin_of, [view.result, which], [marked, origin, sentence], **HIDDEN)
 
 
 def chosen_condition(
-    studio: Studio, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
+    context: AppContext, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
 ) -> NDArray[np.uint8]:
     """The condition maps, (L, H, W), of the open tab.
 
@@ -265,12 +275,12 @@ def chosen_condition(
         ConfigError: nothing was chosen there.
     """
     if kind == "scene":
-        return studio.scene(index).condition
+        return context.scene(index).condition
     if kind == "painting":
         painting = (canvas or {}).get("composite")
         if painting is None:
             raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
-        return drawing.painted_face(painting[..., :3], studio.size)
+        return drawing.painted_face(painting[..., :3], context.size)
     if maps is None:
         raise ConfigError("no condition: upload a file first")
     return maps
@@ -280,32 +290,32 @@ def chosen_exemplars(
     slots: list[actions.ChosenExemplar | None], editors: list[dict[str, Any] | None]
 ) -> list[actions.ChosenExemplar]:
     """The exemplars of the filled slots with what their paint allows."""
-    found = []
+    chosen = []
     for exemplar, editor in zip(slots, editors, strict=True):
         if exemplar is not None:
-            allowed = actions.allowed_part(paint_of(editor), exemplar.pixels.shape[:2])
-            found.append(exemplar._replace(allowed=allowed))
-    return found
+            allowed = actions.allowed_part(painted_layers(editor), exemplar.pixels.shape[:2])
+            chosen.append(exemplar._replace(allowed=allowed))
+    return chosen
 
 
-def wire(
-    studio: Studio, condition: ConditionInputs, exemplars: ExemplarInputs, view: ResultView, steps: gr.Gallery
+def connect_translate_button(
+    context: AppContext, condition: ConditionInputs, exemplars: ExemplarInputs, view: ResultView, steps: gr.Gallery
 ) -> None:
     """Connect the button: read the inputs, show each step as it comes, save the result."""
 
-    @spoken
+    @show_user_errors
     def run(kind: str, index: int, maps: Any, canvas: Any, *values: Any) -> Iterator[dict[Any, Any]]:
         slots, editors, numbers = list(values[:SLOTS]), list(values[SLOTS : 2 * SLOTS]), values[2 * SLOTS :]
         total, calls, threshold, seed = numbers
         if seed is None:
             raise ConfigError("seed: expected a number")
-        maps = chosen_condition(studio, kind, index, maps, canvas)
+        maps = chosen_condition(context, kind, index, maps, canvas)
         chosen = chosen_exemplars(slots, editors)
         task = actions.Task(maps, chosen, as_number(int, total), int(calls), as_number(float, threshold), int(seed))
         off = gr.update(interactive=False)
         yield {view.result: None, view.message: "Matching ...", view.command: "", view.png: off, view.bundle: off}
-        for progress in actions.translate(studio.pipe, task):
-            yield shown(studio, view, steps, progress)
+        for progress in actions.translate(context.pipe, task):
+            yield shown(context, view, steps, progress)
 
     inputs = [*condition, *exemplars.chosen, *exemplars.editors, *view.numbers]
     outputs = [view.picture, view.message, view.result, view.png, view.bundle, view.command, steps]
@@ -320,15 +330,15 @@ def as_number(kind: type, value: Any) -> Any:
     return None if value is None else kind(value)
 
 
-def shown(studio: Studio, view: ResultView, steps: gr.Gallery, progress: actions.Progress) -> dict[Any, Any]:
+def shown(context: AppContext, view: ResultView, steps: gr.Gallery, progress: actions.Progress) -> dict[Any, Any]:
     """Updates of the page for what is known so far; the finished picture is saved."""
     frames = [(scenes.enlarge(frame.pixels, STEP_SIDE), frame.caption) for frame in progress.frames]
     updates = {view.picture: scenes.enlarge(progress.frames[-1].pixels, CANVAS), steps: frames}
     if progress.result is None:
         return updates | {view.message: f"Step {progress.done} of {progress.total} ..."}
-    studio.prune()
-    saved = record.save_result(studio.results, progress.result, studio.weights)
-    network = "U-Net" if studio.pipe.kind == MIDMs.kind else "generator"
+    context.prune()
+    saved = record.save_result(context.results, progress.result, context.weights)
+    network = "U-Net" if context.pipe.kind == MIDMs.kind else "generator"
     return updates | {
         view.message: f"Done: {progress.total} {network} calls. Click the picture to see where a pixel came from.",
         view.result: progress.result,

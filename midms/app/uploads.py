@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.conditions.make import Taken, make_condition
+from midms.conditions.make import ConditionSpec, make_condition
 from midms.config import ConfigError
 from midms.io.images import at_working_size, read_rgb
 from midms.visualize import Pixels
@@ -46,7 +46,7 @@ def read_exemplar(file: Path, side: int) -> Pixels:
     return np.asarray(at_working_size(read_upload(file), side))
 
 
-def read_condition(file: Path, taken: Taken, kind: str | None = None) -> tuple[NDArray[np.uint8], str]:
+def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None) -> tuple[NDArray[np.uint8], str]:
     """Condition maps (L, H, W) from whatever file `midms.conditions` knows, and a note on them.
 
     An image, for weights whose condition is one, is (3, H, W) as well; values are 0 to 255 in either case.
@@ -54,9 +54,9 @@ def read_condition(file: Path, taken: Taken, kind: str | None = None) -> tuple[N
     Raises:
         UploadError: the file cannot be used for these weights.
     """
-    made = _read(file, lambda path: make_condition(path, taken, kind))
-    maps = (made.maps + 1) / 2 if taken.images else made.maps
-    return (maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), made.note
+    built = _read(file, lambda path: make_condition(path, spec, kind))
+    maps = (built.maps + 1) / 2 if spec.images else built.maps
+    return (maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), built.note
 
 
 def _read(file: Path, reader: Callable[[Path], Read]) -> Read:

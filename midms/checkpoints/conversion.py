@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from midms.checkpoints.errors import CheckpointError, listing, understanding
+from midms.checkpoints.errors import CheckpointError, as_checkpoint_error, summarise_keys
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
     FIRST_STAGE_PREFIX,
@@ -16,8 +16,8 @@ from midms.checkpoints.ldm import (
     Entry,
     check_layout,
     first_stage_table,
+    ldm_to_diffusers,
     select_ema,
-    to_ours,
     unet_table,
 )
 from midms.checkpoints.ldm_config import (
@@ -68,16 +68,16 @@ class Conversion:
             self.ignored.setdefault(reason, []).extend(names)
 
 
-def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose key starts with `prefix`, which is cut off."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
-def refuse_leftovers(keys: Iterable[str], known: Iterable[str], source: object) -> None:
+def check_no_unknown_keys(keys: Iterable[str], known: Iterable[str], source: object) -> None:
     """Raise if there are keys outside `known`."""
     leftovers = set(keys) - set(known)
     if leftovers:
-        raise CheckpointError(source, f"{len(leftovers)} unexpected key(s): {listing(leftovers)}")
+        raise CheckpointError(source, f"{len(leftovers)} unexpected key(s): {summarise_keys(leftovers)}")
 
 
 def convert_ldm(
@@ -99,18 +99,18 @@ def convert_ldm(
     Raises:
         CheckpointError: anything missing, superfluous, of another shape, or not finite.
     """
-    _refuse_other_models(state, source)
+    _check_unconditional(state, source)
     result = Conversion()
-    unet, averaged = below(state, UNET_PREFIX), below(state, EMA_PREFIX)
-    with understanding(source, "the U-Net's sizes"):
+    unet, averaged = strip_prefix(state, UNET_PREFIX), strip_prefix(state, EMA_PREFIX)
+    with as_checkpoint_error(source, "the U-Net's sizes"):
         if params is not None and "unet_config" in params:
             config = unet_config(params["unet_config"]["params"], source)
         else:
             config = infer_unet_config(unet, source)
         entries = unet_table(config)
     chosen = select_ema(averaged, entries, source) if ema else unet
-    result.add("denoiser", translate(entries, chosen, source, UNET_PREFIX, check_values), config)
-    first = below(state, FIRST_STAGE_PREFIX)
+    result.add("denoiser", convert_entries(entries, chosen, source, UNET_PREFIX, check_values), config)
+    first = strip_prefix(state, FIRST_STAGE_PREFIX)
     if first:
         _add_first_stage(result, first, source, params, FIRST_STAGE_PREFIX, check_values)
         if "scale_factor" in state and check_values:
@@ -125,21 +125,23 @@ def convert_ldm(
     return result
 
 
-def _refuse_other_models(state: Mapping[str, Tensor], source: object) -> None:
+def _check_unconditional(state: Mapping[str, Tensor], source: object) -> None:
     conditional = [key for key in state if key.startswith("cond_stage_model.")]
     if conditional:
-        problem = f"a conditional model ({listing(conditional)}); only unconditional ones are supported"
+        problem = f"a conditional model ({summarise_keys(conditional)}); only unconditional ones are supported"
         raise CheckpointError(source, problem)
     parts = (UNET_PREFIX, EMA_PREFIX, FIRST_STAGE_PREFIX)
-    refuse_leftovers([key for key in state if not key.startswith(parts)], SCHEDULE_BUFFERS | {"scale_factor"}, source)
+    check_no_unknown_keys(
+        [key for key in state if not key.startswith(parts)], SCHEDULE_BUFFERS | {"scale_factor"}, source
+    )
 
 
-def translate(
+def convert_entries(
     entries: list[Entry], state: Mapping[str, Tensor], source: object, prefix: str, check_values: bool
 ) -> dict[str, Tensor]:
     """Published tensors under our names: first the layout is checked, then (on request) every value."""
     check_layout(entries, state, source, prefix)
-    return to_ours(entries, clean_tensors(state, source, prefix) if check_values else state, source)
+    return ldm_to_diffusers(entries, clean_tensors(state, source, prefix) if check_values else state, source)
 
 
 def _add_first_stage(
@@ -153,14 +155,14 @@ def _add_first_stage(
     losses = {key for key in state if key.startswith("loss.")}
     averaged = {key for key in state if key.startswith("model_ema.")}
     needed = {key: value for key, value in state.items() if key not in losses | averaged}
-    with understanding(source, "the first stage's sizes"):
+    with as_checkpoint_error(source, "the first stage's sizes"):
         config = infer_first_stage_config(needed, source)
         if params is not None and "first_stage_config" in params:
             params = params["first_stage_config"]["params"]
         if params is not None and "ddconfig" in params:
             config = first_stage_config(params, config["kind"], source)
         entries = first_stage_table(config)
-    converted = translate(entries, needed, source, prefix, check_values)
+    converted = convert_entries(entries, needed, source, prefix, check_values)
     result.add("first_stage", converted, config)
     result.ignore([prefix + key for key in losses], "losses of first-stage training")
     result.ignore([prefix + key for key in averaged], "averaged first-stage weights")
@@ -180,8 +182,8 @@ def convert_vgg(state: Mapping[str, Tensor], source: object) -> Conversion:
     expected = {f"{name}.{kind}" for name in VGG_CONVS for kind in ("weight", "bias")}
     missing = expected - set(state)
     if missing:
-        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
-    refuse_leftovers(state, expected, source)
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {summarise_keys(missing)}")
+    check_no_unknown_keys(state, expected, source)
     cleaned, channels = clean_tensors(state, source), 3
     for name in VGG_CONVS:
         out = min(64 * 2 ** (int(name[4]) - 1), 512)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from midms.checkpoints.conversion import Conversion, convert_first_stage, convert_ldm, convert_vgg
 from midms.checkpoints.diffusers_folder import convert_diffusers
-from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.errors import CheckpointError, summarise_keys
 from midms.checkpoints.folder import load_folder, save_states, sha256_of
 from midms.checkpoints.ldm_config import read_ldm_yaml
 from midms.checkpoints.reading import read_tensors
@@ -42,7 +42,7 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     if "conv1_1.weight" in keys:
         return "vgg"
     raise CheckpointError(
-        source, f"none of the known layouts ({', '.join(KINDS.values())}); its keys are {listing(keys)}"
+        source, f"none of the known layouts ({', '.join(KINDS.values())}); its keys are {summarise_keys(keys)}"
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from midms.checkpoints.conversion import Conversion
-from midms.checkpoints.errors import CheckpointError, understanding
-from midms.checkpoints.ldm import Entry, first_stage_table, to_ours, to_theirs, unet_table
+from midms.checkpoints.errors import CheckpointError, as_checkpoint_error
+from midms.checkpoints.ldm import Entry, diffusers_to_ldm, first_stage_table, ldm_to_diffusers, unet_table
 from midms.checkpoints.reading import clean_tensors, read_json, read_tensors
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -50,20 +50,22 @@ def convert_diffusers(folder: Path) -> Conversion:
         )
     result = Conversion()
     unet = unet_config_from_diffusers(read_json(folder / "unet" / "config.json"), folder / "unet" / "config.json")
-    with understanding(folder / "unet" / "config.json", "the config"):
+    with as_checkpoint_error(folder / "unet" / "config.json", "the config"):
         entries = unet_table(unet)
     result.add("denoiser", _checked(entries, folder / "unet"), unet)
     part = folder / parts[0]
     config = read_json(part / "config.json")
     first_stage = first_stage_config_from_diffusers(config, _FIRST_STAGES[parts[0]], part / "config.json")
-    with understanding(part / "config.json", "the config"):
+    with as_checkpoint_error(part / "config.json", "the config"):
         entries = first_stage_table(first_stage)
     result.add("first_stage", _checked(entries, part), first_stage)
     schedule = folder / "scheduler" / "scheduler_config.json"
     if schedule.is_file():
         settings = read_json(schedule)
         names = ("beta_start", "start"), ("beta_end", "end"), ("num_train_timesteps", "num_train_timesteps")
-        result.info["schedule"] = {ours: settings[theirs] for theirs, ours in names if theirs in settings}
+        result.info["schedule"] = {
+            name: settings[diffusers_name] for diffusers_name, name in names if diffusers_name in settings
+        }
     return result
 
 
@@ -76,7 +78,7 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
     for key, value in _FIXED_UNET.items():
         if config.get(key, value) != value:
             raise CheckpointError(source, f"{key} is {config[key]!r}, only {value!r} is supported")
-    with understanding(source, "the config"):
+    with as_checkpoint_error(source, "the config"):
         widths, down = config["block_out_channels"], config["down_block_types"]
         attention = [2**level for level, kind in enumerate(down) if kind == "AttnDownBlock2D"]
         expected_up = ["AttnUpBlock2D" if kind == "AttnDownBlock2D" else "UpBlock2D" for kind in reversed(down)]
@@ -97,7 +99,7 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
 
 def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, source: object) -> dict[str, Any]:
     """Our first-stage config from the one of a `VQModel` or `AutoencoderKL`."""
-    with understanding(source, "the config"):
+    with as_checkpoint_error(source, "the config"):
         widths, latent = config["block_out_channels"], config["latent_channels"]
         result = {
             "kind": kind,
@@ -121,7 +123,7 @@ def _checked(entries: list[Entry], part: Path) -> dict[str, Tensor]:
     if not files:
         raise CheckpointError(part, f"no weights there, expected {' or '.join(_WEIGHTS)}")
     state = {_modern(key): value for key, value in clean_tensors(read_tensors(files[0]), files[0]).items()}
-    return to_ours(entries, to_theirs(entries, state, files[0]), files[0])
+    return ldm_to_diffusers(entries, diffusers_to_ldm(entries, state, files[0]), files[0])
 
 
 def _modern(key: str) -> str:

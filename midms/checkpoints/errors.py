@@ -13,7 +13,7 @@ class CheckpointError(ValueError):
         super().__init__(" ".join(f"{source}: {problem}".split()))
 
 
-def listing(keys: Iterable[str], limit: int = 3) -> str:
+def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
     """The first few keys and how many more there are, for a message."""
     names = sorted(keys)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -21,7 +21,7 @@ def listing(keys: Iterable[str], limit: int = 3) -> str:
 
 
 @contextmanager
-def understanding(source: object, what: str) -> Iterator[None]:
+def as_checkpoint_error(source: object, what: str) -> Iterator[None]:
     """Turn whatever goes wrong while sizes or settings are read from foreign data into a `CheckpointError`."""
     try:
         yield

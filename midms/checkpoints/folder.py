@@ -53,7 +53,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def fresh_folder(path: Path, replaceable: str) -> Iterator[Path]:
+def atomic_folder(path: Path, replaceable: str) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends well and vanishes otherwise.
 
     An existing `path` is replaced only if it is empty or holds the file `replaceable`, which marks it as ours.
@@ -100,7 +100,7 @@ def save_states(
     if set(states) != set(configs):
         raise ValueError(f"components {sorted(states)} and configs {sorted(configs)} differ; give one config each")
     components: dict[str, Any] = {}
-    with fresh_folder(target, CONFIG_FILE) as folder:
+    with atomic_folder(target, CONFIG_FILE) as folder:
         for name, state in states.items():
             if not _NAME.fullmatch(name):
                 raise CheckpointError(target, f"component name {name!r} must be letters, digits and underscores")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.errors import CheckpointError, summarise_keys
 from midms.models.denoiser import DEFAULTS as UNET_DEFAULTS
 from midms.models.first_stage import DEFAULTS as FIRST_STAGE_DEFAULTS
 from midms.models.first_stage import complete_config
@@ -26,9 +26,9 @@ FIRST_STAGE_PREFIX = "first_stage_model."
 class Entry(NamedTuple):
     """One tensor of the published layout."""
 
-    theirs: str
+    ldm: str
     shape: tuple[int, ...]  # in the published file
-    ours: tuple[str, ...]  # one name, or the three of q, k, v
+    diffusers: tuple[str, ...]  # one name, or the three of q, k, v
     heads: int = 0  # heads that a joint qkv tensor is split by
 
 
@@ -38,22 +38,22 @@ class _Table:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
-    def layer(self, theirs: str, ours: str, shape: tuple[int, ...]) -> None:
+    def layer(self, ldm: str, diffusers: str, shape: tuple[int, ...]) -> None:
         """Weight of `shape` and bias (shape[0],)."""
-        self.entries.append(Entry(f"{theirs}.weight", shape, (f"{ours}.weight",)))
-        self.entries.append(Entry(f"{theirs}.bias", shape[:1], (f"{ours}.bias",)))
+        self.entries.append(Entry(f"{ldm}.weight", shape, (f"{diffusers}.weight",)))
+        self.entries.append(Entry(f"{ldm}.bias", shape[:1], (f"{diffusers}.bias",)))
 
-    def conv(self, theirs: str, ours: str, channels: tuple[int, int], kernel: int = 3) -> None:
+    def conv(self, ldm: str, diffusers: str, channels: tuple[int, int], kernel: int = 3) -> None:
         """Convolution of `channels` = (out, in)."""
-        self.layer(theirs, ours, (*channels, kernel, kernel))
+        self.layer(ldm, diffusers, (*channels, kernel, kernel))
 
-    def qkv(self, theirs: str, ours: str, channels: int, heads: int) -> None:
+    def qkv(self, ldm: str, diffusers: str, channels: int, heads: int) -> None:
         """Joint projection of the U-Net: rows run over (head, q|k|v, channel of the head)."""
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} heads")
         for kind, shape in (("weight", (3 * channels, channels, 1)), ("bias", (3 * channels,))):
-            names = tuple(f"{ours}.to_{name}.{kind}" for name in "qkv")
-            self.entries.append(Entry(f"{theirs}.{kind}", shape, names, heads))
+            names = tuple(f"{diffusers}.to_{name}.{kind}" for name in "qkv")
+            self.entries.append(Entry(f"{ldm}.{kind}", shape, names, heads))
 
 
 def _depth(full: Mapping[str, Any]) -> int:
@@ -76,10 +76,10 @@ def unet_table(config: Mapping[str, Any]) -> list[Entry]:
     for level, mult in enumerate(mults):
         for index in range(depth):
             block += 1
-            ours = f"down_blocks.{level}"
-            _unet_res(table, f"input_blocks.{block}.0", f"{ours}.resnets.{index}", channels, mult * width, full)
+            diffusers = f"down_blocks.{level}"
+            _unet_res(table, f"input_blocks.{block}.0", f"{diffusers}.resnets.{index}", channels, mult * width, full)
             channels = mult * width
-            _unet_attention(table, f"input_blocks.{block}.1", f"{ours}.attentions.{index}", level, channels, full)
+            _unet_attention(table, f"input_blocks.{block}.1", f"{diffusers}.attentions.{index}", level, channels, full)
             skips.append(channels)
         if level < len(mults) - 1:
             block += 1
@@ -93,47 +93,47 @@ def unet_table(config: Mapping[str, Any]) -> list[Entry]:
     block = 0
     for position, level in enumerate(reversed(range(len(mults)))):
         for index in range(depth + 1):
-            theirs, ours = f"output_blocks.{block}", f"up_blocks.{position}"
+            ldm, diffusers = f"output_blocks.{block}", f"up_blocks.{position}"
             out = mults[level] * width
-            _unet_res(table, f"{theirs}.0", f"{ours}.resnets.{index}", channels + skips.pop(), out, full)
+            _unet_res(table, f"{ldm}.0", f"{diffusers}.resnets.{index}", channels + skips.pop(), out, full)
             channels = out
-            attended = _unet_attention(table, f"{theirs}.1", f"{ours}.attentions.{index}", level, channels, full)
+            attended = _unet_attention(table, f"{ldm}.1", f"{diffusers}.attentions.{index}", level, channels, full)
             if level and index == depth:
-                _unet_resample(table, f"{theirs}.{1 + attended}", f"{ours}.upsamplers.0", "conv", channels, full)
+                _unet_resample(table, f"{ldm}.{1 + attended}", f"{diffusers}.upsamplers.0", "conv", channels, full)
             block += 1
     table.layer("out.0", "conv_norm_out", (width,))
     table.conv("out.2", "conv_out", (full["out_channels"], width))
     return table.entries
 
 
-def _unet_res(table: _Table, theirs: str, ours: str, channels: int, out: int, full: Mapping[str, Any]) -> None:
+def _unet_res(table: _Table, ldm: str, diffusers: str, channels: int, out: int, full: Mapping[str, Any]) -> None:
     embedding = out * (2 if full["use_scale_shift_norm"] else 1)
-    table.layer(f"{theirs}.in_layers.0", f"{ours}.norm1", (channels,))
-    table.conv(f"{theirs}.in_layers.2", f"{ours}.conv1", (out, channels))
-    table.layer(f"{theirs}.emb_layers.1", f"{ours}.time_emb_proj", (embedding, 4 * full["model_channels"]))
-    table.layer(f"{theirs}.out_layers.0", f"{ours}.norm2", (out,))
-    table.conv(f"{theirs}.out_layers.3", f"{ours}.conv2", (out, out))
+    table.layer(f"{ldm}.in_layers.0", f"{diffusers}.norm1", (channels,))
+    table.conv(f"{ldm}.in_layers.2", f"{diffusers}.conv1", (out, channels))
+    table.layer(f"{ldm}.emb_layers.1", f"{diffusers}.time_emb_proj", (embedding, 4 * full["model_channels"]))
+    table.layer(f"{ldm}.out_layers.0", f"{diffusers}.norm2", (out,))
+    table.conv(f"{ldm}.out_layers.3", f"{diffusers}.conv2", (out, out))
     if channels != out:
-        table.conv(f"{theirs}.skip_connection", f"{ours}.conv_shortcut", (out, channels), 1)
+        table.conv(f"{ldm}.skip_connection", f"{diffusers}.conv_shortcut", (out, channels), 1)
 
 
 def _unet_attention(
-    table: _Table, theirs: str, ours: str, level: int | None, channels: int, full: Mapping[str, Any]
+    table: _Table, ldm: str, diffusers: str, level: int | None, channels: int, full: Mapping[str, Any]
 ) -> bool:
     """Attention where the level has one (the middle, level None, always does); says whether it did."""
     if level is not None and 2**level not in full["attention_resolutions"]:
         return False
-    table.layer(f"{theirs}.norm", f"{ours}.group_norm", (channels,))
-    table.qkv(f"{theirs}.qkv", ours, channels, full["num_heads"] or channels // full["num_head_channels"])
-    table.layer(f"{theirs}.proj_out", f"{ours}.to_out.0", (channels, channels, 1))
+    table.layer(f"{ldm}.norm", f"{diffusers}.group_norm", (channels,))
+    table.qkv(f"{ldm}.qkv", diffusers, channels, full["num_heads"] or channels // full["num_head_channels"])
+    table.layer(f"{ldm}.proj_out", f"{diffusers}.to_out.0", (channels, channels, 1))
     return True
 
 
-def _unet_resample(table: _Table, theirs: str, ours: str, conv: str, channels: int, full: Mapping[str, Any]) -> None:
+def _unet_resample(table: _Table, ldm: str, diffusers: str, conv: str, channels: int, full: Mapping[str, Any]) -> None:
     if full["resblock_updown"]:
-        _unet_res(table, theirs, ours, channels, channels, full)
+        _unet_res(table, ldm, diffusers, channels, channels, full)
     else:
-        table.conv(f"{theirs}.{conv}", f"{ours}.conv", (channels, channels))
+        table.conv(f"{ldm}.{conv}", f"{diffusers}.conv", (channels, channels))
 
 
 def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
@@ -146,21 +146,21 @@ def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
     table.conv("encoder.conv_in", "encoder.conv_in", (widths[0], full["in_channels"]))
     channels = full["ch"]
     for level, width in enumerate(widths):
-        theirs, ours = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
+        ldm, diffusers = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
         for index in range(depth):
-            _autoencoder_res(table, f"{theirs}.block.{index}", f"{ours}.resnets.{index}", channels, width)
+            _autoencoder_res(table, f"{ldm}.block.{index}", f"{diffusers}.resnets.{index}", channels, width)
             channels = width
         if level < last:
-            table.conv(f"{theirs}.downsample.conv", f"{ours}.downsamplers.0.conv", (width, width))
+            table.conv(f"{ldm}.downsample.conv", f"{diffusers}.downsamplers.0.conv", (width, width))
     _autoencoder_ends(table, "encoder", (channels, channels), latent if vq else 2 * latent, full["mid_attention"])
     table.conv("decoder.conv_in", "decoder.conv_in", (channels, latent))
     for level in reversed(range(len(widths))):
-        theirs, ours = f"decoder.up.{level}", f"decoder.up_blocks.{last - level}"
+        ldm, diffusers = f"decoder.up.{level}", f"decoder.up_blocks.{last - level}"
         for index in range(depth + 1):
-            _autoencoder_res(table, f"{theirs}.block.{index}", f"{ours}.resnets.{index}", channels, widths[level])
+            _autoencoder_res(table, f"{ldm}.block.{index}", f"{diffusers}.resnets.{index}", channels, widths[level])
             channels = widths[level]
         if level:
-            table.conv(f"{theirs}.upsample.conv", f"{ours}.upsamplers.0.conv", (channels, channels))
+            table.conv(f"{ldm}.upsample.conv", f"{diffusers}.upsamplers.0.conv", (channels, channels))
     _autoencoder_ends(table, "decoder", (widths[-1], channels), full["out_ch"], full["mid_attention"])
     if vq:
         codes = (full["n_embed"], embedded)
@@ -170,13 +170,13 @@ def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
     return table.entries
 
 
-def _autoencoder_res(table: _Table, theirs: str, ours: str, channels: int, out: int) -> None:
-    table.layer(f"{theirs}.norm1", f"{ours}.norm1", (channels,))
-    table.conv(f"{theirs}.conv1", f"{ours}.conv1", (out, channels))
-    table.layer(f"{theirs}.norm2", f"{ours}.norm2", (out,))
-    table.conv(f"{theirs}.conv2", f"{ours}.conv2", (out, out))
+def _autoencoder_res(table: _Table, ldm: str, diffusers: str, channels: int, out: int) -> None:
+    table.layer(f"{ldm}.norm1", f"{diffusers}.norm1", (channels,))
+    table.conv(f"{ldm}.conv1", f"{diffusers}.conv1", (out, channels))
+    table.layer(f"{ldm}.norm2", f"{diffusers}.norm2", (out,))
+    table.conv(f"{ldm}.conv2", f"{diffusers}.conv2", (out, out))
     if channels != out:
-        table.conv(f"{theirs}.nin_shortcut", f"{ours}.conv_shortcut", (out, channels), 1)
+        table.conv(f"{ldm}.nin_shortcut", f"{diffusers}.conv_shortcut", (out, channels), 1)
 
 
 def _autoencoder_ends(table: _Table, side: str, widths: tuple[int, int], out: int, attention: bool) -> None:
@@ -184,11 +184,11 @@ def _autoencoder_ends(table: _Table, side: str, widths: tuple[int, int], out: in
     middle, last = widths
     for number in (1, 2):
         _autoencoder_res(table, f"{side}.mid.block_{number}", f"{side}.mid_block.resnets.{number - 1}", middle, middle)
-    theirs, ours = f"{side}.mid.attn_1", f"{side}.mid_block.attentions.0"
+    ldm, diffusers = f"{side}.mid.attn_1", f"{side}.mid_block.attentions.0"
     if attention:
-        table.layer(f"{theirs}.norm", f"{ours}.group_norm", (middle,))
+        table.layer(f"{ldm}.norm", f"{diffusers}.group_norm", (middle,))
         for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
-            table.conv(f"{theirs}.{old}", f"{ours}.{new}", (middle, middle), 1)
+            table.conv(f"{ldm}.{old}", f"{diffusers}.{new}", (middle, middle), 1)
     table.layer(f"{side}.norm_out", f"{side}.conv_norm_out", (last,))
     table.conv(f"{side}.conv_out", f"{side}.conv_out", (out, last))
 
@@ -210,19 +210,19 @@ def check_layout(entries: list[Entry], state: Mapping[str, Tensor], source: obje
     Raises:
         CheckpointError: a key is missing or superfluous, or a shape differs.
     """
-    missing = [prefix + entry.theirs for entry in entries if entry.theirs not in state]
+    missing = [prefix + entry.ldm for entry in entries if entry.ldm not in state]
     if missing:
-        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
-    unexpected = [prefix + key for key in set(state) - {entry.theirs for entry in entries}]
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {summarise_keys(missing)}")
+    unexpected = [prefix + key for key in set(state) - {entry.ldm for entry in entries}]
     if unexpected:
-        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {listing(unexpected)}")
+        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {summarise_keys(unexpected)}")
     for entry in entries:
-        shape = tuple(state[entry.theirs].shape)
+        shape = tuple(state[entry.ldm].shape)
         if shape != entry.shape:
-            raise CheckpointError(source, f"{prefix}{entry.theirs} has shape {shape}, expected {entry.shape}")
+            raise CheckpointError(source, f"{prefix}{entry.ldm} has shape {shape}, expected {entry.shape}")
 
 
-def to_ours(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+def ldm_to_diffusers(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
     """Translate a published state dict, without prefix, into ours.
 
     Raises:
@@ -231,7 +231,7 @@ def to_ours(entries: list[Entry], state: Mapping[str, Tensor], source: object) -
     check_layout(entries, state, source)
     result: dict[str, Tensor] = {}
     for entry in entries:
-        result.update(zip(entry.ours, _split(state[entry.theirs], entry), strict=True))
+        result.update(zip(entry.diffusers, _split(state[entry.ldm], entry), strict=True))
     return result
 
 
@@ -241,29 +241,29 @@ def _split(tensor: Tensor, entry: Entry) -> Iterator[Tensor]:
     if entry.heads:
         grouped = tensor.reshape(entry.heads, 3, -1, *tensor.shape[1:])  # (heads, 3, C / heads, C, 1)
         parts = tuple(grouped[:, index].flatten(0, 1) for index in range(3))  # 3 x (C, C, 1)
-    for part, name in zip(parts, entry.ours, strict=True):
+    for part, name in zip(parts, entry.diffusers, strict=True):
         yield part.flatten(1) if _is_linear(name) else part
 
 
-def to_theirs(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The way back of `to_ours`.
+def diffusers_to_ldm(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """The way back of `ldm_to_diffusers`.
 
     Raises:
         CheckpointError: a key is missing or superfluous, or a size differs.
     """
-    names = {name for entry in entries for name in entry.ours}
+    names = {name for entry in entries for name in entry.diffusers}
     if names != set(state):
-        raise CheckpointError(source, f"key(s) missing or unexpected: {listing(names ^ set(state))}")
+        raise CheckpointError(source, f"key(s) missing or unexpected: {summarise_keys(names ^ set(state))}")
     result: dict[str, Tensor] = {}
     for entry in entries:
-        parts = [state[name] for name in entry.ours]
+        parts = [state[name] for name in entry.diffusers]
         if entry.heads:
             grouped = [part.reshape(entry.heads, 1, -1, *part.shape[1:]) for part in parts]
             parts = [torch.cat(grouped, dim=1)]  # (heads, 3, C / heads, C)
         try:
-            result[entry.theirs] = parts[0].reshape(entry.shape)
+            result[entry.ldm] = parts[0].reshape(entry.shape)
         except RuntimeError as error:
-            problem = f"{entry.ours[0]} has shape {tuple(parts[0].shape)}, expected one of {entry.shape}"
+            problem = f"{entry.diffusers[0]} has shape {tuple(parts[0].shape)}, expected one of {entry.shape}"
             raise CheckpointError(source, problem) from error
     return result
 
@@ -272,14 +272,14 @@ def unet_from_ldm(
     state: Mapping[str, Tensor], config: Mapping[str, Any], source: object = "U-Net"
 ) -> dict[str, Tensor]:
     """State dict of `Denoiser.unet` from the published names without their prefix."""
-    return to_ours(unet_table(config), state, source)
+    return ldm_to_diffusers(unet_table(config), state, source)
 
 
 def first_stage_from_ldm(
     state: Mapping[str, Tensor], config: Mapping[str, Any], source: object = "first stage"
 ) -> dict[str, Tensor]:
     """State dict of `FirstStage.model` from the published names without their prefix."""
-    return to_ours(first_stage_table(config), state, source)
+    return ldm_to_diffusers(first_stage_table(config), state, source)
 
 
 def select_ema(state: Mapping[str, Tensor], entries: list[Entry], source: object) -> dict[str, Tensor]:
@@ -289,10 +289,10 @@ def select_ema(state: Mapping[str, Tensor], entries: list[Entry], source: object
         state: the part of a published file below `model_ema.`, without that prefix.
         entries: layout of the U-Net.
     """
-    flat = {entry.theirs: f"diffusion_model.{entry.theirs}".replace(".", "") for entry in entries}
+    flat = {entry.ldm: f"diffusion_model.{entry.ldm}".replace(".", "") for entry in entries}
     missing = [f"{EMA_PREFIX}{name}" for name in flat.values() if name not in state]
     if missing:
-        raise CheckpointError(source, f"{len(missing)} averaged key(s) missing: {listing(missing)}")
+        raise CheckpointError(source, f"{len(missing)} averaged key(s) missing: {summarise_keys(missing)}")
     return {name: state[short] for name, short in flat.items()}
 
 
@@ -300,7 +300,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object
     """`load_state_dict` whose failure is a `CheckpointError` of one line."""
     expected = module.state_dict()
     if set(expected) != set(state):
-        raise CheckpointError(source, f"key(s) missing or unexpected: {listing(set(expected) ^ set(state))}")
+        raise CheckpointError(source, f"key(s) missing or unexpected: {summarise_keys(set(expected) ^ set(state))}")
     for key, value in state.items():
         if value.shape != expected[key].shape:
             raise CheckpointError(

@@ -88,7 +88,7 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
 def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
     """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,), else none."""
     if params is not None and all(isinstance(params.get(key), int | float) for key in _SCHEDULE):
-        return {ours: params[theirs] for theirs, ours in _SCHEDULE.items()}
+        return {name: params[ldm_name] for ldm_name, name in _SCHEDULE.items()}
     if betas is None:
         return {}
     return {"start": _short(betas[0]), "end": _short(betas[-1]), "num_train_timesteps": betas.numel()}
@@ -116,8 +116,8 @@ def infer_unet_config(state: Mapping[str, Tensor], source: object) -> dict[str, 
     width, in_channels = _shape(state, "input_blocks.0.0.weight", source)[:2]
     blocks = 1 + max(int(match[1]) for key in state if (match := re.match(r"output_blocks\.(\d+)\.", key)))
     upsampling = re.compile(r"output_blocks\.(\d+)\.[12]\.(conv|in_layers\.0)\.weight")
-    found = [(int(match[1]), match[2]) for key in state if (match := upsampling.match(key))]
-    depth = min((number for number, _ in found), default=blocks - 1)  # blocks per level - 1
+    upsamplers = [(int(match[1]), match[2]) for key in state if (match := upsampling.match(key))]
+    depth = min((number for number, _ in upsamplers), default=blocks - 1)  # blocks per level - 1
     starts = [1 + level * (depth + 1) for level in range(blocks // (depth + 1))]
     outs = [_shape(state, f"input_blocks.{start}.0.out_layers.3.weight", source)[0] for start in starts]
     config: dict[str, Any] = {
@@ -130,7 +130,7 @@ def infer_unet_config(state: Mapping[str, Tensor], source: object) -> dict[str, 
             2**level for level, start in enumerate(starts) if f"input_blocks.{start}.1.qkv.weight" in state
         ],
         "use_scale_shift_norm": _shape(state, "input_blocks.1.0.emb_layers.1.weight", source)[0] == 2 * outs[0],
-        "resblock_updown": any(kind == "in_layers.0" for _, kind in found),
+        "resblock_updown": any(kind == "in_layers.0" for _, kind in upsamplers),
     }
     return {**config, **_known_heads(config, source)}
 

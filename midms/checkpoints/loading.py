@@ -69,8 +69,10 @@ def copy_weights(target: FirstStage | Denoiser, source: FirstStage | Denoiser, n
     """
     differing = sorted(key for key in target.config if target.config[key] != source.config.get(key))
     if differing:
-        ours, theirs = ({key: c.get(key) for key in differing} for c in (target.config, source.config))
-        raise ConfigError(f"start_from {str(name)!r}: its config says {theirs}, this one {ours}; make them equal")
+        target_values, source_values = ({key: c.get(key) for key in differing} for c in (target.config, source.config))
+        raise ConfigError(
+            f"start_from {str(name)!r}: its config says {source_values}, this one {target_values}; make them equal"
+        )
     target.load_state_dict(source.state_dict())
 
 

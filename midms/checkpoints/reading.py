@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from midms.checkpoints.errors import CheckpointError, listing
+from midms.checkpoints.errors import CheckpointError, summarise_keys
 
 # Classes that real files carry beside their tensors. Each is replaced by an empty stand-in; none is ever imported.
-_STAND_INS = (
+_PLACEHOLDERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
@@ -37,10 +37,10 @@ _STAND_INS = (
 )
 
 
-class _StandIn:
+class _Placeholder:
     """Takes whatever a pickle gives to a class and keeps nothing of it."""
 
-    def __new__(cls, *arguments: Any, **named: Any) -> _StandIn:
+    def __new__(cls, *arguments: Any, **named: Any) -> _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -57,7 +57,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """State dict of a `.ckpt`, `.pth`, `.pt`, `.bin` or `.safetensors` file, on the CPU, memory-mapped where possible.
 
     A pickled file is read by torch's restricted unpickler, which makes tensors and plain containers and refuses any
-    other class or function, except for a short list of harmless ones (`_STAND_INS`) that become empty objects. What
+    other class or function, except for a short list of harmless ones (`_PLACEHOLDERS`) that become empty objects. What
     lies under `state_dict`, if there is one, is taken; else the file itself must be a mapping of names to tensors.
 
     Raises:
@@ -73,7 +73,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(file, f"holds a {type(content).__name__}, expected names with tensors")
     others = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others or not content:
-        problem = f"these entries are no tensors: {listing(others)}" if others else "holds no tensors"
+        problem = f"these entries are no tensors: {summarise_keys(others)}" if others else "holds no tensors"
         raise CheckpointError(file, f"{problem}; expected a state dict")
     return dict(content)
 
@@ -97,7 +97,10 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> Any:
     mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are no zip archives and cannot be mapped
     try:
-        with torch.serialization.safe_globals([(_StandIn, name) for name in _STAND_INS]), warnings.catch_warnings():
+        with (
+            torch.serialization.safe_globals([(_Placeholder, name) for name in _PLACEHOLDERS]),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # remarks on pickle protocols, meant for whoever wrote the file
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midms.checkpoints.conversion import Conversion, below, convert_ldm, refuse_leftovers, translate
-from midms.checkpoints.errors import CheckpointError, listing, understanding
+from midms.checkpoints.conversion import Conversion, check_no_unknown_keys, convert_entries, convert_ldm, strip_prefix
+from midms.checkpoints.errors import CheckpointError, as_checkpoint_error, summarise_keys
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
     FIRST_STAGE_PREFIX,
     UNET_PREFIX,
+    diffusers_to_ldm,
     first_stage_table,
     select_ema,
-    to_theirs,
     unet_table,
 )
 from midms.checkpoints.reading import clean_tensors
@@ -38,7 +38,7 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
     Raises:
         CheckpointError: a key that tells a size is missing.
     """
-    with understanding(source, "the encoders' sizes"):
+    with as_checkpoint_error(source, "the encoders' sizes"):
         widths: list[int] = []
         while f"seg_enc.layer{len(widths) + 1}.0.weight_orig" in state:
             widths.append(state[f"seg_enc.layer{len(widths) + 1}.0.weight_orig"].shape[0])
@@ -75,8 +75,8 @@ def convert_released(
         CheckpointError: anything missing, superfluous, of another shape, or not finite.
     """
     if state and all(key.startswith("module.") for key in state):  # saved from inside DistributedDataParallel
-        state = below(state, "module.")
-    latent_diffusion = below(state, LDM_PREFIX)
+        state = strip_prefix(state, "module.")
+    latent_diffusion = strip_prefix(state, LDM_PREFIX)
     result = convert_ldm(latent_diffusion, source, params, False, check_values)
     result.ignored = {reason: [LDM_PREFIX + key for key in keys] for reason, keys in result.ignored.items()}
     encoders = {key: value for key, value in state.items() if key.startswith(ENCODER_PREFIXES)}
@@ -86,8 +86,8 @@ def convert_released(
     if ema:
         unet = result.configs["denoiser"]
         entries = unet_table(unet)
-        averaged = select_ema(below(latent_diffusion, EMA_PREFIX), entries, source)
-        refiner = translate(entries, averaged, source, f"{LDM_PREFIX}{EMA_PREFIX}", check_values)
+        averaged = select_ema(strip_prefix(latent_diffusion, EMA_PREFIX), entries, source)
+        refiner = convert_entries(entries, averaged, source, f"{LDM_PREFIX}{EMA_PREFIX}", check_values)
         result.add("refiner", refiner, unet)
     result.info |= {"temperature": RELEASED_TEMPERATURE, "settings": asdict(InterleaveSettings.released())}
     sampler = [key for key in state if key.startswith(SAMPLER_PREFIX)]
@@ -96,18 +96,18 @@ def convert_released(
         [key for key in sampler if not key.startswith(f"{SAMPLER_PREFIX}model.")], "sampler tables, recomputed"
     )
     known = [*encoders, *sampler, *(key for key in state if key.startswith(LDM_PREFIX))]
-    refuse_leftovers(state, known, source)
+    check_no_unknown_keys(state, known, source)
     return result
 
 
 def _check_encoders(state: Mapping[str, Tensor], config: Mapping[str, Any], source: object) -> None:
-    with understanding(source, "the encoders' sizes"), torch.device("meta"):
+    with as_checkpoint_error(source, "the encoders' sizes"), torch.device("meta"):
         expected = CorrespondenceEncoders(**config).state_dict()
     missing, unexpected = set(expected) - set(state), set(state) - set(expected)
     if missing:
-        raise CheckpointError(source, f"{len(missing)} key(s) missing: {listing(missing)}")
+        raise CheckpointError(source, f"{len(missing)} key(s) missing: {summarise_keys(missing)}")
     if unexpected:
-        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {listing(unexpected)}")
+        raise CheckpointError(source, f"{len(unexpected)} unexpected key(s): {summarise_keys(unexpected)}")
     for key, value in expected.items():
         if state[key].shape != value.shape:
             problem = f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
@@ -134,9 +134,9 @@ def to_released(
                 source, f"{name} has {configs[name]['norm_groups']} norm groups, the release knows 32"
             )
     prefix = LDM_PREFIX if "encoders" in states else ""
-    unet = to_theirs(unet_table(configs["denoiser"]), states["denoiser"], source)
+    unet = diffusers_to_ldm(unet_table(configs["denoiser"]), states["denoiser"], source)
     config = dict(configs["first_stage"])
-    first = to_theirs(first_stage_table(config), states["first_stage"], source)
+    first = diffusers_to_ldm(first_stage_table(config), states["first_stage"], source)
     result = {f"{prefix}{UNET_PREFIX}{key}": value for key, value in unet.items()}
     result |= {f"{prefix}{FIRST_STAGE_PREFIX}{key}": value for key, value in first.items()}
     if config.get("scale_factor", 1.0) != 1.0:

@@ -6,9 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from midms.conditions.make import Made, Taken, label_maps, line_drawing, make_condition, photo_edges, pose_maps
+    from midms.conditions.make import (
+        BuiltCondition,
+        ConditionSpec,
+        label_maps,
+        line_drawing,
+        make_condition,
+        photo_edges,
+        pose_maps,
+    )
 
-__all__ = ["Made", "Taken", "label_maps", "line_drawing", "make_condition", "photo_edges", "pose_maps"]
+__all__ = [
+    "BuiltCondition",
+    "ConditionSpec",
+    "label_maps",
+    "line_drawing",
+    "make_condition",
+    "photo_edges",
+    "pose_maps",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYP
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
 
 
-class Taken(NamedTuple):
+class ConditionSpec(NamedTuple):
     """What weights take as a condition."""
 
     channels: int  # L
@@ -45,7 +45,7 @@ class Taken(NamedTuple):
     images: bool = False  # whether it is an image (3, H, W) in [-1, 1], which the first stage encodes
 
 
-class Made(NamedTuple):
+class BuiltCondition(NamedTuple):
     """A condition, and what the user should know of it."""
 
     maps: Tensor  # (L, H, W) in [0, 1]; an image in [-1, 1] where the weights take one
@@ -56,17 +56,17 @@ class Made(NamedTuple):
 
 def make_condition(
     source: str | Path,
-    taken: Taken,
+    spec: ConditionSpec,
     kind: str | None = None,
     weights: Sequence[str] = (),
     canvas: tuple[int, int] | None = None,
     device: str = "cpu",
-) -> Made:
+) -> BuiltCondition:
     """The condition in a file.
 
     Args:
         source: the file; of candidate and subset files either one.
-        taken: what the weights take.
+        spec: what the weights take.
         kind: one of `KINDS`; none goes by the file's ending and the weights (a picture is a drawing, a photo of a
             person, a map of classes).
         weights: of the network that annotates a photo, a folder, file or hub id: SegFormer face parser (edges), pose
@@ -77,19 +77,19 @@ def make_condition(
         ConfigError: the file cannot be used for these weights; one line says why.
     """
     file = Path(source)
-    chosen = kind or _kind_of(file, taken)
-    _check_kind(chosen, taken)
+    chosen = kind or _default_kind(file, spec)
+    _check_kind(chosen, spec)
     try:
         if chosen == "map":
-            return _ready_map(file, taken)
+            return _ready_map(file, spec)
         if chosen == "drawing":
             picture = read_rgb(file)
-            return Made(line_drawing(picture, taken.side), (picture.height, picture.width), chosen)
+            return BuiltCondition(line_drawing(picture, spec.side), (picture.height, picture.width), chosen)
         if chosen == "keypoints":
-            return _keypoints(file, taken, weights, canvas, device)
+            return _keypoints(file, spec, weights, canvas, device)
         if chosen == "segmentation":
-            return _segmentation(file, taken, weights, device)
-        return _edges(file, taken, weights, device)
+            return _segmentation(file, spec, weights, device)
+        return _edges(file, spec, weights, device)
     except ConfigError:
         raise
     except ValueError as error:  # of the readers and annotators
@@ -150,67 +150,69 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
     return one_hot(torch.from_numpy(class_map(ids, classes)), classes)
 
 
-def _kind_of(file: Path, taken: Taken) -> str:
+def _default_kind(file: Path, spec: ConditionSpec) -> str:
     suffix = file.suffix.lower()
-    if suffix in MAP_SUFFIXES or taken.images:
+    if suffix in MAP_SUFFIXES or spec.images:
         return "map"
     if suffix in (".json", ".txt"):
         return "keypoints"
-    return {EDGE_CHANNELS: "drawing", KEYPOINT_CHANNELS: "keypoints"}.get(taken.channels, "segmentation")
+    return {EDGE_CHANNELS: "drawing", KEYPOINT_CHANNELS: "keypoints"}.get(spec.channels, "segmentation")
 
 
-def _check_kind(kind: str, taken: Taken) -> None:
+def _check_kind(kind: str, spec: ConditionSpec) -> None:
     if kind not in KINDS:
         raise ConfigError(f"condition kind {kind!r}: expected one of {', '.join(KINDS)}")
-    fits = kind == "map" or taken.channels == _CHANNELS.get(kind)
+    fits = kind == "map" or spec.channels == _CHANNELS.get(kind)
     if kind == "segmentation":
-        fits = taken.channels not in _CHANNELS.values()
-    if not fits or (taken.images and kind != "map"):
-        what = "an image" if taken.images else f"{taken.channels} condition maps"
-        raise ConfigError(f"condition kind {kind!r}: these weights take {what}; expected {_kinds_for(taken)}")
+        fits = spec.channels not in _CHANNELS.values()
+    if not fits or (spec.images and kind != "map"):
+        what = "an image" if spec.images else f"{spec.channels} condition maps"
+        raise ConfigError(f"condition kind {kind!r}: these weights take {what}; expected {_allowed_kinds(spec)}")
 
 
-def _kinds_for(taken: Taken) -> str:
-    named = [kind for kind, channels in _CHANNELS.items() if channels == taken.channels and not taken.images]
-    return " or ".join(["map", *(named or ([] if taken.images else ["segmentation"]))])
+def _allowed_kinds(spec: ConditionSpec) -> str:
+    named = [kind for kind, channels in _CHANNELS.items() if channels == spec.channels and not spec.images]
+    return " or ".join(["map", *(named or ([] if spec.images else ["segmentation"]))])
 
 
-def _ready_map(file: Path, taken: Taken) -> Made:
+def _ready_map(file: Path, spec: ConditionSpec) -> BuiltCondition:
     if file.suffix.lower() in MAP_SUFFIXES:
-        array = read_maps(file, taken.channels)
+        array = read_maps(file, spec.channels)
         maps = torch.from_numpy(array).float()
         maps = maps / 255 if array.dtype == np.uint8 else maps
-        return Made(2 * maps - 1 if taken.images else maps, array.shape[-2:], "map")
+        return BuiltCondition(2 * maps - 1 if spec.images else maps, array.shape[-2:], "map")
     picture = open_image(file)
-    if taken.images:
-        small = at_working_size(to_rgb(picture), taken.side)
-        return Made(2 * _unit(_planes(small)) - 1, (picture.height, picture.width), "map")
+    if spec.images:
+        small = at_working_size(to_rgb(picture), spec.side)
+        return BuiltCondition(2 * _unit(_planes(small)) - 1, (picture.height, picture.width), "map")
     planes = _planes(picture)
-    if len(planes) != taken.channels:
-        raise ConfigError(f"{file}: {len(planes)} channels, these weights take {taken.channels}; save maps as .npy")
-    return Made(_unit(planes), (picture.height, picture.width), "map")
+    if len(planes) != spec.channels:
+        raise ConfigError(f"{file}: {len(planes)} channels, these weights take {spec.channels}; save maps as .npy")
+    return BuiltCondition(_unit(planes), (picture.height, picture.width), "map")
 
 
-def _edges(file: Path, taken: Taken, weights: Sequence[str], device: str) -> Made:
+def _edges(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
     photo = read_rgb(file)
     size = (photo.height, photo.width)
     if not weights:
         note = "no face parser given (--condition-weights): the edges are Canny's alone, without outlines of face parts"
-        return Made(photo_edges(photo, taken.side), size, "edges", note)
+        return BuiltCondition(photo_edges(photo, spec.side), size, "edges", note)
     parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
-    return Made(photo_edges(photo, taken.side, parts), size, "edges")
+    return BuiltCondition(photo_edges(photo, spec.side, parts), size, "edges")
 
 
-def _keypoints(file: Path, taken: Taken, weights: Sequence[str], canvas: tuple[int, int] | None, device: str) -> Made:
+def _keypoints(
+    file: Path, spec: ConditionSpec, weights: Sequence[str], canvas: tuple[int, int] | None, device: str
+) -> BuiltCondition:
     if file.suffix.lower() not in (".json", ".txt"):
         photo = read_rgb(file)
         small = _smaller(photo)
         pose = poses.main_person(_pose_network(weights, device)(small), file)
-        return Made(pose_maps(pose, small.size, taken.side), (photo.height, photo.width), "keypoints")
-    found = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
-    pose = poses.main_person(found, file)
-    size = canvas or _photo_beside(file) or _square_canvas(pose, taken.side, file)
-    return Made(pose_maps(pose, size, taken.side), (size[1], size[0]), "keypoints")
+        return BuiltCondition(pose_maps(pose, small.size, spec.side), (photo.height, photo.width), "keypoints")
+    people = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
+    pose = poses.main_person(people, file)
+    size = canvas or _size_of_photo_beside(file) or _square_canvas(pose, spec.side, file)
+    return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints")
 
 
 def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
@@ -224,11 +226,11 @@ def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
     return annotators.rtmlib_poses(weights[0] if len(weights) > 1 else None, weights[-1], device)
 
 
-def _segmentation(file: Path, taken: Taken, weights: Sequence[str], device: str) -> Made:
+def _segmentation(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
     picture = open_image(file)
     size = (picture.height, picture.width)
     if picture.mode in ("L", "P", "1"):
-        return Made(label_maps(np.array(picture, np.uint8), taken.side, taken.channels), size, "segmentation")
+        return BuiltCondition(label_maps(np.array(picture, np.uint8), spec.side, spec.channels), size, "segmentation")
     if not weights:
         raise ConfigError(
             f"{file}: mode {picture.mode} holds no class ids (expected one channel of 8 bits); for a photo give an "
@@ -236,7 +238,7 @@ def _segmentation(file: Path, taken: Taken, weights: Sequence[str], device: str)
         )
     photo = to_rgb(picture)
     labels = annotators.scene_segmenter(weights[0], device)([_smaller(photo)])[0]
-    return Made(label_maps(labels, taken.side, taken.channels), (photo.height, photo.width), "segmentation")
+    return BuiltCondition(label_maps(labels, spec.side, spec.channels), (photo.height, photo.width), "segmentation")
 
 
 def _text_pair(file: Path) -> tuple[Path, Path]:
@@ -246,7 +248,7 @@ def _text_pair(file: Path) -> tuple[Path, Path]:
     return poses.text_files(file.with_name(stem))
 
 
-def _photo_beside(file: Path) -> tuple[int, int] | None:
+def _size_of_photo_beside(file: Path) -> tuple[int, int] | None:
     """Size of the photo that lies beside a file of joints under its name."""
     stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
     for suffix in IMAGE_SUFFIXES:

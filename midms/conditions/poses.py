@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.conditions.keypoints import JOINTS
-from midms.io.files import BrokenFileError, whole_file
+from midms.io.files import BrokenFileError, atomic_write
 
 Pose = NDArray[np.float64]
 #: Rows of OpenPose's BODY_25 that are our 18 joints; the other seven are the mid-hip and the feet.
@@ -114,12 +114,12 @@ def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
 def write_json_poses(file: Path, poses: Sequence[Pose]) -> None:
     """Write an OpenPose JSON file of 18 joints a person."""
     people: list[dict[str, Any]] = [{"pose_keypoints_2d": np.nan_to_num(pose).flatten().tolist()} for pose in poses]
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps({"version": 1.3, "people": people}))
 
 
 def _write_table(file: Path, table: NDArray[np.float64]) -> None:
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         np.savetxt(temporary, table)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.io.files import whole_file
+from midms.io.files import atomic_write
 
 
 def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
@@ -37,5 +37,5 @@ def load_item(file: Path, channels: int, load_size: int) -> NDArray[np.uint8] | 
 
 def save_item(file: Path, item: NDArray[np.uint8]) -> None:
     """Write an item so that readers see all of it or nothing."""
-    with whole_file(file) as temporary, temporary.open("wb") as stream:
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(item))

@@ -70,12 +70,14 @@ class ChurchesSegmentation(PairDataset):
         is_training(exemplar_split or split)  # refuses other words
         folder, exemplar_folder = FOLDERS[split], FOLDERS[exemplar_split or split]
         default = self.root / "lists" / ("lsun_church_ref.txt" if training else "lsun_church_ref_test.txt")
-        listed = find_pairs(pairs or default, str, training, options)
+        listed_pairs = find_pairs(pairs or default, str, training, options)
         of_exemplar = partial(image_name, exemplar_folder)
-        found = {image_name(folder, name): [of_exemplar(row) for row in rows] for name, rows in listed.items()}
+        exemplars = {
+            image_name(folder, name): [of_exemplar(row) for row in rows] for name, rows in listed_pairs.items()
+        }
         present = scan(self.root / folder)
-        names = [f"{folder}/{name}" for name in present] if training else list(found)
-        super().__init__(names, found, training=training, **options)
+        names = [f"{folder}/{name}" for name in present] if training else list(exemplars)
+        super().__init__(names, exemplars, training=training, **options)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name

@@ -15,7 +15,7 @@ import numpy as np
 EXEMPLARS = {"hard": 0.2, "easy": 0.5, "self": 0.3}
 
 
-def normal_name(name: str) -> str:
+def normalise_name(name: str) -> str:
     """A name as the data sets use it: forward slashes, no leading ``./`` or ``/``."""
     name = name.strip().replace("\\", "/")
     while name.startswith(("./", "/")):
@@ -35,11 +35,11 @@ def read_names(file: Path) -> list[str]:
         raise ValueError(f"{file}: no such list") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(f"{file}: not a text file ({error})") from None
-    return [name for line in text.splitlines() if (name := normal_name(line))]
+    return [name for line in text.splitlines() if (name := normalise_name(line))]
 
 
 def read_pairs(
-    file: Path, name_of: Callable[[str], str] = normal_name, skip_malformed: bool = False
+    file: Path, name_of: Callable[[str], str] = normalise_name, skip_malformed: bool = False
 ) -> dict[str, list[str]]:
     """Condition -> its exemplars, in the order of the list; of two lines for a condition the last one counts.
 
@@ -62,7 +62,7 @@ def read_pairs(
     return pairs
 
 
-def split_line(line: str, name_of: Callable[[str], str] = normal_name) -> tuple[str, list[str]]:
+def split_line(line: str, name_of: Callable[[str], str] = normalise_name) -> tuple[str, list[str]]:
     """Condition and exemplars of one line of a list.
 
     Raises:
@@ -71,7 +71,7 @@ def split_line(line: str, name_of: Callable[[str], str] = normal_name) -> tuple[
     entries = [entry for entry in line.split(",") if entry.strip()]
     if len(entries) < 2:
         raise ValueError(f"{line!r} holds no exemplar; expected condition,exemplar[,exemplar...]")
-    condition, *exemplars = (name_of(normal_name(entry)) for entry in entries)
+    condition, *exemplars = (name_of(normalise_name(entry)) for entry in entries)
     return condition, exemplars
 
 
@@ -86,11 +86,11 @@ def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
     Raises:
         ValueError: an unknown kind, a negative share, or a sum other than 1.
     """
-    found = dict(EXEMPLARS if shares is None else shares)
-    wrong = set(found) - set(EXEMPLARS) or {k for k, share in found.items() if share < 0}
-    if wrong or abs(sum(found.values()) - 1) > 1e-6:
-        raise ValueError(f"exemplars {found}: expected shares of {', '.join(EXEMPLARS)} that add up to 1")
-    return found
+    checked = dict(EXEMPLARS if shares is None else shares)
+    wrong = set(checked) - set(EXEMPLARS) or {k for k, share in checked.items() if share < 0}
+    if wrong or abs(sum(checked.values()) - 1) > 1e-6:
+        raise ValueError(f"exemplars {checked}: expected shares of {', '.join(EXEMPLARS)} that add up to 1")
+    return checked
 
 
 def draw_kind(rng: np.random.Generator, shares: Mapping[str, float]) -> str:

@@ -114,12 +114,12 @@ class ImageFolder(PairDataset):
         names = list_photos(self.root)
         self.listed = pairs is not None
         if pairs is not None:
-            found = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
-            names = [name for name in names if name in found]
+            exemplars = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
+            names = [name for name in names if name in exemplars]
         else:
             after = names[1:] + names[:1]
-            found = {name: [other] for name, other in zip(names, after, strict=True)}
-        super().__init__(names, found, training=training, **options)
+            exemplars = {name: [other] for name, other in zip(names, after, strict=True)}
+        super().__init__(names, exemplars, training=training, **options)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name

@@ -112,9 +112,9 @@ class DataModule(pl.LightningDataModule):
         """What this rank's batch of that number holds: the names in the batch, or else indices."""
         if "name" in batch:
             return [str(name) for name in batch["name"]]
-        found = [item[0] if isinstance(item, tuple) else item for item in self._sampler(number, 1)]
+        indices = [item[0] if isinstance(item, tuple) else item for item in self._sampler(number, 1)]
         names = getattr(self.train, "names", None)
-        return [f"item {index}" if names is None else str(names[index]) for index in found]
+        return [f"item {index}" if names is None else str(names[index]) for index in indices]
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """This rank's share of the validation set, in order."""

@@ -139,9 +139,9 @@ class PairDataset(Dataset[dict[str, Any]]):
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
         named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
         if len(named) < len(own):
-            taken = {parameter.name for parameter in named} | {"training"}
+            already_named = {parameter.name for parameter in named} | {"training"}
             options = inspect.signature(PairDataset.__init__).parameters.values()
-            named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in taken]
+            named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in already_named]
         cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
 
     def photo_file(self, name: str) -> Path:

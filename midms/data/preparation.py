@@ -26,7 +26,7 @@ from midms.data.folder import annotation_folder, list_photos
 from midms.data.pairs import PairDataset
 from midms.data.retrieval import (
     colour_and_gradient_features,
-    fewest_others,
+    fewest_candidates,
     group_numbers,
     module_features,
     nearest,
@@ -34,7 +34,7 @@ from midms.data.retrieval import (
 from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
-from midms.io.files import BrokenFileError, read_photo, whole_file
+from midms.io.files import BrokenFileError, atomic_write, read_photo
 
 DATA_SETS: dict[str, type[PairDataset]] = {
     "celeba": CelebAEdges,
@@ -46,7 +46,7 @@ _FEATURE_SIDE = 128
 _PAIRS = 20  # exemplars a line, as in the lists of the field
 
 
-class Work(Dataset[tuple[str, Any]]):
+class FunctionDataset(Dataset[tuple[str, Any]]):
     """Calls a function for each name, in loader processes; a broken file is a result as well."""
 
     def __init__(self, names: Sequence[str], function: Callable[[str], Any]) -> None:
@@ -63,14 +63,16 @@ class Work(Dataset[tuple[str, Any]]):
             return name, error
 
 
-class Run:
+class ParallelRun:
     """Results of `function` over names, with a progress bar; broken files are told and counted."""
 
     def __init__(self, options: argparse.Namespace, text: str, word: str = "skipped ") -> None:
         self.workers, self.quiet, self.text, self.word, self.broken = options.workers, options.quiet, text, word, 0
 
     def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
-        loader = DataLoader(Work(names, function), batch_size=None, num_workers=self.workers, collate_fn=_as_is)
+        loader = DataLoader(
+            FunctionDataset(names, function), batch_size=None, num_workers=self.workers, collate_fn=_identity
+        )
         for name, result in self.bar(loader, len(names)):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
@@ -88,7 +90,7 @@ class Run:
         return int(self.broken > 0)
 
 
-def _as_is(result: Any) -> Any:
+def _identity(result: Any) -> Any:
     return result
 
 
@@ -112,7 +114,7 @@ def _png(out: Path, name: str) -> Path:
 
 
 def _save_png(file: Path, pixels: NDArray[np.uint8]) -> None:
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         Image.fromarray(pixels).save(temporary)
 
 
@@ -126,9 +128,9 @@ def edges(options: argparse.Namespace) -> int:
         return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
     names = list_photos(options.photos)
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_edges")
-    rest, run = [name for name in names if not _png(out, name).is_file()], Run(options, "edges")
-    made = sum(1 for _ in run(rest, partial(_canny, options.photos, out)))
-    return run.finish(out, made, len(names) - len(rest))
+    missing, run = [name for name in names if not _png(out, name).is_file()], ParallelRun(options, "edges")
+    made = sum(1 for _ in run(missing, partial(_canny, options.photos, out)))
+    return run.finish(out, made, len(names) - len(missing))
 
 
 def segment(options: argparse.Namespace) -> int:
@@ -139,15 +141,15 @@ def segment(options: argparse.Namespace) -> int:
 def _label(options: argparse.Namespace, condition: str, make: Callable[[], annotators.LabelMaps]) -> int:
     names = list_photos(options.photos)
     out = options.out or annotation_folder(options.photos, condition)
-    rest, run = [name for name in names if not _png(out, name).is_file()], Run(options, condition)
-    label = make() if rest else None
+    missing, run = [name for name in names if not _png(out, name).is_file()], ParallelRun(options, condition)
+    label = make() if missing else None
     made = 0
-    for batch in _batches(run(rest, partial(_upright, options.photos)), options.batch_size):
+    for batch in _batches(run(missing, partial(_upright, options.photos)), options.batch_size):
         assert label is not None
         for (name, _), ids in zip(batch, label([photo for _, photo in batch]), strict=True):
             _save_png(_png(out, name), ids)
             made += 1
-    return run.finish(out, made, len(names) - len(rest))
+    return run.finish(out, made, len(names) - len(missing))
 
 
 def keypoints(options: argparse.Namespace) -> int:
@@ -155,19 +157,19 @@ def keypoints(options: argparse.Namespace) -> int:
     names = list_photos(options.photos)
     out = options.out or annotation_folder(options.photos, "keypoints")
     stems = {name: (out / name).with_suffix("") for name in names}
-    rest = [name for name in names if not _has_both(stems[name])]
-    run, made = Run(options, "keypoints"), 0
+    missing = [name for name in names if not _has_both(stems[name])]
+    run, made = ParallelRun(options, "keypoints"), 0
     if options.tool == "convert":
-        results = run(rest, partial(_poses, out))
+        results = run(missing, partial(_poses, out))
     else:
-        find = _pose_finder(options) if rest else None
-        photos = run(rest, partial(_upright, options.photos))
+        find = _pose_finder(options) if missing else None
+        photos = run(missing, partial(_upright, options.photos))
         results = ((name, find(photo)) for name, photo in photos if find is not None)
     for name, people in results:
         poses.write_text_poses(stems[name], people)
         poses.write_json_poses(_json(stems[name]), people)
         made += 1
-    return run.finish(out, made, len(names) - len(rest))
+    return run.finish(out, made, len(names) - len(missing))
 
 
 def _pose_finder(options: argparse.Namespace) -> annotators.Poses:
@@ -192,7 +194,7 @@ def pairs(options: argparse.Namespace) -> int:
     """A pair list: the most alike photos of each photo, never itself or the same person."""
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
-    run = Run(options, "features")
+    run = ParallelRun(options, "features")
     names, features = photo_features(options.photos, options, out.with_suffix(".features"), run)
     key_names, key_features = names, features
     if keys.resolve() != options.photos.resolve():
@@ -200,10 +202,10 @@ def pairs(options: argparse.Namespace) -> int:
     groups = group_numbers(
         identities(names, options.photos, options.identities), identities(key_names, keys, options.identities)
     )
-    count = options.count or max(1, min(_PAIRS, fewest_others(*groups)))
-    found, _ = nearest(features, key_features, count, *groups, device=options.device)
-    listed = {name: [key_names[k] for k in row] for name, row in zip(names, found.tolist(), strict=True)}
-    with whole_file(out) as temporary:
+    count = options.count or max(1, min(_PAIRS, fewest_candidates(*groups)))
+    neighbours, _ = nearest(features, key_features, count, *groups, device=options.device)
+    listed = {name: [key_names[k] for k in row] for name, row in zip(names, neighbours.tolist(), strict=True)}
+    with atomic_write(out) as temporary:
         temporary.write_text(format_pairs(listed))
     return run.finish(out, len(listed), 0)
 
@@ -228,7 +230,7 @@ def identities(names: Sequence[str], root: Path, source: str | None) -> list[str
     return [listed[name] for name in names]
 
 
-def photo_features(root: Path, options: argparse.Namespace, folder: Path, run: Run) -> tuple[list[str], Tensor]:
+def photo_features(root: Path, options: argparse.Namespace, folder: Path, run: ParallelRun) -> tuple[list[str], Tensor]:
     """Names and features of all photos that can be read; finished blocks are kept in `folder`."""
     everyone = list_photos(root)
     rows, names = [], []
@@ -252,22 +254,22 @@ def _make_features(
     block: Sequence[str],
     file: Path,
     options: argparse.Namespace,
-    run: Run,
+    run: ParallelRun,
     network: Callable[[Tensor], Tensor] | None,
 ) -> None:
     if network is None:
-        found = list(run(block, partial(_colour_features, root)))
-        features = np.stack([row for _, row in found]) if found else np.zeros((0, 1), np.float32)
+        results = list(run(block, partial(_colour_features, root)))
+        features = np.stack([row for _, row in results]) if results else np.zeros((0, 1), np.float32)
     else:
-        found, vectors = [], []
+        results, vectors = [], []
         for batch in _batches(run(block, partial(_upright, root)), options.batch_size):
             photos = annotators.photo_batch([photo for _, photo in batch], 224)
             vectors.append(module_features(network, [photos], options.device).numpy())
-            found += [(name, None) for name, _ in batch]
+            results += [(name, None) for name, _ in batch]
         features = np.concatenate(vectors)
     position = {name: k for k, name in enumerate(block)}
-    with whole_file(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, readable=np.array([position[name] for name, _ in found], np.int64), features=features)
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, readable=np.array([position[name] for name, _ in results], np.int64), features=features)
 
 
 def _colour_features(root: Path, name: str) -> NDArray[np.float32]:
@@ -281,7 +283,7 @@ def cache(options: argparse.Namespace) -> int:
     settings: dict[str, Any] = {"exemplars": {"self": 1.0}} if options.split == "train" else {}
     make = DATA_SETS[options.data]
     dataset = make(options.root, options.split, size=options.size, cache_folder=options.out, **settings)
-    run = Run(options, "prepared")
+    run = ParallelRun(options, "prepared")
     made = sum(1 for _ in run(dataset.images, partial(_prepare, dataset)))
     return run.finish(options.out, made, 0)
 
@@ -308,7 +310,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def _verify_photos(options: argparse.Namespace) -> int:
     dataset = ImageFolder(options.root, options.condition, training=False)
-    run = Run(options, "verify", "")
+    run = ParallelRun(options, "verify", "")
     read = sum(1 for _ in run(dataset.names, partial(_prepare, dataset)))
     print(f"photos {read + run.broken}\n{run.broken} faults")
     return int(run.broken > 0)

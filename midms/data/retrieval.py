@@ -78,7 +78,7 @@ def nearest(
         raise ValueError(f"{count} nearest of {len(keys)} photos: expected 1 ... {len(keys)}")
     unit_keys = torch.nn.functional.normalize(keys.float(), dim=1).to(device)
     groups = None if key_groups is None else key_groups.to(device)
-    found, cosines = [], []
+    neighbours, cosines = [], []
     for start in range(0, len(queries), chunk):
         rows = torch.nn.functional.normalize(queries[start : start + chunk].float(), dim=1).to(device)
         similarity = rows @ unit_keys.T  # (chunk, K)
@@ -86,9 +86,9 @@ def nearest(
             own = query_groups[start : start + chunk].to(device)
             similarity.masked_fill_(own[:, None] == groups, float("-inf"))
         best = similarity.topk(count, dim=1)
-        found.append(best.indices.cpu())
+        neighbours.append(best.indices.cpu())
         cosines.append(best.values.cpu())
-    indices, values = torch.cat(found), torch.cat(cosines)
+    indices, values = torch.cat(neighbours), torch.cat(cosines)
     if bool(torch.isinf(values).any()):
         raise ValueError(f"some photo has fewer than {count} others outside its own group")
     return indices, values
@@ -100,7 +100,7 @@ def group_numbers(labels: Sequence[str], more: Sequence[str] = ()) -> tuple[Tens
     return torch.tensor([numbers[word] for word in labels]), torch.tensor([numbers[word] for word in more])
 
 
-def fewest_others(query_groups: Tensor, key_groups: Tensor) -> int:
+def fewest_candidates(query_groups: Tensor, key_groups: Tensor) -> int:
     """How many keys of another group every query has, at least; groups (Q,) and (K,) as for `nearest`."""
     own = (query_groups.unique()[:, None] == key_groups).sum(1)  # (groups of the queries,)
     return len(key_groups) - int(own.max())

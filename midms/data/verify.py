@@ -82,7 +82,9 @@ def verify(kind: str, root: Path, workers: int = 0, progress: Progress = lambda 
         raise ValueError(f"{root}: no photo in the layout of {kind}; see docs/data.md")
     listed, faults = check_lists(layout, root, set(files))
     tasks = [(annotations.get(photo, []), photo) for photo in photos]
-    faults += [fault for found in progress(_run(layout, root, tasks, workers), len(tasks)) for fault in found]
+    faults += [
+        fault for item_faults in progress(_run(layout, root, tasks, workers), len(tasks)) for fault in item_faults
+    ]
     for owner, own in annotations.items():
         faults += [Fault(file, reason) for file in own if (reason := layout.misplaced(file))]
         if owner not in photos and owner not in {fault.file for fault in faults}:
@@ -160,7 +162,9 @@ def _merged(faults: list[Fault]) -> list[Fault]:
     for fault in dict.fromkeys(faults):
         key = f"{fault.file}: {fault.reason}" if fault.file.endswith(".txt") else fault.file
         merged.setdefault(key, []).append(fault)
-    return sorted(Fault(found[0].file, "; ".join(fault.reason for fault in found)) for found in merged.values())
+    return sorted(
+        Fault(same_file[0].file, "; ".join(fault.reason for fault in same_file)) for same_file in merged.values()
+    )
 
 
 def _run(layout: Layout, root: Path, tasks: list[tuple[list[str], str]], workers: int) -> Iterator[list[Fault]]:

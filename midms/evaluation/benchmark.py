@@ -33,7 +33,7 @@ from midms.models.midms import Exemplar, MIDMs
 Batch = Mapping[str, Any]
 
 
-class Encoded(NamedTuple):
+class EncodedPairs(NamedTuple):
     """One batch of pairs as the methods see it."""
 
     batch: Batch
@@ -52,7 +52,7 @@ class Scores(NamedTuple):
     images: Tensor  # (N, 3, H, W)
 
 
-class Matching(NamedTuple):
+class MatchingScores(NamedTuple):
     """Numbers of the matching itself, one a pair (NaN where nothing is visible).
 
     The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
@@ -64,7 +64,7 @@ class Matching(NamedTuple):
 
 
 #: A model, pairs and settings of that model to images (B, 3, H, W).
-Method = Callable[[Any, Encoded, Any], Tensor]
+Method = Callable[[Any, EncodedPairs, Any], Tensor]
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
@@ -72,23 +72,23 @@ def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
-def full(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def full_method(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The method, with whatever the settings switch off."""
     generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
 
 
-def one_time_matching(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def one_time_matching(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Denoising without re-warping ("(-) recurrent matching")."""
-    return full(model, pair, settings.replace(rewarp="none"))
+    return full_method(model, pair, settings.replace(rewarp="none"))
 
 
-def no_mask(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def no_mask(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Every position is re-warped ("(-) confidence masking")."""
-    return full(model, pair, settings.replace(mask_form="none"))
+    return full_method(model, pair, settings.replace(mask_form="none"))
 
 
-def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> Tensor:
+def no_diffusion(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """As many re-warps and masks as the method, without noise or U-Net ("(-) diffusion U-Net")."""
     latent = model.first_match(pair.condition, [pair.exemplar]).warp
     rematch: Callable[[Tensor], Rewarp] = model.rematcher(pair.condition, [pair.exemplar], settings)
@@ -98,45 +98,45 @@ def no_diffusion(model: MIDMs, pair: Encoded, settings: InterleaveSettings) -> T
     return model.decode(latent)
 
 
-def first_warp(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def first_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The first warp R, decoded."""
     return model.decode(model.first_match(pair.condition, [pair.exemplar]).warp)
 
 
-def autoencoded_truth(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def autoencoded_truth(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The truth through the first stage: the ceiling of everything that is decoded."""
     return model.autoencode(pair.batch["truth"])
 
 
-def autoencoded_source(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def autoencoded_source(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
     return model.autoencode(pair.batch["source"])
 
 
-def exemplar_itself(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def exemplar_itself(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The exemplar unchanged: what matching by position would give."""
     return pair.batch["exemplar"]
 
 
-def other_style(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def other_style(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The condition's own photo: the right layout in a random other style."""
     return pair.batch["source"]
 
 
-def mean_part_colours(model: Matcher, pair: Encoded, settings: Any) -> Tensor:
+def mean_part_colours(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
-    labels, theirs, images = pair.batch["labels"], pair.batch["exemplar_labels"], pair.batch["exemplar"]
+    labels, exemplar_labels, images = pair.batch["labels"], pair.batch["exemplar_labels"], pair.batch["exemplar"]
     result = images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
     for sample in range(len(labels)):
         for part in labels[sample].unique():
-            inside = theirs[sample] == part
+            inside = exemplar_labels[sample] == part
             if inside.any():
                 result[sample, :, labels[sample] == part] = images[sample, :, inside].mean(dim=1, keepdim=True)
     return result
 
 
 METHODS: dict[str, Method] = {
-    "full method": full,
+    "full method": full_method,
     "no confidence mask": no_mask,
     "one-time matching": one_time_matching,
     "no diffusion": no_diffusion,
@@ -149,7 +149,7 @@ METHODS: dict[str, Method] = {
 
 
 @torch.no_grad()
-def encode_batch(model: Matcher, dataset: Dataset[Any], positions: Sequence[int]) -> Encoded:
+def encode_batch(model: Matcher, dataset: Dataset[Any], positions: Sequence[int]) -> EncodedPairs:
     """Some pairs of a dataset, encoded; a pair's noise is that of its item's "pair", or of its position."""
     device = model.device
     raw = default_collate([dataset[position] for position in positions])
@@ -157,17 +157,17 @@ def encode_batch(model: Matcher, dataset: Dataset[Any], positions: Sequence[int]
     labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
     exemplar = model.encode_exemplar(batch["exemplar"], labels)
     indices = batch["pair"].tolist() if "pair" in batch else list(positions)
-    return Encoded(batch, model.encode_condition(batch["condition"]), exemplar, indices)
+    return EncodedPairs(batch, model.encode_condition(batch["condition"]), exemplar, indices)
 
 
-def encoded_pairs(model: Matcher, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[Encoded]:
+def encoded_pairs(model: Matcher, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[EncodedPairs]:
     """The pairs of a dataset in order, encoded batch by batch."""
     for start in range(0, len(dataset), batch_size):
         yield encode_batch(model, dataset, range(start, min(start + batch_size, len(dataset))))
 
 
 @torch.no_grad()
-def score(model: Matcher, pairs: Sequence[Encoded], method: Method, settings: Any) -> Scores:
+def score(model: Matcher, pairs: Sequence[EncodedPairs], method: Method, settings: Any) -> Scores:
     """Run a method on every pair and compare with the truth."""
     features = FirstStageFeatures(model.first_stage.model)
     images, rows = [], []
@@ -207,7 +207,7 @@ def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
 
 
 @torch.no_grad()
-def score_matching(model: Matcher, pairs: Sequence[Encoded], kind: str) -> Matching:
+def score_matching(model: Matcher, pairs: Sequence[EncodedPairs], kind: str) -> MatchingScores:
     """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
     or "identity" (every position matched with itself)."""
     rows = []
@@ -215,23 +215,23 @@ def score_matching(model: Matcher, pairs: Sequence[Encoded], kind: str) -> Match
         key = pair.exemplar.features
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            found = argmax_correspondence(model.encode_prediction(warp, pair.condition), key.key)
+            predicted = argmax_correspondence(model.encode_prediction(warp, pair.condition), key.key)
         else:
-            found = argmax_correspondence(pair.condition.features, key.features)
-        grid = (found.shape[-2], found.shape[-1])
+            predicted = argmax_correspondence(pair.condition.features, key.features)
+        grid = (predicted.shape[-2], predicted.shape[-1])
         truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
         subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)
         if kind == "identity":
-            found = coordinate_grid(*grid).to(found).expand_as(found)
-        found = to_image_coordinates(found, model.first_stage.factor).to(truth)
+            predicted = coordinate_grid(*grid).to(predicted).expand_as(predicted)
+        predicted = to_image_coordinates(predicted, model.first_stage.factor).to(truth)
         size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
-        error = end_point_error(found, truth, subject, size=size)
-        rows.append((pck(found, truth, subject, size=size), error, pck(found, truth, valid, size=size)))
-    return Matching(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(3)))
+        error = end_point_error(predicted, truth, subject, size=size)
+        rows.append((pck(predicted, truth, subject, size=size), error, pck(predicted, truth, valid, size=size)))
+    return MatchingScores(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(3)))
 
 
 @torch.no_grad()
-def score_masks(model: Matcher, pairs: Sequence[Encoded], settings: InterleaveSettings) -> dict[str, float]:
+def score_masks(model: Matcher, pairs: Sequence[EncodedPairs], settings: InterleaveSettings) -> dict[str, float]:
     """Mean precision and recall of the first re-warp's mask against "this surface is visible in the exemplar"."""
     rows = []
     for pair in pairs:

@@ -100,8 +100,8 @@ def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
                 name = path.relative_to(folder).with_suffix("").as_posix()
                 images.append(ImageFile(name, path, image.size, image.format or "?"))
     if not images:
-        found = f"found {len(others)} other files, such as {others[0]}" if others else "it is empty"
-        raise ValueError(f"{folder}: no images ({', '.join(sorted(EXTENSIONS))}); {found}")
+        contents = f"found {len(others)} other files, such as {others[0]}" if others else "it is empty"
+        raise ValueError(f"{folder}: no images ({', '.join(sorted(EXTENSIONS))}); {contents}")
     images.sort(key=lambda file: _natural(file.name))
     for name, count in Counter(file.name for file in images).items():
         if count > 1:

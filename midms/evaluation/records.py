@@ -112,7 +112,7 @@ def _by_name(folder: Path | str) -> dict[str, Path]:
 
 
 @contextmanager
-def _naming(file: Path, network: str) -> Iterator[None]:
+def _name_file_in_errors(file: Path, network: str) -> Iterator[None]:
     """Say which file is damaged, or holds another network."""
     try:
         yield
@@ -162,7 +162,7 @@ class Evaluation:
     def inception(self) -> tuple[InceptionFeatures, dict[str, str]]:
         """Network of FID and KID, and what a record says of it."""
         file = inception_file(self.options.inception)
-        with _naming(file, "Inception-2015"):
+        with _name_file_in_errors(file, "Inception-2015"):
             network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
         return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": file_hash(file)}
 
@@ -171,7 +171,7 @@ class Evaluation:
         """Network of the style and semantic scores, and what a record says of it."""
         kind = self.options.vgg19_weights
         file = vgg19_file(kind, self.options.vgg19)
-        with _naming(file, f"VGG-19 ({kind})"):
+        with _name_file_in_errors(file, f"VGG-19 ({kind})"):
             network = VGG19Features(kind, file).to(self.options.device).eval()
         return network, {"name": f"VGG-19 ({kind})", "file": str(file), "sha256": file_hash(file)}
 
@@ -179,7 +179,7 @@ class Evaluation:
     def lpips(self) -> tuple[nn.Module, dict[str, str]]:
         """Network of LPIPS, and what a record says of it."""
         file = lpips_file(self.options.lpips_backbone, self.options.lpips)
-        with _naming(file, f"LPIPS's backbone ({self.options.lpips_backbone})"):
+        with _name_file_in_errors(file, f"LPIPS's backbone ({self.options.lpips_backbone})"):
             network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
         name = f"LPIPS 0.1 ({self.options.lpips_backbone})"
         return network, {"name": name, "file": str(file), "sha256": file_hash(file)}

@@ -84,7 +84,7 @@ def _nearest(image: Image.Image, size: int, mode: str | None = None) -> NDArray[
 
 
 @contextmanager
-def whole_file(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """A path beside `file` to write to, moved onto `file` at the end and removed after an error.
 
     Readers, and a program that was stopped and started again, find all of the file or nothing.

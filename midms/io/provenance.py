@@ -30,13 +30,13 @@ _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a picture; those not installed are left out."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def text_chunk(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -94,13 +94,13 @@ def changed_files(settings: Mapping[str, Any]) -> list[str]:
     folder = next((path for path in (SHIPPED / name, Path(name)) if path.is_dir()), None)
     if folder is not None and isinstance(weights, dict):
         known |= {folder / file: digest for file, digest in weights.items()}
-    found = []
+    changes = []
     for file, digest in known.items():
         if not file.is_file():
-            found.append(f"{file} is not here")
+            changes.append(f"{file} is not here")
         elif file_digest(file) != digest:
-            found.append(f"{file} is not what it was; the picture will differ")
-    return found
+            changes.append(f"{file} is not what it was; the picture will differ")
+    return changes
 
 
 def file_digest(file: str | Path) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from midms.losses.matching import full
+from midms.losses.matching import at_least_float32
 from midms.matching.streaming import full_precision
 
 # released layer weights and average-pooling factors of the style term
@@ -76,7 +76,9 @@ def contextual_loss(
             f"got {tuple(generated.shape)} and {tuple(exemplar.shape)}"
         )
     with full_precision(generated.device):
-        similarity = _similarity(full(generated), full(exemplar).detach(), bandwidth, centre)  # (B, N)
+        similarity = _similarity(
+            at_least_float32(generated), at_least_float32(exemplar).detach(), bandwidth, centre
+        )  # (B, N)
     kept = similarity >= threshold
     if not per_sample:
         similarity, kept = similarity.reshape(1, -1), kept.reshape(1, -1)

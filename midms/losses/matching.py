@@ -21,7 +21,7 @@ def _same_shape(got: Tensor, want: Tensor, name: str) -> None:
         raise ValueError(f"{name}: shapes must agree, got {tuple(got.shape)} and {tuple(want.shape)}")
 
 
-def full(features: Tensor) -> Tensor:
+def at_least_float32(features: Tensor) -> Tensor:
     """`features`, of any shape, in at least float32: what a network gives in 16 bits is compared and summed in 32."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
@@ -43,12 +43,14 @@ def domain_loss(condition_features: Tensor, source_features: Tensor, exemplar_fe
             mean |sg(n(S_Y)) * (n(S_X) - n(S'_X))|. The paper has no such term.
     """
     _same_shape(source_features, condition_features, "domain_loss")
-    difference = unit_channels(full(condition_features)) - unit_channels(full(source_features))  # (B, C, H, W)
+    difference = unit_channels(at_least_float32(condition_features)) - unit_channels(
+        at_least_float32(source_features)
+    )  # (B, C, H, W)
     loss = difference.abs().mean()
     if exemplar_features is None:
         return loss
     _same_shape(exemplar_features, condition_features, "domain_loss, exemplar_features")
-    return loss + (unit_channels(full(exemplar_features)).detach() * difference).abs().mean()
+    return loss + (unit_channels(at_least_float32(exemplar_features)).detach() * difference).abs().mean()
 
 
 def cycle_loss(cycle: Tensor, latent: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def diffusion_loss(eps_pred: Tensor, eps: Tensor) -> Tensor:
         eps: the noise of the forward process, (B, c, H, W); detached.
     """
     _same_shape(eps_pred, eps, "diffusion_loss")
-    return F.mse_loss(full(eps_pred), full(eps).detach())
+    return F.mse_loss(at_least_float32(eps_pred), at_least_float32(eps).detach())
 
 
 def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
@@ -115,7 +117,7 @@ def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
         latent: the source latent z_src, (B, c, H, W); detached.
     """
     _same_shape(x0_pred, latent, "released_diffusion_loss")
-    return F.mse_loss(full(x0_pred), full(latent).detach())
+    return F.mse_loss(at_least_float32(x0_pred), at_least_float32(latent).detach())
 
 
 def warped_condition_loss(warped_condition: Tensor, condition: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -38,7 +38,7 @@ RELEASED_SOURCE_WEIGHTS = {"relu1_2": 1 / 32, "relu2_2": 1 / 16, "relu3_2": 1 / 
 
 
 @dataclass(frozen=True)
-class ReleasedObjective:
+class ReleasedLossWeights:
     """Weights lambda by the names of Table 6, and the layer of the perceptual term."""
 
     dom: float = 10.0
@@ -51,10 +51,10 @@ class ReleasedObjective:
     perceptual_layer: str = "relu4_2"
 
 
-RELEASED_OBJECTIVES = {
-    "celeba": ReleasedObjective(),
-    "deepfashion": ReleasedObjective(),
-    "churches": ReleasedObjective(perc=0.05, perceptual_layer="relu5_2"),
+RELEASED_LOSS_WEIGHTS = {
+    "celeba": ReleasedLossWeights(),
+    "deepfashion": ReleasedLossWeights(),
+    "churches": ReleasedLossWeights(perc=0.05, perceptual_layer="relu5_2"),
 }
 
 
@@ -103,7 +103,7 @@ def released_objective(
     features: FeatureNetwork,
     number: int,
     warmup: int = 10_000,
-    weights: ReleasedObjective | None = None,
+    weights: ReleasedLossWeights | None = None,
 ) -> ReleasedTerms:
     """All released terms of one iteration and their sum.
 
@@ -113,9 +113,9 @@ def released_objective(
         exemplar: I_Y, the same shape.
         features: VGG-19 with maps relu1_2 .. relu5_2; the weights go with the Caffe file.
         number: of the iteration, from 0. warmup: w.
-        weights: one of `RELEASED_OBJECTIVES`, by default CelebA-HQ's.
+        weights: one of `RELEASED_LOSS_WEIGHTS`, by default CelebA-HQ's.
     """
-    weights = weights or ReleasedObjective()
+    weights = weights or ReleasedLossWeights()
     source_result, exemplar_result = features(iteration.source_result), features(iteration.exemplar_result)
     with torch.no_grad():
         source_maps, exemplar_maps = features(source), features(exemplar)
@@ -141,7 +141,7 @@ def released_objective(
     return terms._replace(total=_total(terms, weights, number, warmup))
 
 
-def _total(terms: ReleasedTerms, weights: ReleasedObjective, number: int, warmup: int) -> Tensor:
+def _total(terms: ReleasedTerms, weights: ReleasedLossWeights, number: int, warmup: int) -> Tensor:
     """The weighted sum, with the style term only after iteration w and the warp term only before it."""
     total = weights.dom * terms.dom + weights.cycle * (terms.cycle + terms.rewarp_cycle)
     total = total + weights.src * terms.src + weights.perc * terms.perc + weights.diff * terms.diff

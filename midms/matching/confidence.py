@@ -99,8 +99,8 @@ def match_confidence(matched: Match, threshold: float, form: MaskForm = "paper")
         cycle_consistency_mask(forward, backward, threshold, form)
         for forward, backward in zip(matched.forward_map, backward_maps, strict=True)
     ]
-    giver = matched.share.argmax(dim=1, keepdim=True)  # (B, 1, Hq, Wq)
-    return torch.cat(masks, dim=1).gather(1, giver)
+    best_exemplar = matched.share.argmax(dim=1, keepdim=True)  # (B, 1, Hq, Wq)
+    return torch.cat(masks, dim=1).gather(1, best_exemplar)
 
 
 def _positions(field: Tensor) -> Tensor:

@@ -145,8 +145,8 @@ class _Stream(torch.autograd.Function):
             for part, redone in zip(ctx.parts, ctx.redone, strict=True):
                 inputs = query[part], key[part], values[part], _at(forbidden, part)
                 saved = _Result(row[part], row_log[part], column[part], column_log[part], redone)
-                given = row_gradient[part], mass_gradient[part], _at(column_gradient, part)
-                gradients.append(_backward(ctx.plan, *inputs, saved, *given))
+                upstream = row_gradient[part], mass_gradient[part], _at(column_gradient, part)
+                gradients.append(_backward(ctx.plan, *inputs, saved, *upstream))
         whole = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
         return *whole, None, None, None, None
 
@@ -246,7 +246,7 @@ def _backward(
     lowest, shift, _ = _Range.of(query.dtype)
     tiles, room = _tiles(query, key)
     slope_room = torch.empty_like(room)
-    query_gradient, key_gradient, values_gradient = (torch.zeros_like(given) for given in (query, key, values))
+    query_gradient, key_gradient, values_gradient = (torch.zeros_like(tensor) for tensor in (query, key, values))
     row_gradient = row_gradient.clone()
     right = _with_ones(values)  # (b, V+1, Nk)
     if column_gradient is not None:

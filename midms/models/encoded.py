@@ -60,11 +60,11 @@ def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
     Raises:
         ValueError: neither one nor `count` exemplars.
     """
-    given = len(exemplar.latent)
-    if given == count:
+    batch = len(exemplar.latent)
+    if batch == count:
         return exemplar
-    if given != 1:
-        raise ValueError(f"{given} exemplars for {count} conditions: expected 1 or {count}")
+    if batch != 1:
+        raise ValueError(f"{batch} exemplars for {count} conditions: expected 1 or {count}")
     features = ExemplarFeatures(*(part.expand(count, -1, -1, -1) for part in exemplar.features))
     mask = None if exemplar.mask is None else exemplar.mask.expand(count, -1, -1, -1)
     return Exemplar(exemplar.latent.expand(count, -1, -1, -1), features, mask)

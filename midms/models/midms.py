@@ -80,9 +80,9 @@ class MIDMs(Matcher):
             query = self.encode_prediction(prediction, condition)  # (B, C, h, w)
             backward = settings.mask_form == "paper"
             clamp = settings.clamp_cosines
-            found = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
-            mask = match_confidence(found, settings.threshold, settings.mask_form)  # (B, 1, h, w)
-            return Rewarp(found.warp.to(prediction.dtype), mask.to(prediction.dtype), found.cycle)
+            matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
+            mask = match_confidence(matched, settings.threshold, settings.mask_form)  # (B, 1, h, w)
+            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycle)
 
         return rematch
 

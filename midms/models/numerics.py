@@ -16,7 +16,7 @@ def fused_attention(model: Matcher) -> None:
             module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
 
 
-def lay_out(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
+def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
     """Precision and memory layout of first stage and U-Nets; the encoders stay float32, contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.

@@ -19,16 +19,16 @@ def structure_layers(unet: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: the network has no such block.
     """
-    found = {
+    layers = {
         name: module.conv2
         for name, module in unet.named_modules()
         if name.startswith(("down_blocks.", "up_blocks.")) and ".resnets." in name and hasattr(module, "conv2")
     }
-    if not found:
+    if not layers:
         raise ValueError(
             f"{type(unet).__name__} has no residual blocks below down_blocks and up_blocks; OIG needs a U-Net"
         )
-    return found
+    return layers
 
 
 class FeatureTap:

@@ -91,20 +91,20 @@ def edit(
     source = x = x_top
     for k, t in enumerate(schedule.timesteps):
         j = min(k + settings.step_shift, schedule.num_steps - 1)
-        seen = lockstep(source, x, t)
-        x0 = predict_x0(seen.leaf, seen.target_noise, schedule.alpha(t))
+        evaluation = lockstep(source, x, t)
+        x0 = predict_x0(evaluation.leaf, evaluation.target_noise, schedule.alpha(t))
         climbed = cycle.climb(k, x0.detach()) if cycle else None
-        goal = cycle.target(climbed.top) if cycle and climbed else None
-        terms = edit_terms(seen, x0, goal, j, schedule.num_steps, settings, clip)
+        cycle_goal = cycle.target(climbed.top) if cycle and climbed else None
+        terms = edit_terms(evaluation, x0, cycle_goal, j, schedule.num_steps, settings, clip)
         feature_bytes = lockstep.memory.nbytes()
-        gradient = latent_gradient(terms.loss, seen.leaf, k) if guided else torch.zeros_like(x)
+        gradient = latent_gradient(terms.loss, evaluation.leaf, k) if guided else torch.zeros_like(x)
         lockstep.memory.step_done()
         with torch.no_grad():
             step_size = settings.step_size(j, schedule.num_steps)
-            x_next = ddim_step(x, seen.target_noise, t, schedule) - step_size * gradient
-            source = ddim_step(source, seen.source_noise, t, schedule)
+            x_next = ddim_step(x, evaluation.target_noise, t, schedule) - step_size * gradient
+            source = ddim_step(source, evaluation.source_noise, t, schedule)
         if on_step is not None:
-            parts = (x0.detach(), detached(seen), detached(terms))
+            parts = (x0.detach(), detached(evaluation), detached(terms))
             on_step(EditStep(k, t, j, step_size, x, x_next, source, *parts, gradient, climbed, feature_bytes))
         x = x_next
     return EditResult(x, source)
@@ -118,7 +118,7 @@ def detached(values: Any) -> Any:
 
 
 def edit_terms(
-    seen: Evaluation,
+    evaluation: Evaluation,
     x0: Tensor,
     cycle_goal: Tensor | None,
     j: int,
@@ -133,9 +133,9 @@ def edit_terms(
         cycle_goal: c, (B, C, H, W), for OIG+.
     """
     structure = cycle = x0.new_zeros(len(x0))
-    if seen.to_source is not None:
-        previous = seen.to_previous if j > settings.step_shift else None
-        structure = structure_loss(seen.to_source, previous, settings.structure_margin)
+    if evaluation.to_source is not None:
+        previous = evaluation.to_previous if j > settings.step_shift else None
+        structure = structure_loss(evaluation.to_source, previous, settings.structure_margin)
     loss = settings.structure_weight * structure
     term = clip(x0) if clip is not None and settings.clip_weight > 0 else None
     if term is not None:

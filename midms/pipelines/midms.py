@@ -20,7 +20,7 @@ from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.matcher import Matcher, Translation
-from midms.models.numerics import compile_static, fused_attention, lay_out
+from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
 from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
@@ -124,7 +124,7 @@ class MIDMsPipeline:
             compile_networks: compile or not; by default on CUDA only, where launches cost more than they do.
         """
         fused_attention(self.model)
-        lay_out(self.model, next(self.model.first_stage.parameters()).dtype, channels_last=True)
+        set_dtype_and_memory_format(self.model, next(self.model.first_stage.parameters()).dtype, channels_last=True)
         if compile_networks or (compile_networks is None and self.device.type == "cuda"):
             compile_static(self.model)
         return self
@@ -271,10 +271,10 @@ class MIDMsPipeline:
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:
     if generator is not None:
-        given = list(generator) if isinstance(generator, list | tuple) else [generator]
-        if len(given) != count:
-            raise ValueError(f"{len(given)} generators for {count} pairs: give one a pair")
-        return given
+        generators = list(generator) if isinstance(generator, list | tuple) else [generator]
+        if len(generators) != count:
+            raise ValueError(f"{len(generators)} generators for {count} pairs: give one a pair")
+        return generators
     seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
     if len(seeds) != count:
         raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one a pair")

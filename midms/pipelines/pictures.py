@@ -45,9 +45,9 @@ def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = Non
         shapes = {working_size(_width_height(image), size) for image in images}
         shape = shapes.pop() if len(shapes) == 1 else (size, size)
         images = [_resized(image, shape) for image in images]
-    found = sorted({_width_height(image) for image in images})
-    if len(found) != 1:
-        raise ValueError(f"exemplars of several sizes {found}: give them one by one, or resize them")
+    sizes = sorted({_width_height(image) for image in images})
+    if len(sizes) != 1:
+        raise ValueError(f"exemplars of several sizes {sizes}: give them one by one, or resize them")
     return torch.stack([_to_tensor(image) for image in images])
 
 

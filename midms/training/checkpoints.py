@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from midms.training.errors import Interrupted, TrainingError
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -40,7 +40,7 @@ class WholeFiles(TorchCheckpointIO):
             refusal = error if isinstance(error, OSError) else error.__context__
             if not isinstance(refusal, OSError):
                 raise
-            last = newest(path.parent)
+            last = newest_checkpoint(path.parent)
             stands = f"the last whole one is {last}" if last else "there is none before it"
             raise TrainingError(
                 f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {stands}; "
@@ -120,13 +120,13 @@ class StopOnSignal(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Between two steps everything is whole."""
-        told = self.received or 0
+        received = self.received or 0
         if trainer.world_size > 1:
-            anywhere = trainer.strategy.reduce(torch.tensor(told, device=pl_module.device), reduce_op="max")
-            told = int(anywhere)
-        if told:
+            anywhere = trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max")
+            received = int(anywhere)
+        if received:
             self.checkpoints.save(trainer)
-            raise Interrupted(told, trainer.global_step)
+            raise Interrupted(received, trainer.global_step)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -140,7 +140,7 @@ def step_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def newest(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in a folder."""
     return max(folder.glob("step_*.ckpt"), default=None)
 
@@ -153,7 +153,7 @@ def last_checkpoint(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    found = newest(run / "checkpoints")
-    if found is None:
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    if checkpoint is None:
         raise TrainingError(f"--resume: no checkpoint in {run / 'checkpoints'} (expected step_*.ckpt)")
-    return found
+    return checkpoint

@@ -12,7 +12,7 @@ from torch import nn
 from midms.checkpoints.folder import save_folder
 
 
-class Exported(NamedTuple):
+class TrainedComponents(NamedTuple):
     """Networks by component name, the configs they are built from, and facts about the whole for `config.json`."""
 
     modules: dict[str, nn.Module]
@@ -20,7 +20,7 @@ class Exported(NamedTuple):
     facts: dict[str, Any]
 
 
-class Export(Callback):
+class ExportWeights(Callback):
     """At the end, the weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
@@ -31,6 +31,6 @@ class Export(Callback):
         if trainer.is_global_zero:
             modules, configs, facts = pl_module.components()  # type: ignore[operator]
             data = trainer.datamodule.train  # type: ignore[attr-defined]
-            seen = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
-            info = self.info | seen | facts | {"steps": trainer.global_step}
+            data_facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
+            info = self.info | data_facts | facts | {"steps": trainer.global_step}
             save_folder(self.folder, modules, configs, info)

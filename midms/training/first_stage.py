@@ -22,7 +22,7 @@ from midms.losses.latents import PatchComponents, decorrelation_loss, effective_
 from midms.losses.pyramid import laplacian_loss
 from midms.metrics.truth import psnr, sharpness
 from midms.models.first_stage import FirstStage
-from midms.training.export import Exported
+from midms.training.export import TrainedComponents
 from midms.training.optimisation import warmup_cosine
 from midms.training.stage import Batch, Stage
 
@@ -170,14 +170,18 @@ class FirstStageTraining(Stage):
         self, images: Tensor, reconstruction: Tensor, regularisation: Tensor, adversarial: bool
     ) -> dict[str, Tensor]:
         """Terms of the autoencoder's loss, their sum, and the PSNR of what it decoded."""
-        found = self.reconstruction_loss(reconstruction, images)
-        loss = found + regularisation
-        if adversarial and bool(torch.isfinite(found)):  # else the step is left out, and the critic must not see it
+        reconstruction_loss = self.reconstruction_loss(reconstruction, images)
+        loss = reconstruction_loss + regularisation
+        if adversarial and bool(
+            torch.isfinite(reconstruction_loss)
+        ):  # else the step is left out, and the critic must not see it
             generator_loss = hinge_generator_loss(self.discriminator(reconstruction))  # type: ignore[misc]
-            weight = adaptive_weight(found, generator_loss, self.first_stage.model.decoder.conv_out.weight)
+            weight = adaptive_weight(
+                reconstruction_loss, generator_loss, self.first_stage.model.decoder.conv_out.weight
+            )
             loss = loss + self.discriminator_weight * weight * generator_loss
         accuracy = psnr(reconstruction.detach().float(), images).mean()
-        return {"loss": loss, "reconstruction": found, "regularisation": regularisation, "psnr": accuracy}
+        return {"loss": loss, "reconstruction": reconstruction_loss, "regularisation": regularisation, "psnr": accuracy}
 
     def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> Tensor:
         """One step of the discriminator on real and decoded images; its loss over all ranks."""
@@ -214,12 +218,12 @@ class FirstStageTraining(Stage):
         generators = self.validation_generators(batch_idx, len(images))
         reconstruction, _, latents = self(images, self.global_step, generators)
         reconstruction = reconstruction.clamp(-1, 1).float()
-        found = {
+        values = {
             "psnr": psnr(reconstruction, images).mean(),
             "sharpness": sharpness(reconstruction, images).mean(),
             "effective_rank": effective_rank(latents),
         }
-        self.add_validation(found, len(images))
+        self.add_validation(values, len(images))
 
     def configure_optimizers(self) -> Any:
         """Adam as in LDM (betas 0.5, 0.9), with a warm-up and a cosine to the last step."""
@@ -237,6 +241,6 @@ class FirstStageTraining(Stage):
         generators = self.validation_generators(0, len(images))
         return [("input", images), ("reconstruction", self(images, self.global_step, generators)[0])]
 
-    def components(self) -> Exported:
+    def components(self) -> TrainedComponents:
         """What an export saves: modules and their configs by name."""
-        return Exported({"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}, {})
+        return TrainedComponents({"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}, {})

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from midms.checkpoints.loading import copy_weights, load_first_stage, load_pretrained
 from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule, sample_noise
 from midms.diffusion.solvers import ddim_step, predict_x0
-from midms.losses.matching import diffusion_loss, full
+from midms.losses.matching import at_least_float32, diffusion_loss
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
-from midms.training.export import Exported
-from midms.training.optimisation import WeightAverage, adamw, thrifty, warmup_cosine
+from midms.training.export import TrainedComponents
+from midms.training.optimisation import WeightAverage, adamw, configure_unet, warmup_cosine
 from midms.training.stage import Batch, Stage
 
 
@@ -71,7 +71,7 @@ class LatentDiffusionTraining(Stage):
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
         self.max_time = self.schedule.num_train_timesteps if max_time is None else max_time
         self.mirror, self.fused = mirror, fused
-        thrifty(self.denoiser.unet, gradient_checkpointing, compile)
+        configure_unet(self.denoiser.unet, gradient_checkpointing, compile)
 
     def loss(self, denoiser: nn.Module, images: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Mean squared error of the noise predicted at random times; one generator a sample."""
@@ -79,7 +79,7 @@ class LatentDiffusionTraining(Stage):
             if self.mirror:
                 flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
                 images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)  # (B, 3, H, W)
-            latents = full(self.first_stage.encode(images, scaled=True))  # (B, c, h, w)
+            latents = at_least_float32(self.first_stage.encode(images, scaled=True))  # (B, c, h, w)
         times = torch.cat([torch.randint(self.max_time, (1,), generator=one) for one in generators]).to(
             latents.device
         )  # (B,)
@@ -142,9 +142,9 @@ class LatentDiffusionTraining(Stage):
             ("sample", self.sample(noise.flip(0).roll(1, -1))),
         ]
 
-    def components(self) -> Exported:
+    def components(self) -> TrainedComponents:
         """What an export saves: the averaged U-Net beside its first stage."""
         self.average.copy_to(self.averaged)
         modules: dict[str, nn.Module] = {"first_stage": self.first_stage.model, "denoiser": self.averaged.unet}
         configs = {"first_stage": self.first_stage.config, "denoiser": self.averaged.config}
-        return Exported(modules, configs, {"schedule": self.schedule_config})
+        return TrainedComponents(modules, configs, {"schedule": self.schedule_config})

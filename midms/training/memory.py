@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     bytes: int
 
 
-class Saved:
+class SavedTensors:
     """Counts the tensors that autograd saves, each storage once, without those of the networks themselves."""
 
     def __init__(self, networks: nn.Module) -> None:
@@ -65,8 +65,8 @@ def _storage(tensor: Tensor) -> int:
 
 def fixed_rows(model: MIDMs, features: nn.Module, average: bool) -> list[Row]:
     """What is there before the first step: 4 bytes a number; AdamW keeps two more a trained weight."""
-    trained = _numbers(model.encoders) + _numbers(model.denoiser)
-    frozen = sum(_numbers(part) for part in (model.first_stage, model.refiner, features) if part is not None)
+    trained = _parameter_count(model.encoders) + _parameter_count(model.denoiser)
+    frozen = sum(_parameter_count(part) for part in (model.first_stage, model.refiner, features) if part is not None)
     rows = [
         Row("trained weights", 4 * trained),
         Row("their gradients", 4 * trained),
@@ -76,7 +76,7 @@ def fixed_rows(model: MIDMs, features: nn.Module, average: bool) -> list[Row]:
     return [*rows, Row("averaged weights", 4 * trained)] if average else rows
 
 
-def _numbers(module: nn.Module) -> int:
+def _parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -90,7 +90,7 @@ def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batc
     def image(count: int, channels: int = 3) -> Tensor:
         return torch.empty(count, channels, size, size, device="cuda")
 
-    saved, keep, rows = Saved(torch.nn.ModuleList([model, features])), [], []
+    saved, keep, rows = SavedTensors(torch.nn.ModuleList([model, features])), [], []
 
     def count(name: str, compute: Callable[[], Any]) -> Any:
         before = saved.bytes
@@ -120,7 +120,7 @@ def largest_block(model: MIDMs, batch: int, side: int) -> Row:
     """What one block of the U-Net saves while it is computed again."""
     import torch
 
-    saved, unet, sizes = Saved(model), model.denoiser.unet, [0]
+    saved, unet, sizes = SavedTensors(model), model.denoiser.unet, [0]
     unet.disable_gradient_checkpointing()
     handles = []
     for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
@@ -146,14 +146,14 @@ def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     from midms.models.first_stage import KL_F8, VQ_F4
 
     try:
-        found = open_weights(params["weights"]).configs
+        configs = open_weights(params["weights"]).configs
     except ConfigError:
         return (VQ_F4, CELEBAHQ_VQ4) if params["encoders"]["latent_channels"] == 3 else (KL_F8, CHURCHES_KL8)
-    return found["first_stage"], found["denoiser"]
+    return configs["first_stage"], configs["denoiser"]
 
 
 def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[MIDMs, nn.Module]:
-    """The model of a config and its feature network, inside `pretended_cuda`."""
+    """The model of a config and its feature network, inside `fake_cuda`."""
     import torch
 
     from midms.config import instantiate
@@ -173,13 +173,13 @@ def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]
 
 
 @contextmanager
-def pretended_cuda(sixteen_bits: bool) -> Iterator[None]:
+def fake_cuda(sixteen_bits: bool) -> Iterator[None]:
     """Tensors that store nothing, on a GPU that need not be there, with attention in one kernel."""
     import torch
     import torch.nn.functional as F
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    class OneKernel(torch.autograd.Function):
+    class FusedAttention(torch.autograd.Function):
         """Attention as flash kernels save it."""
 
         @staticmethod
@@ -193,7 +193,7 @@ def pretended_cuda(sixteen_bits: bool) -> Iterator[None]:
             return ctx.saved_tensors[:3]
 
     def attention(query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
-        return OneKernel.apply(query, key, value)
+        return FusedAttention.apply(query, key, value)
 
     before = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attention  # type: ignore[assignment]
@@ -227,7 +227,7 @@ def estimate(config: Any, size: int) -> list[Row]:
     checkpointing = bool(params.get("gradient_checkpointing"))
     calls, rewarps = settings.num_interleaved_steps, len(settings.rewarped_steps())
     configs = network_configs(params)
-    with pretended_cuda("16" in str(whole["trainer"].get("precision", "32-true"))):
+    with fake_cuda("16" in str(whole["trainer"].get("precision", "32-true"))):
         model, features = build(params, configs)
         model.train()
         if checkpointing:
@@ -237,7 +237,7 @@ def estimate(config: Any, size: int) -> list[Row]:
         return [*rows, largest_block(model, batch, size // model.first_stage.factor)] if checkpointing else rows
 
 
-@ends_in_one_line("memory")
+@handle_user_errors("memory")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the sum; 0 on success, 2 with one line on a user's mistake."""
     parser = argparse.ArgumentParser(

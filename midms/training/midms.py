@@ -13,23 +13,23 @@ from midms.checkpoints.loading import load_encoders, load_first_stage, load_pret
 from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
-from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedObjective
+from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.matcher import Translation
 from midms.models.midms import MIDMs
-from midms.training.export import Exported
+from midms.training.export import TrainedComponents
+from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
     averaged,
+    configure_unet,
     multi_step,
     step_generator,
-    thrifty,
     warmup_cosine,
 )
-from midms.training.passes import PaperPass, ReleasedPass
 from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image, overlay
 
@@ -117,7 +117,7 @@ class MIDMsTraining(Stage):
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
         if loss == "paper":
-            self.objective: PaperPass | ReleasedPass = PaperPass(
+            self.objective: PaperTrainingObjective | ReleasedTrainingObjective = PaperTrainingObjective(
                 self.model,
                 self.settings,
                 self.features,
@@ -130,8 +130,8 @@ class MIDMsTraining(Stage):
             )
         elif loss == "released":
             _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
-            weights_and_layer = ReleasedObjective(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedPass(self.model, self.settings, self.features, weights_and_layer)
+            weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
+            self.objective = ReleasedTrainingObjective(self.model, self.settings, self.features, weights_and_layer)
         else:
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         self.warmup_steps = warmup_steps
@@ -139,7 +139,7 @@ class MIDMsTraining(Stage):
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
-        thrifty(self.model.denoiser.unet, gradient_checkpointing, compile)
+        configure_unet(self.model.denoiser.unet, gradient_checkpointing, compile)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -172,8 +172,8 @@ class MIDMsTraining(Stage):
         if "truth" not in batch:
             return
         with averaged(self.trained, self.average):
-            found = self.translate(batch, batch_idx)
-        images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
+            translation = self.translate(batch, batch_idx)
+        images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
 
@@ -189,14 +189,14 @@ class MIDMsTraining(Stage):
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
         with averaged(self.trained, self.average):
-            found = self.translate(batch)
-        decode, loop = self.model.decode, found.loop
+            translation = self.translate(batch)
+        decode, loop = self.model.decode, translation.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
-        rows.append(("warp", decode(found.first.warp)))
+        rows.append(("warp", decode(translation.first.warp)))
         total = len(loop.predictions)
         for position in range(0, total - 1, max(1, -(-(total - 1) // 4))):  # the last one is the result
             rows.append((f"n = {total - position}", decode(loop.predictions[position])))
-        result = decode(found.latent)
+        result = decode(translation.latent)
         if loop.rewarps:
             rows.append(("mask", overlay(result, loop.rewarps[-1].mask)))
         rows.append(("result", result))
@@ -213,12 +213,12 @@ class MIDMsTraining(Stage):
             return {"optimizer": optimizer, "lr_scheduler": multi_step(optimizer, self.milestones, self.gamma)}
         return {"optimizer": optimizer, "lr_scheduler": warmup_cosine(optimizer, 50, self.trainer.max_steps)}
 
-    def components(self) -> Exported:
+    def components(self) -> TrainedComponents:
         """What an export saves: the four networks and what the pipeline needs to know."""
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
-        return Exported(*model.components(), model.facts() | {"settings": asdict(self.settings)})
+        return TrainedComponents(*model.components(), model.facts() | {"settings": asdict(self.settings)})
 
 
 def _check_released(

@@ -62,7 +62,7 @@ def adamw(
     )
 
 
-def thrifty(unet: Any, gradient_checkpointing: bool, backend: str | None) -> None:
+def configure_unet(unet: Any, gradient_checkpointing: bool, backend: str | None) -> None:
     """Set diffusers' U-Net up to save memory or time, in place; names of its weights stay.
 
     Args:

@@ -18,14 +18,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
 from midms.io.files import BrokenFileError
-from midms.training.checkpoints import Checkpoints, StopOnSignal, WholeFiles, last_checkpoint
+from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
+from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, StopOnSignal, last_checkpoint
 from midms.training.errors import TrainingError
-from midms.training.export import Export
+from midms.training.export import ExportWeights
 from midms.training.stage import Stage
-from midms.training.watching import CSVLog, Health, Pictures, Progress
 
 #: What a user can mend; every program prints it as one line.
-UserError = (ConfigError, TrainingError, FileNotFoundError, BrokenFileError)
+USER_ERRORS = (ConfigError, TrainingError, FileNotFoundError, BrokenFileError)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
@@ -60,13 +60,13 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
             broken, or the loss stayed no finite number.
         Interrupted: a signal came; the state is saved.
     """
-    _quiet()
+    _silence_lightning_advice()
     settings = resolve(config).get("run") or {}
     pl.seed_everything(int(settings.get("seed", 0)), workers=True, verbose=False)
     if int(config.trainer.get("max_steps", -1)) < 1:
         raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
     data, module = instantiate(config.data), instantiate(config.model)
-    module.patience = int(settings.get("max_bad_losses", 5))
+    module.max_bad_losses = int(settings.get("max_bad_losses", 5))
     if getattr(rank_zero_only, "rank", 0) == 0:
         if resume is not None:
             report_differences(_config_of(resume, folder), config)
@@ -79,17 +79,17 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
     except SystemExit:  # Lightning's answer to Ctrl-C outside the training itself
         raise KeyboardInterrupt from None
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         raise TrainingError(f"{error.filename or folder}: could not be written ({error.strerror})") from error
     except RuntimeError as error:
-        raise _in_one_line(error, resume) from None
+        raise _as_training_error(error, resume) from None
     _report_broken(data)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 #: No space, over the quota, larger than a file may be.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -101,7 +101,7 @@ def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, ca
         **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
         logger=_loggers(folder, settings),
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -113,12 +113,12 @@ def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, ca
 
 def _strategy(options: dict[str, Any]) -> str:
     """The strategy asked for; DDP in the form that bears weights without a gradient, as in the warm-up."""
-    asked = str(options.get("strategy", "auto"))
-    if asked not in ("auto", "ddp"):
-        return asked
+    requested = str(options.get("strategy", "auto"))
+    if requested not in ("auto", "ddp"):
+        return requested
     hardware = {key: options[key] for key in ("accelerator", "devices", "num_nodes") if key in options}
-    probe = pl.Trainer(**hardware, strategy=asked, logger=False, enable_checkpointing=False)
-    return "ddp_find_unused_parameters_true" if isinstance(probe.strategy, pl.strategies.DDPStrategy) else asked
+    probe = pl.Trainer(**hardware, strategy=requested, logger=False, enable_checkpointing=False)
+    return "ddp_find_unused_parameters_true" if isinstance(probe.strategy, pl.strategies.DDPStrategy) else requested
 
 
 def _callbacks(folder: Path, settings: dict[str, Any], module: Stage) -> list[Callback]:
@@ -126,16 +126,18 @@ def _callbacks(folder: Path, settings: dict[str, Any], module: Stage) -> list[Ca
     checkpoints = Checkpoints(
         folder / "checkpoints", int(settings.get("checkpoint_every", 1000)), int(settings.get("keep", 2))
     )
-    callbacks: list[Callback] = [checkpoints, Health(), Progress()]
-    callbacks.append(Pictures(folder / "pictures", int(settings.get("picture_every", 500))))
+    callbacks: list[Callback] = [checkpoints, ThroughputMonitor(), RunProgressBar()]
+    callbacks.append(PictureLogger(folder / "pictures", int(settings.get("picture_every", 500))))
     if settings.get("export", True):
         callbacks.append(
-            Export(folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__})
+            ExportWeights(
+                folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__}
+            )
         )
     return [*callbacks, StopOnSignal(checkpoints)]
 
 
-def _in_one_line(error: RuntimeError, resume: Path | None) -> RuntimeError:
+def _as_training_error(error: RuntimeError, resume: Path | None) -> RuntimeError:
     """An error that a user can mend as a `TrainingError`; any other as it is."""
     reason = str(error)
     if "state_dict" in reason:
@@ -177,7 +179,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 def _loggers(folder: Path, settings: dict[str, Any]) -> list[Any]:
     """CSV always, TensorBoard too, Weights & Biases on request: offline unless it is told who logs in."""
     loggers: list[Any] = [
-        CSVLog(folder / "metrics.csv"),
+        ResumableCSVLogger(folder / "metrics.csv"),
         pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
     if settings.get("wandb"):
@@ -191,7 +193,7 @@ def _loggers(folder: Path, settings: dict[str, Any]) -> list[Any]:
     return loggers
 
 
-def _quiet() -> None:
+def _silence_lightning_advice() -> None:
     """Hide Lightning's advice on what is meant here: frozen parts, a data order of our own, few workers."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for advice in (

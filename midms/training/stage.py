@@ -33,7 +33,7 @@ class Stage(pl.LightningModule):
         channels_last: keep weights and maps with the channels innermost, which tensor cores like.
 
     Attributes:
-        patience: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
+        max_bad_losses: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
         skipped: steps left out so far, for a loss or gradient that is no finite number.
     """
 
@@ -46,7 +46,7 @@ class Stage(pl.LightningModule):
         self.automatic_optimization = False
         self.seed, self.gradient_clip, self.accumulation = seed, gradient_clip, accumulation
         self.channels_last = channels_last
-        self.patience, self.skipped, self.bad_in_a_row = 5, 0, 0
+        self.max_bad_losses, self.skipped, self.consecutive_bad_losses = 5, 0, 0
         self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
@@ -91,16 +91,16 @@ class Stage(pl.LightningModule):
         Returns:
             Means of the terms over the batch and all ranks, and "grad_norm" before clipping.
         Raises:
-            TrainingError: the last `patience` steps were all left out; names the step and the batch's items.
+            TrainingError: the last `max_bad_losses` steps were all left out; names the step and the batch's items.
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
         vectors = [value for name, value in self.named_buffers() if name.endswith(("_u", "_v"))]  # of spectral norms
         before = [vector.clone() for vector in vectors]
-        for first, part, share, last in split(batch, self.accumulation):
+        for first, part, share, last in split_batch(batch, self.accumulation):
             for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
                 vector.copy_(value)
-            with nullcontext() if last else self._without_sync():
+            with nullcontext() if last else self._no_gradient_sync():
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
@@ -108,32 +108,32 @@ class Stage(pl.LightningModule):
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self.over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
-            self.bad_in_a_row = 0
+            self.consecutive_bad_losses = 0
             optimizer.step()
             return total
         optimizer.zero_grad()
-        self._leave_out(batch, total)
+        self._skip_step(batch, total)
         return None
 
-    def _leave_out(self, batch: Batch, total: dict[str, Tensor]) -> None:
+    def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
         """Count a broken step, and stop after too many."""
         self.skipped += 1
-        self.bad_in_a_row += 1
+        self.consecutive_bad_losses += 1
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
-        found = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
-        if self.bad_in_a_row >= self.patience:
+        values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
+        if self.consecutive_bad_losses >= self.max_bad_losses:
             raise TrainingError(
-                f"step {self.global_step}: {found} for {self.bad_in_a_row} steps in a row, last on {items}; "
+                f"step {self.global_step}: {values} for {self.consecutive_bad_losses} steps in a row, last on {items}; "
                 "lower the learning rate, or look at these items"
             )
         if self.trainer.is_global_zero:
-            print(f"step {self.global_step}: left out, {found}, on {items}", flush=True)
+            print(f"step {self.global_step}: left out, {values}, on {items}", flush=True)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
 
-    def _without_sync(self) -> AbstractContextManager[None]:
+    def _no_gradient_sync(self) -> AbstractContextManager[None]:
         """Gradients of all parts but the last stay on their rank."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
@@ -155,11 +155,11 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count of broken steps."""
-        checkpoint["skipped_steps"] = (self.skipped, self.bad_in_a_row)
+        checkpoint["skipped_steps"] = (self.skipped, self.consecutive_bad_losses)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting."""
-        self.skipped, self.bad_in_a_row = checkpoint.get("skipped_steps", (0, 0))
+        self.skipped, self.consecutive_bad_losses = checkpoint.get("skipped_steps", (0, 0))
 
 
 def batch_size(batch: Batch) -> int:
@@ -167,7 +167,7 @@ def batch_size(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def split(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
+def split_batch(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
     """(first sample, the part, its share of the batch, whether it is the last) of at most `parts` parts in order."""
     size = batch_size(batch)
     step = -(-size // parts)

@@ -19,9 +19,9 @@ from midms.losses.adversarial import (
 )
 from midms.losses.contextual import RELEASED_STYLE_POOLING, RELEASED_STYLE_WEIGHTS, style_loss
 from midms.losses.matching import (
+    at_least_float32,
     cycle_loss,
     domain_loss,
-    full,
     perceptual_loss,
     source_loss,
     warped_condition_loss,
@@ -34,9 +34,9 @@ from midms.models.encoders import CorrespondenceEncoders
 from midms.models.matcher import Translation
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
 from midms.training.errors import TrainingError
-from midms.training.export import Exported
+from midms.training.export import TrainedComponents
+from midms.training.objectives import select_samples
 from midms.training.optimisation import WeightAverage, averaged, warmup_cosine
-from midms.training.passes import half
 from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image
 
@@ -92,7 +92,7 @@ class MatchingGANPass:
         pseudo = distort(batch["source"], generators)
         condition = model.encode_condition(batch["condition"])
         encoded = model.encode_exemplar(torch.cat([batch["exemplar"], pseudo, batch["source"]]))  # 3B
-        exemplar, distorted, source = (half(encoded, slice(k * size, (k + 1) * size)) for k in range(3))
+        exemplar, distorted, source = (select_samples(encoded, slice(k * size, (k + 1) * size)) for k in range(3))
         grid = (condition.grid.shape[-2], condition.grid.shape[-1])
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), grid
@@ -115,10 +115,12 @@ class MatchingGANPass:
             "dom": domain_loss(condition.features, source.features.features),
             "cycle": cycle_loss(found.cycle, exemplar.latent),  # type: ignore[arg-type]  # one exemplar, one tensor
             "warp": warped_condition_loss(warped_maps, maps[size:]),
-            "adv": multi_scale([hinge_generator_loss(full(logits)) for logits in self.discriminator(images[:size])]),
+            "adv": multi_scale(
+                [hinge_generator_loss(at_least_float32(logits)) for logits in self.discriminator(images[:size])]
+            ),
             **self.feature_terms(images, batch),
         }
-        loss = torch.stack([self.weights[name] * full(value) for name, value in terms.items()]).sum()
+        loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
         return Generated(terms | {"loss": loss}, images[:size])
 
     def feature_terms(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -320,8 +322,8 @@ class MatchingGANTraining(Stage):
         ]
         return optimizers, [warmup_cosine(one, self.warmup_steps, self.trainer.max_steps) for one in optimizers]
 
-    def components(self) -> Exported:
+    def components(self) -> TrainedComponents:
         """What an export saves: first stage, encoders and generator, and what the pipeline needs to know."""
         if self.average is not None:
             self.average.copy_to(self.trained)
-        return Exported(*self.model.components(), self.model.facts() | {"settings": asdict(GANSettings())})
+        return TrainedComponents(*self.model.components(), self.model.facts() | {"settings": asdict(GANSettings())})

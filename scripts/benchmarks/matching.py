@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[Row]:
     """One row per variant, smallest size first."""
     for name in ("sizes", "batch", "rounds"):
-        given = getattr(options, name)
-        smallest = min(given) if isinstance(given, list) else given
+        value = getattr(options, name)
+        smallest = min(value) if isinstance(value, list) else value
         if smallest < 1:
             raise ValueError(f"--{name}: got {smallest}, expected 1 or more")
     for size in sorted(options.sizes):

@@ -91,10 +91,10 @@ def released_translation(
     size = (latent.shape[-2], latent.shape[-1])
     grid, labels = (model.encoders.condition_grid(maps, size) for maps in (pairs.condition, pairs.exemplar_condition))
     condition = model.encoders.encode_condition(grid)
-    theirs = Exemplar(latent, model.encoders.encode_exemplar(latent, labels))
-    own = Exemplar(source, model.encoders.encode_exemplar(source, grid))
-    warp = first(condition.features, theirs.features.features, latent, labels, tau)
-    source_warp = first(condition.features, own.features.features, source, None, tau)
+    encoded_exemplar = Exemplar(latent, model.encoders.encode_exemplar(latent, labels))
+    encoded_source = Exemplar(source, model.encoders.encode_exemplar(source, grid))
+    warp = first(condition.features, encoded_exemplar.features.features, latent, labels, tau)
+    source_warp = first(condition.features, encoded_source.features.features, source, None, tau)
 
     def rematch(exemplar: Exemplar, maps: Tensor | None) -> Callable[[Tensor], Rewarp]:
         return lambda prediction: again(
@@ -109,10 +109,10 @@ def released_translation(
     def noise() -> Tensor:
         return sample_noise(latent.shape, generators).to(latent)
 
-    loop = interleave(model.denoiser, warp, rematch(theirs, labels), model.schedule, settings, noise())
+    loop = interleave(model.denoiser, warp, rematch(encoded_exemplar, labels), model.schedule, settings, noise())
     steps = [noise() for _ in range(settings.refine_steps - 1)]
     result = refine(model.denoiser, loop.latent, model.schedule, settings, noise(), steps)
-    _source_branch(model, source, source_warp, rematch(own, None), settings)
+    _source_branch(model, source, source_warp, rematch(encoded_source, None), settings)
     mixed = [loop.rewarps[i].mask * loop.rewarps[i].warp + (1 - loop.rewarps[i].mask) * loop.predictions[i]
              for i in range(2)]  # fmt: skip
     for extra in (source_warp, warp, loop.rewarps[0].warp, mixed[0], loop.rewarps[1].warp, mixed[1]):

@@ -27,7 +27,7 @@ Block = Callable[..., Rewarp]
 def plain_iteration(
     model: MIDMs, pairs: Pairs, settings: InterleaveSettings, noise: Noise, index: int, block: Block = dense_rematch
 ) -> Iteration:
-    """What `ReleasedPass.iteration` gives, the long way.
+    """What `ReleasedTrainingObjective.iteration` gives, the long way.
 
     Args:
         noise: of "exemplar_start", "source_start" and "fresh".
@@ -40,10 +40,10 @@ def plain_iteration(
     size = (latent.shape[-2], latent.shape[-1])
     grid, labels = (encoders.condition_grid(maps, size) for maps in (pairs.condition, pairs.exemplar_condition))
     condition = encoders.encode_condition(grid)
-    theirs = Exemplar(latent, encoders.encode_exemplar(latent, labels))
-    own = Exemplar(source, encoders.encode_exemplar(source, grid))
-    first = block(condition.features, theirs.features.features, latent, labels, settings, tau)
-    source_first = block(condition.features, own.features.features, source, None, settings, tau)
+    encoded_exemplar = Exemplar(latent, encoders.encode_exemplar(latent, labels))
+    encoded_source = Exemplar(source, encoders.encode_exemplar(source, grid))
+    first = block(condition.features, encoded_exemplar.features.features, latent, labels, settings, tau)
+    source_first = block(condition.features, encoded_source.features.features, source, None, settings, tau)
 
     def rematch(exemplar: Exemplar, maps: Tensor | None) -> Callable[[Tensor], Rewarp]:
         def again(prediction: Tensor) -> Rewarp:
@@ -53,15 +53,17 @@ def plain_iteration(
         return again
 
     schedule = model.schedule
-    loop = interleave(model.denoiser, first.warp, rematch(theirs, labels), schedule, settings, noise("exemplar_start"))
+    loop = interleave(
+        model.denoiser, first.warp, rematch(encoded_exemplar, labels), schedule, settings, noise("exemplar_start")
+    )
     source_loop = interleave(
-        model.denoiser, source_first.warp, rematch(own, None), schedule, settings, noise("source_start")
+        model.denoiser, source_first.warp, rematch(encoded_source, None), schedule, settings, noise("source_start")
     )
     cycles = [(cycle, latent) for cycle in loop.cycles] + [(cycle, source) for cycle in source_loop.cycles]
     return Iteration(
         condition_features=condition.raw,
-        source_features=own.features.key,
-        exemplar_features=theirs.features.key,
+        source_features=encoded_source.features.key,
+        exemplar_features=encoded_exemplar.features.key,
         source_latent=source,
         exemplar_latent=latent,
         exemplar_cycle=first.cycle,  # type: ignore[arg-type]

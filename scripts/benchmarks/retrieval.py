@@ -48,6 +48,6 @@ def style_hits(task: str, styles: int = 100, scenes: int = 2, size: int = 64) ->
             layout = module.sample_layout(generator("test", 100 * style + scene, 0))
             rows.append(colour_and_gradient_features(module.render(layout, look, size).image))
     features, number = torch.from_numpy(np.stack(rows)), torch.arange(len(rows))
-    found, _ = nearest(features, features, 1, number, number)
-    hits = (found[:, 0] // scenes == number // scenes).float().mean()
+    neighbours, _ = nearest(features, features, 1, number, number)
+    hits = (neighbours[:, 0] // scenes == number // scenes).float().mean()
     return float(hits), (scenes - 1) / (len(rows) - 1)

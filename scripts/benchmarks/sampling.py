@@ -81,10 +81,12 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
         released_translation,
     )
     from midms.diffusion.settings import InterleaveSettings
-    from midms.models.numerics import fused_attention, lay_out
+    from midms.models.numerics import fused_attention, set_dtype_and_memory_format
 
     plain_attention(model) if mode == "reference" else fused_attention(model)
-    lay_out(model, torch.float32 if mode == "reference" else getattr(torch, options.dtype), mode == "fast")
+    set_dtype_and_memory_format(
+        model, torch.float32 if mode == "reference" else getattr(torch, options.dtype), mode == "fast"
+    )
     generators = [torch.Generator().manual_seed(index) for index in range(options.batch)]
     clock, settings = PartClock(options.device), InterleaveSettings.released().replace(clamp_cosines=False)
 

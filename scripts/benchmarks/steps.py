@@ -161,7 +161,7 @@ def _rows(
     first = None
     for name, settings in wanted.items():
         clock = PartClock(device)
-        scores = benchmark.score(pipe.model, pairs, clock.wrap("all", benchmark.full), settings)
+        scores = benchmark.score(pipe.model, pairs, clock.wrap("all", benchmark.full_method), settings)
         times = [clock.milliseconds["all"] / count]
         first = first or (scores, times)
         row = timing.row(name, f"{size}x{size}", device, "float32", "translate", times, None, first[1])

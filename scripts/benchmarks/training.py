@@ -1,7 +1,7 @@
 """`scripts/benchmark.py training`: seconds and memory of an end-to-end training step, ours against the released form.
 
     reference  with --reference: float32, everything materialised, 9 U-Net calls (`benchmarks.released_training`)
-    ours       the same loss by `midms.training.passes.ReleasedPass`: exemplar and source as one batch (4 U-Net calls),
+    ours       the same loss by `ReleasedTrainingObjective`: exemplar and source as one batch (4 U-Net calls),
                streaming matching, fused attention, U-Net blocks computed again on the way back, fused AdamW
 
 A step is forward, backward and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses. Modes take

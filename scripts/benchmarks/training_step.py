@@ -14,12 +14,12 @@ from benchmarks.parts import watching
 from benchmarks.released_sampling import dense_rematch, plain_attention
 from benchmarks.released_training import plain_iteration
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.objective import ReleasedObjective, released_objective
+from midms.losses.objective import ReleasedLossWeights, released_objective
 from midms.losses.perceptual import VGG19Features
 from midms.models.midms import MIDMs
 from midms.models.numerics import fused_attention
-from midms.training.memory import Saved
-from midms.training.passes import ReleasedPass
+from midms.training.memory import SavedTensors
+from midms.training.objectives import ReleasedTrainingObjective
 
 WARMUP, NUMBER, INDEX = 0, 1, 1  # an iteration after the warm-up; the call whose time the diffusion term takes
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -48,9 +48,9 @@ class Step:
 
     def loss(self, wrap: Wrap = lambda _, function: function) -> Tensor:
         """The weighted sum of the released objective; `wrap` is put around features and dense matching."""
-        features, objective = wrap("features", self.features), ReleasedObjective(warp=0.0)
+        features, objective = wrap("features", self.features), ReleasedLossWeights(warp=0.0)
         if not self.plain:
-            released = ReleasedPass(self.model, self.settings, features, objective)  # type: ignore[arg-type]
+            released = ReleasedTrainingObjective(self.model, self.settings, features, objective)  # type: ignore[arg-type]
             return released(self.pairs._asdict(), noise, NUMBER, WARMUP, INDEX)["loss"]
         shape, device = self._latent_shape(), self.pairs.source.device
         block = wrap("matching", dense_rematch)
@@ -94,18 +94,18 @@ def build(mode: str, config: str, size: int, batch: int, device: str) -> Callabl
 def saved_megabytes(mode: str, config: str, size: int, batch: int, device: str) -> dict[str, float]:
     """What autograd saves for the way back in each part of the forward pass, and in all, in MB."""
     step = Step(mode, config, size, batch, device)
-    saved, found = Saved(nn.ModuleList([step.model, step.features])), Counter[str]()
+    saved, bytes_by_part = SavedTensors(nn.ModuleList([step.model, step.features])), Counter[str]()
 
     def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
             before = saved.bytes
             result = function(*arguments, **options)
-            found[part] += saved.bytes - before
+            bytes_by_part[part] += saved.bytes - before
             return result
 
         return counted
 
     with saved.counting(), watching(step.model, wrap):
         step.loss(wrap)
-    found["rest"] = saved.bytes - found.total()
-    return {part: found[part] / 2**20 for part in found} | {"all": saved.bytes / 2**20}
+    bytes_by_part["rest"] = saved.bytes - bytes_by_part.total()
+    return {part: bytes_by_part[part] / 2**20 for part in bytes_by_part} | {"all": saved.bytes / 2**20}

@@ -14,7 +14,7 @@ from skimage.feature import canny
 
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, transforms
 from midms.data.celeba import photo_file
-from midms.data.exemplars import normal_name
+from midms.data.exemplars import normalise_name
 from midms.data.pairs import PairDataset
 from midms.io.files import read_photo
 from parity.cases import CaseFunction, Check, compare
@@ -74,7 +74,7 @@ def canny_checks(path: Path) -> list[Check]:
     """The steps before the edge maps: grey photo, Canny edges at both sizes."""
     golden, checks = np.load(path), []
     for key in dict.fromkeys(entry.partition("::")[0] for entry in golden.files):
-        folder, _, number = normal_name(key).rpartition("/")
+        folder, _, number = normalise_name(key).rpartition("/")
         photo = read_photo(photo_file(_samples(path, folder), f"{number}.jpg"))
         grey = {size: transforms.grey_pixels(photo, size) for size in (256, 286)}
         checks.append(compare(f"{key} grey", grey[256], golden[f"{key}::gray256_u8"], 0.0))

@@ -208,9 +208,9 @@ def _fid_features(recipe: str) -> tuple[np.ndarray, np.ndarray]:
     for part in recipe.split(" vs "):
         call, ramp = _CALL.search(part), _RAMP.search(part)
         if call:
-            given = [argument.partition("=") for argument in call[2].split(",")]
-            named = {name.strip(): float(value) for name, equals, value in given if equals}
-            count, width, seed = (int(name) for name, equals, _ in given if not equals)
+            arguments = [argument.partition("=") for argument in call[2].split(",")]
+            named = {name.strip(): float(value) for name, equals, value in arguments if equals}
+            count, width, seed = (int(name) for name, equals, _ in arguments if not equals)
             if call[1] == "feats":
                 sets.append(_features(count, width, seed, named.get("scale", 1.0), named.get("shift", 0.0)))
             else:

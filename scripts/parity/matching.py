@@ -49,7 +49,7 @@ def _match_checks(case: Case, temperature: float, backend: str) -> list[Check]:
     temperature = (
         temperature * (1.0 + 1e-5) ** 2
     )  # the release's epsilon in the norms of unit vectors, as a temperature
-    found = match(
+    matched = match(
         case.inputs["query"],
         case.inputs["support"],
         values,
@@ -59,24 +59,24 @@ def _match_checks(case: Case, temperature: float, backend: str) -> list[Check]:
         cycle_channels=3,
         backend=backend,  # type: ignore[arg-type]
     )
-    assert isinstance(found.forward_map, Tensor) and isinstance(found.backward_map, Tensor)
-    assert isinstance(found.cycle, Tensor)
-    height, width = found.forward_map.shape[2:]
+    assert isinstance(matched.forward_map, Tensor) and isinstance(matched.backward_map, Tensor)
+    assert isinstance(matched.cycle, Tensor)
+    height, width = matched.forward_map.shape[2:]
     grid = coordinate_grid(height, width)  # (2, H, W)
     threshold = case.meta["config"]["threshold"]
-    error = self_composition_error(found.forward_map)  # (B, 1, H, W)
+    error = self_composition_error(matched.forward_map)  # (B, 1, H, W)
     got = {
-        "warped": found.warp[:, :3],
-        "warped_seg": found.warp[:, 3:],
-        "cycle": found.cycle,
-        "map_trg": found.forward_map.permute(0, 2, 3, 1),
-        "map_src": found.backward_map.permute(0, 2, 3, 1),
-        "flow_trg": (found.forward_map - grid).permute(0, 2, 3, 1),
-        "flow_src": (found.backward_map - grid).permute(0, 2, 3, 1),
+        "warped": matched.warp[:, :3],
+        "warped_seg": matched.warp[:, 3:],
+        "cycle": matched.cycle,
+        "map_trg": matched.forward_map.permute(0, 2, 3, 1),
+        "map_src": matched.backward_map.permute(0, 2, 3, 1),
+        "flow_trg": (matched.forward_map - grid).permute(0, 2, 3, 1),
+        "flow_src": (matched.backward_map - grid).permute(0, 2, 3, 1),
         "fb_ts": error[:, 0],
-        "fb_st": self_composition_error(found.backward_map)[:, 0],
+        "fb_st": self_composition_error(matched.backward_map)[:, 0],
         "mask_raw": (error < threshold).float(),
-        "mask": cycle_consistency_mask(found.forward_map, None, threshold, "released"),
+        "mask": cycle_consistency_mask(matched.forward_map, None, threshold, "released"),
     }
     return [
         compare(f"{name} ({backend})", value, case.outputs[name], max(case.tolerance(name), LOGIT_ROUNDING))
@@ -112,9 +112,9 @@ def check_chain(path: Path) -> list[Check]:
         num_inference_steps=config["S"], num_interleaved_steps=config["N"], mask_form="none"
     )
     tau = loop_times(schedule, settings)
-    told = [row[2] for row in config["table_hijack_prevT_T_index"]]
+    unet_times = [row[2] for row in config["table_hijack_prevT_T_index"]]
     checks = [
-        compare("U-Net times", torch.tensor(tau.times), torch.tensor(told), 0.0),
+        compare("U-Net times", torch.tensor(tau.times), torch.tensor(unet_times), 0.0),
         compare("start time", tau.start_time, config["table_hijack_prevT_T_index"][0][1], 0.0),
     ]
     half = torch.full_like(case.inputs["x0"][:, :1], 0.5)
@@ -158,15 +158,15 @@ def check_refinement(path: Path) -> list[Check]:
         refine_steps=config["S"] - config["hijack_step"],
         refine_eta=config["eta"],
     )
-    told: list[int] = []
+    unet_times: list[int] = []
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        told.append(int(t[0]))
+        unet_times.append(int(t[0]))
         return _analytic_eps(x, t)
 
     noises = case.inputs["noise_start"], case.inputs["noise_steps"]
     got = refine(denoiser, case.inputs["x0"], _schedule(case), settings, *noises)
-    times = compare("U-Net times", torch.tensor(told), torch.tensor(config["timesteps_run"]), 0.0)
+    times = compare("U-Net times", torch.tensor(unet_times), torch.tensor(config["timesteps_run"]), 0.0)
     return [times, case.check("out", got)]
 
 

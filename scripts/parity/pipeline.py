@@ -85,9 +85,9 @@ class ReleasedMatch(NamedTuple):
 
 def released_match(query: Tensor, key: Tensor, values: Tensor) -> ReleasedMatch:
     """The matching that the pipeline runs with released settings: raw features and values, (B, C, H, W) each."""
-    found = match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
-    assert isinstance(found.cycle, Tensor) and isinstance(found.forward_map, Tensor)  # one exemplar
-    return ReleasedMatch(found.warp, found.cycle, found.forward_map)
+    matched = match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
+    assert isinstance(matched.cycle, Tensor) and isinstance(matched.forward_map, Tensor)  # one exemplar
+    return ReleasedMatch(matched.warp, matched.cycle, matched.forward_map)
 
 
 class _Run:

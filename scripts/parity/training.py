@@ -14,7 +14,7 @@ from midms.diffusion.schedule import Schedule, add_noise
 from midms.diffusion.settings import loop_times
 from midms.diffusion.solvers import predict_x0
 from midms.losses.objective import (
-    RELEASED_OBJECTIVES,
+    RELEASED_LOSS_WEIGHTS,
     Iteration,
     ReleasedTerms,
     Segmentation,
@@ -134,15 +134,15 @@ class _Training:
         def rewarp(prediction: Tensor) -> Rewarp:
             values = parts.exemplar_values
             query = model.encoders.encode_iterate(prediction[:size], parts.condition)  # (B, 256, h, w)
-            found = released_match(query, parts.exemplar.key, values)
+            matched = released_match(query, parts.exemplar.key, values)
             source_query = model.encoders.encode_iterate(prediction[size:], parts.condition)  # (B, 256, h, w)
             again = released_match(source_query, parts.source.key, parts.source_latent)
-            cycles.append((found.cycle[:, : self.channels], values[:, : self.channels]))
+            cycles.append((matched.cycle[:, : self.channels], values[:, : self.channels]))
             cycles.append((again.cycle, parts.source_latent))
-            self.last_labels = found.warp[:, self.channels :]
-            mask = cycle_consistency_mask(found.forward_map, None, model.settings.threshold, model.settings.mask_form)
+            self.last_labels = matched.warp[:, self.channels :]
+            mask = cycle_consistency_mask(matched.forward_map, None, model.settings.threshold, model.settings.mask_form)
             keep = torch.zeros_like(mask)
-            return Rewarp(torch.cat([found.warp[:, : self.channels], again.warp]), torch.cat([mask, keep]))
+            return Rewarp(torch.cat([matched.warp[:, : self.channels], again.warp]), torch.cat([mask, keep]))
 
         noise = torch.cat([self.noise("ref_start"), self.noise("src_start")])
         both = torch.cat([warp, source_warp])
@@ -170,7 +170,7 @@ def _vgg19(case: Case) -> VGG19Features:
 
 def _terms(case: Case, training: _Training, iteration: Iteration, features: VGG19Features) -> ReleasedTerms:
     config = training.config
-    weights = RELEASED_OBJECTIVES["churches" if config["dataset"] == "church" else config["dataset"]]
+    weights = RELEASED_LOSS_WEIGHTS["churches" if config["dataset"] == "church" else config["dataset"]]
     images = (case.inputs["image"], case.inputs["ref"])
     return released_objective(iteration, *images, features, config["n_iter"], config["warmup_iter"], weights)
 
@@ -261,7 +261,7 @@ def check_training(path: Path) -> list[Check]:
     terms = _terms(case, training, iteration, features)
     got = {f"loss/{name}": getattr(terms, field)[None] for name, field in _TERMS.items()}
     if terms.warp is not None:
-        got["loss/warped_segmentation_loss"] = RELEASED_OBJECTIVES["churches"].warp * terms.warp[None]
+        got["loss/warped_segmentation_loss"] = RELEASED_LOSS_WEIGHTS["churches"].warp * terms.warp[None]
     got |= {
         "fwd/trg_matching_feats": iteration.condition_features[:, ::_EVERY],
         "fwd/src_matching_feats": iteration.source_features[:, ::_EVERY],

@@ -52,8 +52,8 @@ class EncoderMetrics:
         store = RowStore(self.cache, key, len(folder), sum(widths.values()))
 
         def pool(batch: Tensor, _: list[int]) -> list[Tensor]:
-            found = self.maps(batch)
-            return [torch.cat([found[layer].mean(dim=(2, 3)) for layer in widths], dim=1)]
+            maps = self.maps(batch)
+            return [torch.cat([maps[layer].mean(dim=(2, 3)) for layer in widths], dim=1)]
 
         fill([store], folder, pool, self.batch_size, "encoder features")
         parts = np.split(store.read(), np.cumsum(list(widths.values()))[:-1], axis=1)
@@ -63,10 +63,10 @@ class EncoderMetrics:
         """FD-E: Frechet distance between the sets' channel means of the middle block."""
         a, b = (self.channel_means(folder)[SEMANTIC] for folder in (first, second))
         if max(len(a), len(b)) < a.shape[1]:
-            found = frechet_distance_of_features(a, b)
+            distance = frechet_distance_of_features(a, b)
         else:
-            found = frechet_distance(feature_moments([a]), feature_moments([b]))
-        return max(0.0, found)  # rounding can take equal sets below 0
+            distance = frechet_distance(feature_moments([a]), feature_moments([b]))
+        return max(0.0, distance)  # rounding can take equal sets below 0
 
     def cosines(self, first: ImageFolder, second: ImageFolder, role: str) -> dict[str, np.ndarray]:
         """Cosine of the channel means of each pair by layer, {layer: (N,)}; partners are found by name."""

@@ -29,7 +29,7 @@ from tables.bands import DETAIL, band_columns, band_detail, level_cells
 from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
 from tables.published import OWN_TITLES, TITLES, published
 from tables.rows import AXES, PlannedRow, exemplar_counts
-from tables.sampling import Crossed, Plan, fingerprint, recipe_of, row_folder, sample
+from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
 
 COLUMNS = [
     Column("fid_reference", "FID", "lower"),
@@ -86,7 +86,7 @@ class Job:
 
 
 @dataclass
-class Measured:
+class MeasuredRow:
     """Numbers of one row and seed: one for the set, or one per pair."""
 
     values: dict[str, Cell] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class Session:
     def sample_crossed(self, model: Matcher, digest: str, plans: Sequence[Plan]) -> dict[str, Path]:
         """Folders of outputs of one condition under several exemplars."""
         conditions = min(max(2, self.job.count // _CROSSED_EXEMPLARS), _MOST_CROSSED)
-        crossed = Crossed(self.job.dataset, conditions, min(_CROSSED_EXEMPLARS, self.job.count))
+        crossed = CrossedPairs(self.job.dataset, conditions, min(_CROSSED_EXEMPLARS, self.job.count))
         recipe = {"crossed": crossed.places}
         folders = {
             plan.name: row_folder(
@@ -150,56 +150,56 @@ class Session:
         sample(model, crossed, crossed.names, rows, self.job.batch_size, progress=self.job.options.progress)
         return folders
 
-    def run_suite(self, folders: Folders, metrics: Sequence[str], found: Measured) -> None:
+    def run_suite(self, folders: Folders, metrics: Sequence[str], measured: MeasuredRow) -> None:
         """Published metrics of a folder; those that cannot be computed are remembered with their reason."""
         options = replace(self.job.options, cache=self.job.out / "cache")
         for result in evaluate(folders, options, metrics):
             if result.status == "skipped":
                 self.skipped[result.metric] = result.reason
             for name, value in result.values.items():
-                found.values[name] = Cell(value, result.standard_errors.get(name, float("nan")))
+                measured.values[name] = Cell(value, result.standard_errors.get(name, float("nan")))
             for name, rows in result.per_image.items():
-                found.per_pair[name] = np.asarray(rows)
+                measured.per_pair[name] = np.asarray(rows)
             if result.network:
                 self.networks[result.network["name"]] = result.network["sha256"]
 
-    def measure(self, table: str, folder: Path, crossed: Path | None) -> Measured:
+    def measure(self, table: str, folder: Path, crossed: Path | None) -> MeasuredRow:
         """All numbers of one folder of results."""
         assert self.encoder is not None  # a pipeline was loaded to make the folder
-        found, encoder = Measured(), self.encoder
+        measured, encoder = MeasuredRow(), self.encoder
         if table == "bands":
             for level, detail in band_detail(_images(folder)).items():
-                found.add(f"detail_{level}", detail)
-            return found
+                measured.add(f"detail_{level}", detail)
+            return measured
         reference, exemplars = self.partners / "sources", self.partners / "exemplars"
         truth = self.partners / "truth" if self.job.truth else None
         metrics = _SUITE.get(table, ("fid",) if truth else ("fid", "swd"))
         # Table 1 alone has a column against exemplars, Table 2 compares with both
         shown = exemplars if table in _SUITE else None
-        self.run_suite(Folders(folder, reference, shown, truth), [*metrics, *(["psnr"] if truth else [])], found)
+        self.run_suite(Folders(folder, reference, shown, truth), [*metrics, *(["psnr"] if truth else [])], measured)
         generated, sources, styles = (ImageFolder(path) for path in (folder, reference, exemplars))
         if table == "2":
             to_exemplar = encoder.cosines(generated, styles, "exemplars")
-            found.add("colour_encoder", to_exemplar[COLOUR])
-            found.add("texture_encoder", to_exemplar[TEXTURE])
-            found.add("semantic_encoder", encoder.cosines(generated, sources, "reference")[SEMANTIC])
+            measured.add("colour_encoder", to_exemplar[COLOUR])
+            measured.add("texture_encoder", to_exemplar[TEXTURE])
+            measured.add("semantic_encoder", encoder.cosines(generated, sources, "reference")[SEMANTIC])
         else:
-            found.values["fd_reference"] = Cell(encoder.frechet(generated, sources))
+            measured.values["fd_reference"] = Cell(encoder.frechet(generated, sources))
         if table == "1":
-            found.values["fd_exemplars"] = Cell(encoder.frechet(generated, styles))
+            measured.values["fd_exemplars"] = Cell(encoder.frechet(generated, styles))
         if crossed is not None:
-            self.run_suite(Folders(crossed), ["lpips"], found)
-            found.add("diversity_encoder", encoder.diversity(ImageFolder(crossed)))
+            self.run_suite(Folders(crossed), ["lpips"], measured)
+            measured.add("diversity_encoder", encoder.diversity(ImageFolder(crossed)))
         if truth is not None:
-            found.add("feature_distance", encoder.distance(generated, ImageFolder(truth), "truth"))
-        return found
+            measured.add("feature_distance", encoder.distance(generated, ImageFolder(truth), "truth"))
+        return measured
 
 
-def _average(runs: Sequence[Measured]) -> Measured:
+def _average(runs: Sequence[MeasuredRow]) -> MeasuredRow:
     """Over seeds: means, and the spread over seeds as error; a single run keeps its own errors."""
     if len(runs) == 1:
         return runs[0]
-    result = Measured()
+    result = MeasuredRow()
     for name in runs[0].values:
         means = np.array([run.values[name].mean for run in runs])
         result.values[name] = Cell(float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))))
@@ -213,12 +213,12 @@ def _images(path: Path) -> torch.Tensor:
     return torch.stack([folder[index] for index in range(len(folder))])
 
 
-def _differences(first: Measured, row: Measured) -> dict[str, Cell]:
+def _differences(first: MeasuredRow, row: MeasuredRow) -> dict[str, Cell]:
     """First row minus a row, over the pairs of both."""
     cells = {}
     for name in first.per_pair.keys() - {"ssim"}:
-        found = paired_difference(first.per_pair[name], row.per_pair[name])
-        cells[name] = Cell(found.mean, found.standard_error)
+        difference = paired_difference(first.per_pair[name], row.per_pair[name])
+        cells[name] = Cell(difference.mean, difference.standard_error)
     return cells
 
 
@@ -227,15 +227,15 @@ def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
     return swd_paired_difference(_images(first), _images(folder), _images(truth))
 
 
-def matching_numbers(model: Matcher, pairs: Sequence[benchmark.Encoded]) -> dict[str, Any]:
+def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
     """The matching's own numbers on the benchmark's pairs: PCK and end-point error."""
     numbers: dict[str, Any] = {}
     for kind in ("first", "rematch", "identity"):
-        found = benchmark.score_matching(model, pairs, kind)
+        scores = benchmark.score_matching(model, pairs, kind)
         numbers[kind] = {
-            "pck": float(np.nanmean(found.pck)),
-            "end_point_error": float(np.nanmean(found.error)),
-            "pck_everywhere": float(np.nanmean(found.pck_everywhere)),
+            "pck": float(np.nanmean(scores.pck)),
+            "end_point_error": float(np.nanmean(scores.error)),
+            "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
         }
     return numbers
 
@@ -245,8 +245,8 @@ def _matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> li
     text = "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}"
     notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
     if mask:
-        found = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
-        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {found}")
+        text = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
+        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {text}")
     return notes
 
 
@@ -279,11 +279,11 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         name: _average([session.measure(table, folder, crossed.get(name)) for folder in runs])
         for name, runs in folders.items()
     }
-    found = _assemble(table, session, rows, folders, measured, matching)
+    result = _assemble(table, session, rows, folders, measured, matching)
     if len(matching) == 1:
-        found.notes += _matching_notes(next(iter(matching.values())), mask)
-    found.record |= {"matching": matching, "mask": mask}
-    return found
+        result.notes += _matching_notes(next(iter(matching.values())), mask)
+    result.record |= {"matching": matching, "mask": mask}
+    return result
 
 
 def _assemble(
@@ -291,7 +291,7 @@ def _assemble(
     session: Session,
     planned: Sequence[tuple[PlannedRow, str]],
     folders: Mapping[str, list[Path]],
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, MeasuredRow],
     matching: Mapping[str, dict[str, Any]],
 ) -> Table:
     job = session.job
@@ -357,6 +357,8 @@ def check_task(pipe_info: Mapping[str, Any], task: str, weights: str) -> None:
     Raises:
         ConfigError: they say that they were trained on something else.
     """
-    said = pipe_info.get("task")
-    if said is not None and said != task:
-        raise ConfigError(f"weights {weights!r} are of task {said!r}, not {task!r}; give those of {task} (--weights)")
+    weights_task = pipe_info.get("task")
+    if weights_task is not None and weights_task != task:
+        raise ConfigError(
+            f"weights {weights!r} are of task {weights_task!r}, not {task!r}; give those of {task} (--weights)"
+        )

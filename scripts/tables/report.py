@@ -28,13 +28,13 @@ def table_html(table: Table) -> str:
 
 
 def _points(rows: Sequence[Row], column: Column, paper: bool) -> list[tuple[float, Cell]]:
-    found = []
+    points = []
     for row in rows:
         cell = Cell(row.paper[column.key]) if paper and column.key in row.paper else None
         cell = row.values.get(column.key) if not paper else cell
         if row.x is not None and cell is not None:
-            found.append((row.x, cell))
-    return sorted(found)
+            points.append((row.x, cell))
+    return sorted(points)
 
 
 def curves_html(table: Table) -> str:

@@ -61,7 +61,7 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
             PlannedRow(
                 Plan(
                     f"{share} %",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=round(total * share / 100)),
                 ),
                 share,
@@ -73,7 +73,7 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
             PlannedRow(
                 Plan(
                     f"T = {total}, N = {calls}",
-                    benchmark.full,
+                    benchmark.full_method,
                     settings.replace(num_inference_steps=total, num_interleaved_steps=calls),
                 ),
                 calls,
@@ -83,9 +83,9 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
     if table == "rewarp":
         chosen = {f"every {k}": settings.replace(rewarp_interval=k) for k in _INTERVALS}
         chosen["never"] = settings.replace(rewarp="none")
-        return [PlannedRow(Plan(name, benchmark.full, s), len(s.rewarped_steps())) for name, s in chosen.items()]
+        return [PlannedRow(Plan(name, benchmark.full_method, s), len(s.rewarped_steps())) for name, s in chosen.items()]
     if table == "5":
-        return [PlannedRow(Plan(name, benchmark.full, settings)) for name in ABLATIONS["5"]]
+        return [PlannedRow(Plan(name, benchmark.full_method, settings)) for name in ABLATIONS["5"]]
     needs_truth = (benchmark.autoencoded_truth, benchmark.mean_part_colours)
     methods = {name: m for name, m in benchmark.METHODS.items() if truth or m not in needs_truth}
     return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
@@ -94,7 +94,7 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
 def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
     """Tables 1 and 2: the method and what bounds it; of a GAN also its iterated form (Tables 8 and 9)."""
     gan = isinstance(settings, GANSettings)
-    methods = {GAN if gan else OURS: benchmark.full}
+    methods = {GAN if gan else OURS: benchmark.full_method}
     methods |= {"first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
     if table == "1":
         methods["photo, autoencoded"] = benchmark.autoencoded_source
@@ -103,7 +103,7 @@ def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
     rows = [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
     if isinstance(settings, GANSettings):
         again = settings.replace(num_interleaved_steps=settings.num_interleaved_steps + 1)
-        rows.insert(1, PlannedRow(Plan(ITERATED_GAN, benchmark.full, again)))
+        rows.insert(1, PlannedRow(Plan(ITERATED_GAN, benchmark.full_method, again)))
     return rows
 
 

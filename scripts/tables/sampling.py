@@ -38,7 +38,7 @@ class Plan:
     settings: Settings
 
 
-class Crossed(Dataset[dict[str, Any]]):
+class CrossedPairs(Dataset[dict[str, Any]]):
     """Each of the first conditions of a dataset with several exemplars: its own and those of the pairs after it.
 
     All outputs of one condition get the same noise: what differs is the exemplar.

@@ -169,8 +169,8 @@ def read_answers(key: Mapping[str, Any], answers: Mapping[str, Any], source: str
     ranks = {question: np.zeros((len(key["trials"]), len(methods))) for question in QUESTIONS}
     for index, trial in enumerate(key["trials"]):
         for question in QUESTIONS:
-            given = answers.get("answers", {}).get(str(index), {}).get(question, {})
-            row = [given.get(letter) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
+            ranking = answers.get("answers", {}).get(str(index), {}).get(question, {})
+            row = [ranking.get(letter) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
             if None in row or sorted(row) != list(range(1, len(methods) + 1)):
                 raise ValueError(f"{source}: part {index + 1}, {question}: {row} is no ranking of {len(methods)}")
             for method, rank in zip(trial["order"], row, strict=True):

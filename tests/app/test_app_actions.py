@@ -39,8 +39,8 @@ def task(*exemplars: ChosenExemplar, **changes: Any) -> Task:
     return whole._replace(**changes)
 
 
-def run(pipe: MIDMsPipeline, given: Task) -> Result:
-    *_, last = actions.translate(pipe, given)
+def run(pipe: MIDMsPipeline, chosen_task: Task) -> Result:
+    *_, last = actions.translate(pipe, chosen_task)
     assert last.result is not None
     return last.result
 
@@ -52,8 +52,8 @@ def pair(pipe: MIDMsPipeline) -> Result:
 
 
 def test_steps_come_one_by_one_and_the_result_is_the_pipelines(pipe: MIDMsPipeline) -> None:
-    given = task()
-    seen = list(actions.translate(pipe, given))
+    chosen_task = task()
+    seen = list(actions.translate(pipe, chosen_task))
     assert [progress.done for progress in seen] == [0, 1, 2, 3, 4, 4]
     assert [frame.caption for frame in seen[0].frames] == ["first warp"]
     assert [frame.caption for frame in seen[1].frames[1:]] == ["4 · prediction", "4 · warp", "4 · mask"]
@@ -90,7 +90,7 @@ def test_many_steps_are_thinned_for_showing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"calls": 8}, "num_interleaved_steps"),
         ({"calls": -1}, "N = -1"),
@@ -104,8 +104,8 @@ def test_many_steps_are_thinned_for_showing() -> None:
         ({"exemplars": (ChosenExemplar(PHOTOS[0], np.zeros((SIZE, SIZE), bool)),)}, "paint more"),
     ],
 )
-def test_mistakes_are_told(pipe: MIDMsPipeline, change: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_mistakes_are_told(pipe: MIDMsPipeline, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         list(actions.translate(pipe, task(**change)))
 
 
@@ -126,21 +126,21 @@ def test_a_single_exemplars_trace_is_its_argmax(pipe: MIDMsPipeline) -> None:
     best = argmax_correspondence(match.query, match.keys[0])[0]  # (2, h, w)
     tokens = best.shape[-1]
     for row, column in ((0, 0), (3, 5), (tokens - 1, 2)):
-        found = actions.trace(result, (column + 0.5) * SIZE / tokens, (row + 0.5) * SIZE / tokens, "first")
+        trace = actions.trace(result, (column + 0.5) * SIZE / tokens, (row + 0.5) * SIZE / tokens, "first")
         expected = ((best[:, row, column] + 1) / 2 * (tokens - 1) + 0.5) * SIZE / tokens
-        assert (found.x, found.y) == pytest.approx(tuple(expected.tolist()), abs=1e-3)
-        assert found.exemplar == 0 and -1 <= found.cosine <= 1
+        assert (trace.x, trace.y) == pytest.approx(tuple(expected.tolist()), abs=1e-3)
+        assert trace.exemplar == 0 and -1 <= trace.cosine <= 1
 
 
 def test_traces_stay_in_the_allowed_part(pair: Result) -> None:
     for which in ("first", "last"):
         for x, y in RNG.integers(0, SIZE, (20, 2)):
-            found = actions.trace(pair, int(x), int(y), which)
-            assert sum(float(weights.sum()) for weights in found.weights) == pytest.approx(1, abs=1e-4)
-            middle = found.weights[0].shape[1] // 2
-            assert found.weights[0][:, middle:].sum() < 1e-6
-            assert found.exemplar == 1 or found.x < SIZE / 2
-            assert 0 <= found.trusted <= found.rewarps == len(pair.trusted)
+            trace = actions.trace(pair, int(x), int(y), which)
+            assert sum(float(weights.sum()) for weights in trace.weights) == pytest.approx(1, abs=1e-4)
+            middle = trace.weights[0].shape[1] // 2
+            assert trace.weights[0][:, middle:].sum() < 1e-6
+            assert trace.exemplar == 1 or trace.x < SIZE / 2
+            assert 0 <= trace.trusted <= trace.rewarps == len(pair.trusted)
 
 
 @pytest.mark.parametrize("place", [(-1, 0), (0, SIZE), (SIZE, 0)])
@@ -204,8 +204,8 @@ def test_the_command_makes_the_same_picture(
     np.testing.assert_array_equal(np.asarray(Image.open("result.png")), pair.pixels)
     capsys.readouterr()
     assert cli.main(["show", "result.png"]) == 0
-    told = capsys.readouterr()
-    assert told.out.strip() == saved.command and told.err == ""
+    printed = capsys.readouterr()
+    assert printed.out.strip() == saved.command and printed.err == ""
 
 
 def test_the_picture_holds_its_settings(pair: Result, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("gradio", reason="needs the extra app")
 import gradio as gr
 
 from midms.app import actions
-from midms.app.page import Studio, paint_of, spoken, take_upload
+from midms.app.page import AppContext, consume_upload, painted_layers, show_user_errors
 from midms.app.server import build
 from midms.app.ui import chosen_condition, chosen_exemplars
 from midms.config import ConfigError
@@ -29,13 +29,13 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def studio(folder: Path, form: str, results: Path) -> Studio:
+def context(folder: Path, form: str, results: Path) -> AppContext:
     pipe = MIDMsPipeline.from_pretrained(folder)
     torch.manual_seed(0)
     config = pipe.model.encoders.config | FORMS[form]
     pipe.model.encoders = CorrespondenceEncoders(**config).eval()
     pipe.info.pop("task")
-    return Studio(pipe, "mine", results)
+    return AppContext(pipe, "mine", results)
 
 
 @pytest.mark.parametrize(("form", "tabs"), [
@@ -43,12 +43,12 @@ def studio(folder: Path, form: str, results: Path) -> Studio:
     ("segmentation", {"File"}), ("image", {"File"}), ("released", {"Scenes", "Paint or upload a drawing", "File"}),
 ])  # fmt: skip
 def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path) -> None:
-    made = studio(tiny_pipeline_folder, form, tmp_path)
+    made = context(tiny_pipeline_folder, form, tmp_path)
     page = build(made)
     shown = {block.label for block in page.blocks.values() if isinstance(block, gr.Tab)}
     assert tabs == shown - {"Translate", "Edit by text", "Exemplar 1", "Exemplar 2", "Exemplar 3"}
     assert not page.analytics_enabled
-    condition = np.zeros((made.taken.channels, 32, 32), np.uint8)
+    condition = np.zeros((made.spec.channels, 32, 32), np.uint8)
     if made.task:
         condition, chosen = made.scene(0).condition, made.built_in_exemplar(1)
     else:
@@ -58,16 +58,16 @@ def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_fol
 
 
 def test_the_baseline_has_no_sliders_of_a_diffusion(tiny_gan_folder: Path, tmp_path: Path) -> None:
-    page = build(Studio(MIDMsPipeline.from_pretrained(tiny_gan_folder), "mine", tmp_path))
+    page = build(AppContext(MIDMsPipeline.from_pretrained(tiny_gan_folder), "mine", tmp_path))
     labels = {block.label for block in page.blocks.values() if isinstance(block, gr.Slider)}
     assert "Pictures generated, N" in labels and not labels & {"Steps T", "Noise level N", "Threshold γ"}
 
 
 def test_every_tab_says_what_is_missing(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
-    made = studio(tiny_pipeline_folder, "edges", tmp_path)
+    made = context(tiny_pipeline_folder, "edges", tmp_path)
     assert chosen_condition(made, "scene", 3, None, None).shape == (15, 32, 32)
-    for kind, told in (("painting", "canvas is empty"), ("file", "upload a file")):
-        with pytest.raises(ConfigError, match=told):
+    for kind, message in (("painting", "canvas is empty"), ("file", "upload a file")):
+        with pytest.raises(ConfigError, match=message):
             chosen_condition(made, kind, 0, None, None)
     with pytest.raises(ConfigError, match="no such built-in scene"):
         chosen_condition(made, "scene", 10_000, None, None)
@@ -77,10 +77,10 @@ def test_paint_belongs_to_its_exemplar() -> None:
     first, second = (actions.ChosenExemplar(np.zeros((32, 32, 3), np.uint8)) for _ in range(2))
     layer = np.zeros((64, 64, 4), np.uint8)
     layer[:32, :, 3] = 255
-    assert paint_of(None) is None and paint_of({"layers": []}) is None
-    found = chosen_exemplars([first, None, second], [None, {"layers": [layer]}, {"layers": [layer]}])
-    assert [exemplar.allowed is None for exemplar in found] == [True, False]
-    assert found[1].allowed is not None and found[1].allowed[:16].all() and not found[1].allowed[16:].any()
+    assert painted_layers(None) is None and painted_layers({"layers": []}) is None
+    chosen = chosen_exemplars([first, None, second], [None, {"layers": [layer]}, {"layers": [layer]}])
+    assert [exemplar.allowed is None for exemplar in chosen] == [True, False]
+    assert chosen[1].allowed is not None and chosen[1].allowed[:16].all() and not chosen[1].allowed[16:].any()
 
 
 def test_uploads_are_removed_whatever_comes_of_them(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_uploads_are_removed_whatever_comes_of_them(tmp_path: Path) -> None:
     for reader in (Path.read_bytes, Path.iterdir):
         file.write_bytes(b"x")
         try:
-            take_upload(str(file), reader)
+            consume_upload(str(file), reader)
             list(reader(file))  # type: ignore[call-overload]
         except OSError:
             pass
@@ -96,13 +96,13 @@ def test_uploads_are_removed_whatever_comes_of_them(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_said_and_nothing_else_is() -> None:
-    @spoken
+    @show_user_errors
     def one(value: int) -> int:
         if value:
             raise ConfigError("so\nand so")
         return 1
 
-    @spoken
+    @show_user_errors
     def many(value: int) -> Any:
         yield 1
         raise ValueError("later")
@@ -120,7 +120,7 @@ def test_old_results_are_removed(tiny_pipeline_folder: Path, tmp_path: Path) -> 
     import os
     import time
 
-    made = studio(tiny_pipeline_folder, "edges", tmp_path)
+    made = context(tiny_pipeline_folder, "edges", tmp_path)
     for name in ("result-old", "result-new", "other"):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "result-old", (time.time() - 4000,) * 2)

@@ -45,9 +45,9 @@ def test_lines_alone_are_a_line_drawing() -> None:
 
 def test_a_painted_scene_has_the_outlines_of_its_condition() -> None:
     for index in range(4):
-        maps, given = painted_face(painting_of_scene("faces", 64, index), 64), scene("faces", 64, index).condition
-        both = ((maps[14] > 0) & (given[14] > 0)).sum()
-        assert both / (given[14] > 0).sum() > 0.85, index
+        maps, expected = painted_face(painting_of_scene("faces", 64, index), 64), scene("faces", 64, index).condition
+        both = ((maps[14] > 0) & (expected[14] > 0)).sum()
+        assert both / (expected[14] > 0).sum() > 0.85, index
 
 
 def test_an_empty_canvas_is_told() -> None:
@@ -77,7 +77,7 @@ def test_scenes_are_the_benchmarks_pairs() -> None:
     from midms.data.procedural.dataset import test_pairs as pairs
     from midms.visualize import to_pixels
 
-    item, found = pairs("faces", 64, 4)[2], scene("faces", 64, 2)
-    np.testing.assert_array_equal(found.exemplar, to_pixels(item["exemplar"]))
-    np.testing.assert_allclose(found.condition / 255, item["condition"], atol=1e-6)
-    assert picture_of_maps(found.condition).shape == (64, 64, 3)
+    item, built_in = pairs("faces", 64, 4)[2], scene("faces", 64, 2)
+    np.testing.assert_array_equal(built_in.exemplar, to_pixels(item["exemplar"]))
+    np.testing.assert_allclose(built_in.condition / 255, item["condition"], atol=1e-6)
+    assert picture_of_maps(built_in.condition).shape == (64, 64, 3)

@@ -60,7 +60,7 @@ def test_missing_weights_are_told(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"source_prompt": " "}, "source prompt"),
         ({"target_prompt": ""}, "target prompt"),
@@ -69,6 +69,6 @@ def test_missing_weights_are_told(name: str) -> None:
         ({"guidance_scale": float("nan")}, "guidance_scale"),
     ],
 )
-def test_mistakes_are_told(folder: str, weights: editing.TextWeights, change: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_mistakes_are_told(folder: str, weights: editing.TextWeights, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         list(editing.edit(weights.get(folder), TASK._replace(**change)))  # type: ignore[arg-type]

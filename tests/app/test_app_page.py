@@ -47,9 +47,9 @@ def serve(place: Path, *options: str) -> Served:
     process = subprocess.Popen(command, cwd=around, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-    assert found, f"no address: {line!r}"
-    return Served(found[0], process, around, folder)
+    address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+    assert address, f"no address: {line!r}"
+    return Served(address[0], process, around, folder)
 
 
 @pytest.fixture(scope="module")
@@ -152,18 +152,18 @@ def test_fifty_bad_uploads_get_fifty_messages(app: Served, visit: Callable[[], A
     page = visit()
     hostile = {name: content for name, content in hostile_files().items() if content}
     hostile |= {f"again-{name}": content for name, content in list(hostile.items())[: max(0, 50 - len(hostile))]}
-    told = 0
+    messages = 0
     upload = page.locator("input[data-testid='Upload a photo-upload-button']").first
     for name, content in list(hostile.items())[:50]:
         file = {"name": name, "mimeType": "image/png", "buffer": content}
         upload.set_input_files(file)
         toast = page.locator(".toast-body", has_text=name.split(".")[0]).last
         toast.wait_for()
-        told += 1
+        messages += 1
         for button in page.locator(".toast-close").all():
             button.click(force=True, timeout=2000)
         toast.wait_for(state="detached")
-    assert told == 50
+    assert messages == 50
     translate(page)
     assert not list((app.folder / "cache").rglob("half*")), "refused uploads are removed"
 

@@ -28,8 +28,8 @@ def test_weights_that_are_not_there(
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "MPLCONFIGDIR", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")  # put back after the test
     assert main(["--weights", str(tmp_path / "none"), "--folder", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("midms.app: ") and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("midms.app: ") and error.count("\n") == 1
 
 
 def test_without_gradio_the_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from hostile_uploads import hostile_files, png_header
 from PIL import Image
 
 from midms.app.uploads import MAX_BYTES, UploadError, read_condition, read_upload
-from midms.conditions.make import Taken
+from midms.conditions.make import ConditionSpec
 
-TAKEN = Taken(15, 64)
+SPEC = ConditionSpec(15, 64)
 HOSTILE = hostile_files()
 
 
@@ -22,9 +22,9 @@ HOSTILE = hostile_files()
 def test_hostile_files_get_a_message(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_bytes(HOSTILE[name])
-    with pytest.raises(UploadError) as told:
+    with pytest.raises(UploadError) as caught:
         read_upload(file)
-    message = str(told.value)
+    message = str(caught.value)
     assert message.startswith(name) and str(tmp_path) not in message and "\n" not in message
 
 
@@ -39,7 +39,7 @@ def test_bytes_are_bounded_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UploadError, match="at most 20 MB"):
         read_upload(file)
     with pytest.raises(UploadError, match="at most 20 MB"):
-        read_condition(file.rename(tmp_path / "large.npy"), TAKEN)
+        read_condition(file.rename(tmp_path / "large.npy"), SPEC)
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -70,30 +70,30 @@ def test_maps_are_read_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "maps.npy", maps)
     np.savez(tmp_path / "maps.npz", maps / 255)
     for name in ("maps.npy", "maps.npz"):
-        read, _ = read_condition(tmp_path / name, TAKEN)
+        read, _ = read_condition(tmp_path / name, SPEC)
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, maps)
 
 
-@pytest.mark.parametrize("taken", [TAKEN, Taken(3, 64, images=True)])
-def test_maps_that_do_not_fit_are_refused(taken: Taken, tmp_path: Path) -> None:
-    contents = {"shape.npy": np.zeros((7, 8, 8)), "range.npy": np.full((taken.channels, 8, 8), 3.0),
-                "flat.npy": np.zeros(15), "nan.npy": np.full((taken.channels, 8, 8), np.nan)}  # fmt: skip
+@pytest.mark.parametrize("spec", [SPEC, ConditionSpec(3, 64, images=True)])
+def test_maps_that_do_not_fit_are_refused(spec: ConditionSpec, tmp_path: Path) -> None:
+    contents = {"shape.npy": np.zeros((7, 8, 8)), "range.npy": np.full((spec.channels, 8, 8), 3.0),
+                "flat.npy": np.zeros(15), "nan.npy": np.full((spec.channels, 8, 8), np.nan)}  # fmt: skip
     for name, array in contents.items():
         np.save(tmp_path / name, array)
-    (tmp_path / "claims.npy").write_bytes(_claim((taken.channels, 60_000, 60_000)))
+    (tmp_path / "claims.npy").write_bytes(_claim((spec.channels, 60_000, 60_000)))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     with zipfile.ZipFile(tmp_path / "none.npz", "w") as archive:
         archive.writestr("note.txt", "no array")
     for file in sorted(tmp_path.iterdir()):
         with pytest.raises(UploadError, match=file.name):
-            read_condition(file, taken)
+            read_condition(file, spec)
 
 
 def test_a_condition_that_is_an_image_keeps_its_colours(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    read, _ = read_condition(tmp_path / "image.png", Taken(3, 64, images=True))
+    read, _ = read_condition(tmp_path / "image.png", ConditionSpec(3, 64, images=True))
     np.testing.assert_array_equal(read, pixels.transpose(2, 0, 1))
 
 

@@ -18,7 +18,7 @@ from midms.models.encoders import CorrespondenceEncoders
 
 def draw(entries: list[Entry], generator: torch.Generator) -> dict[str, Tensor]:
     """Random tensors for a layout."""
-    return {entry.theirs: torch.randn(entry.shape, generator=generator) * 0.05 for entry in entries}
+    return {entry.ldm: torch.randn(entry.shape, generator=generator) * 0.05 for entry in entries}
 
 
 @pytest.fixture

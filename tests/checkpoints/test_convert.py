@@ -180,7 +180,7 @@ def diffusers_folder(ldm_yaml: Path, source: Path, target: Path, old_names: bool
         names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
         pattern = re.compile("|".join(map(re.escape, names)))
         state = torch.load(file, weights_only=True)
-        torch.save({pattern.sub(lambda found: names[found[0]], key): value for key, value in state.items()}, file)
+        torch.save({pattern.sub(lambda match: names[match[0]], key): value for key, value in state.items()}, file)
     return target
 
 

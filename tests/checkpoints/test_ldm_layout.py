@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from midms.checkpoints.errors import CheckpointError
-from midms.checkpoints.ldm import Entry, first_stage_table, select_ema, to_ours, to_theirs, unet_table
+from midms.checkpoints.ldm import Entry, diffusers_to_ldm, first_stage_table, ldm_to_diffusers, select_ema, unet_table
 from midms.checkpoints.ldm_config import (
     first_stage_config,
     infer_first_stage_config,
@@ -38,7 +38,7 @@ FIRST_STAGES: dict[str, dict[str, Any]] = {
 
 
 def empty(entries: list[Entry]) -> dict[str, torch.Tensor]:
-    return {entry.theirs: torch.empty(entry.shape, device="meta") for entry in entries}
+    return {entry.ldm: torch.empty(entry.shape, device="meta") for entry in entries}
 
 
 def shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -50,7 +50,7 @@ def test_unet_table_names_every_tensor_of_the_module(config: dict[str, Any]) -> 
     with torch.device("meta"):
         module: Any = build_unet(config)
     entries = unet_table(config)
-    assert shapes(to_ours(entries, empty(entries), "test")) == shapes(module.state_dict())
+    assert shapes(ldm_to_diffusers(entries, empty(entries), "test")) == shapes(module.state_dict())
 
 
 @pytest.mark.parametrize("config", FIRST_STAGES.values(), ids=FIRST_STAGES.keys())
@@ -58,13 +58,13 @@ def test_first_stage_table_names_every_tensor_of_the_module(config: dict[str, An
     with torch.device("meta"):
         module = FirstStage(config).model
     entries = first_stage_table(config)
-    assert shapes(to_ours(entries, empty(entries), "test")) == shapes(module.state_dict())
+    assert shapes(ldm_to_diffusers(entries, empty(entries), "test")) == shapes(module.state_dict())
 
 
 @pytest.mark.parametrize("entries", [unet_table(UNETS["two levels"]), first_stage_table(FIRST_STAGES["other sizes"])])
 def test_there_and_back_is_the_identity(entries: list[Entry]) -> None:
-    state = {entry.theirs: torch.randn(entry.shape) for entry in entries}
-    back = to_theirs(entries, to_ours(entries, state, "test"), "test")
+    state = {entry.ldm: torch.randn(entry.shape) for entry in entries}
+    back = diffusers_to_ldm(entries, ldm_to_diffusers(entries, state, "test"), "test")
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
 
@@ -133,6 +133,6 @@ def test_schedule_from_stored_betas() -> None:
 
 def test_averaged_names_have_no_dots() -> None:
     entries = unet_table(UNETS["one level"])
-    averaged = {f"diffusion_model{entry.theirs.replace('.', '')}": torch.tensor(i) for i, entry in enumerate(entries)}
+    averaged = {f"diffusion_model{entry.ldm.replace('.', '')}": torch.tensor(i) for i, entry in enumerate(entries)}
     selected = select_ema(averaged, entries, "test")
-    assert [int(selected[entry.theirs]) for entry in entries] == list(range(len(entries)))
+    assert [int(selected[entry.ldm]) for entry in entries] == list(range(len(entries)))

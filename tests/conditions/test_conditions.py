@@ -17,12 +17,17 @@ from PIL import Image
 from midms.conditions import annotators
 from midms.conditions.edges import FACE_PARTS, edge_condition
 from midms.conditions.keypoints import pose_condition
-from midms.conditions.make import Taken, label_maps, line_drawing, make_condition, photo_edges, pose_maps
+from midms.conditions.make import ConditionSpec, label_maps, line_drawing, make_condition, photo_edges, pose_maps
 from midms.conditions.poses import write_json_poses, write_text_poses
 from midms.config import ConfigError
 from midms.io.maps import read_maps
 
-EDGES, POSES, CLASSES, IMAGES = Taken(15, 64), Taken(20, 64), Taken(151, 64), Taken(3, 64, images=True)
+EDGES, POSES, CLASSES, IMAGES = (
+    ConditionSpec(15, 64),
+    ConditionSpec(20, 64),
+    ConditionSpec(151, 64),
+    ConditionSpec(3, 64, images=True),
+)
 
 
 def pose(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -140,7 +145,9 @@ def test_ready_maps_are_taken_as_they_are(tmp_path: Path) -> None:
         made = make_condition(tmp_path / name, EDGES)
         assert made.size == (20, 31) and torch.allclose(made.maps * 255, torch.from_numpy(maps).float(), atol=1e-4)
     Image.fromarray(maps[0]).save(tmp_path / "one.png")
-    assert torch.equal(make_condition(tmp_path / "one.png", Taken(1, 64), "map").maps[0] * 255, torch.tensor(maps[0]))
+    assert torch.equal(
+        make_condition(tmp_path / "one.png", ConditionSpec(1, 64), "map").maps[0] * 255, torch.tensor(maps[0])
+    )
     with pytest.raises(ConfigError, match="1 channels, these weights take 15"):
         make_condition(tmp_path / "one.png", EDGES, "map")
     Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "image.png")
@@ -149,7 +156,7 @@ def test_ready_maps_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("taken", "kind", "words"),
+    ("spec", "kind", "words"),
     [
         (POSES, "edges", "take 20 condition maps; expected map or keypoints"),
         (EDGES, "segmentation", "expected map or drawing or edges"),
@@ -158,9 +165,9 @@ def test_ready_maps_are_taken_as_they_are(tmp_path: Path) -> None:
         (EDGES, "sketch", "expected one of map, drawing"),
     ],
 )
-def test_kinds_that_do_not_fit_the_weights(taken: Taken, kind: str, words: str) -> None:
+def test_kinds_that_do_not_fit_the_weights(spec: ConditionSpec, kind: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_condition("a.png", taken, kind)
+        make_condition("a.png", spec, kind)
 
 
 def claims(shape: tuple[int, ...]) -> bytes:

@@ -10,7 +10,7 @@ from midms.data.exemplars import (
     check_shares,
     draw_kind,
     format_pairs,
-    normal_name,
+    normalise_name,
     read_pairs,
     split_line,
 )
@@ -18,7 +18,7 @@ from midms.data.exemplars import (
 
 def test_names_are_written_in_any_way():
     for entry in ("img\\WOMEN\\a.jpg", "./img/WOMEN/a.jpg", "/img/WOMEN/a.jpg ", "img/WOMEN/a.jpg\r"):
-        assert normal_name(entry) == "img/WOMEN/a.jpg"
+        assert normalise_name(entry) == "img/WOMEN/a.jpg"
 
 
 def test_a_list_is_read_as_it_was_written(tmp_path):

@@ -34,15 +34,15 @@ def test_condition_has_the_published_form_at_every_size():
 
 def test_wrists_and_knees_lie_on_their_limbs():
     own = {2: range(9, 14), 5: range(14, 19)}
-    found = 0
+    count = 0
     for index in range(20):
         scene = draw(index)
         for shoulder, parts in own.items():
             wrist = ((joints_of(scene)[shoulder + 2] + 1) * 32).astype(int)
             if (wrist >= 0).all() and (wrist < 64).all():
-                found += 1
+                count += 1
                 assert scene.labels[wrist[1], wrist[0]] in parts
-    assert found > 15
+    assert count > 15
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,10 @@ def faulty(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["celeba", "deepfashion", "churches"])
 def test_every_planted_fault_is_named_and_nothing_else(faulty, kind):
     roots, planted = faulty
-    found = verify(kind, roots[kind]).faults
+    faults = verify(kind, roots[kind]).faults
     for file, words in planted[kind]:
-        assert any(fault.file == file and words in fault.reason for fault in found), (file, words, found)
-    assert len(found) == len(planted[kind]), found
+        assert any(fault.file == file and words in fault.reason for fault in faults), (file, words, faults)
+    assert len(faults) == len(planted[kind]), faults
 
 
 @pytest.mark.slow

@@ -50,17 +50,17 @@ def test_follows_the_algorithm_line_by_line() -> None:
 
 def test_callback_sees_every_step_and_changes_nothing() -> None:
     seen: list[StepRecord] = []
-    told: list[int] = []
+    unet_times: list[int] = []
 
     def spying(x: Tensor, t: Tensor) -> Tensor:
         assert t.shape == (2,) and t.dtype == torch.long
-        told.append(int(t[0]))
+        unet_times.append(int(t[0]))
         return network(x, t)
 
     result = interleave(spying, draw(0), keep, SCHEDULE, SHORT, draw(1), seen.append)
     assert [step.n for step in seen] == [5, 4, 3, 2, 1]
     assert [step.rewarp is not None for step in seen] == [True, True, True, False, False]
-    assert told == loop_times(SCHEDULE, SHORT).times
+    assert unet_times == loop_times(SCHEDULE, SHORT).times
     assert torch.equal(result.latent, interleave(network, draw(0), keep, SCHEDULE, SHORT, draw(1)).latent)
 
 
@@ -80,8 +80,8 @@ def test_gradients_reach_warp_noise_network_and_rematch_through_the_whole_chain(
     warp, noise, other = (draw(seed).requires_grad_() for seed in range(3))
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
 
-    def last(*given: Tensor) -> Tensor:
-        warp, noise, other, scale = given
+    def last(*tensors: Tensor) -> Tensor:
+        warp, noise, other, scale = tensors
         half = torch.full_like(warp[:, :1], 0.5)
         return interleave(
             lambda x, t: scale * network(x, t), warp, lambda p: Rewarp(p * other, half), SCHEDULE, SHORT, noise

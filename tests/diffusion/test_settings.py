@@ -57,10 +57,10 @@ def test_impossible_settings_are_refused_where_they_are_made(change: dict[str, o
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("arguments", "expected"),
     [((), (200, 50)), ((None, 7), (200, 7)), ((20,), (20, 5)), ((3,), (3, 1)), ((20, 0), (20, 0)), ((20, 6), (20, 6))],
 )
-def test_calls_follow_the_steps(given: tuple[int | None, ...], expected: tuple[int, int]) -> None:
-    changed = PAPER.with_steps(*given)
+def test_calls_follow_the_steps(arguments: tuple[int | None, ...], expected: tuple[int, int]) -> None:
+    changed = PAPER.with_steps(*arguments)
     assert (changed.num_inference_steps, changed.num_interleaved_steps) == expected
     assert changed.replace(num_inference_steps=200, num_interleaved_steps=50) == PAPER

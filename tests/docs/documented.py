@@ -130,7 +130,7 @@ def all_blocks() -> list[Block]:
 @cache
 def all_commands() -> list[Command]:
     """Commands of the blocks, then those that stand within a line, each once."""
-    found = [c for block in all_blocks() if kind(block) == "commands" for c in commands(block.text, block.place)]
+    collected = [c for block in all_blocks() if kind(block) == "commands" for c in commands(block.text, block.place)]
     for file in files():
         text = file.read_text(encoding="utf-8")
         for match in INLINE.finditer(text):
@@ -140,9 +140,9 @@ def all_commands() -> list[Command]:
                 shown = f"python {shown} ..."
             elif re.fullmatch(r"midms \w+", shown):
                 shown = f"{shown} ..."
-            found += commands(shown, place)
+            collected += commands(shown, place)
     first: dict[tuple[str, ...], Command] = {}
-    for command in found:
+    for command in collected:
         first.setdefault(command.words, command)
     return list(first.values())
 

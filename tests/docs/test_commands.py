@@ -164,14 +164,14 @@ def words_of(command: Command) -> list[str]:
 
 def help_commands() -> list[Command]:
     """Commands shown by the programs' own `--help`."""
-    found = []
+    collected = []
     for program in PROGRAMS:
         docstring = program.read_text().split('"""')[1].replace("\\\\\n", "\\\n")
         lines = [line.strip() for line in docstring.replace("\\\n", " ").split("\n")]
         place = program.relative_to(ROOT).as_posix()
         shown = [line for line in lines if line.startswith(("python ", "torchrun ", "midms "))]
-        found += [command for line in shown for command in commands(line, place)]
-    return found
+        collected += [command for line in shown for command in commands(line, place)]
+    return collected
 
 
 @pytest.mark.parametrize("command", [*all_commands(), *help_commands()], ids=str)

@@ -165,7 +165,7 @@ def tiny_networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "openai/clip-vit-base-patch32": str(folder / "clip")}  # fmt: skip
 
 
-def given() -> dict[str, Any]:
+def example_names() -> dict[str, Any]:
     """Names that pages use without making them."""
     from midms.data.procedural.dataset import test_pairs as fixed_pairs
 
@@ -179,7 +179,7 @@ def test_python_runs(block: Block, inside: Path, tiny_networks: dict[str, str]) 
     source = block.text.replace('"cuda"', '"cpu"')
     for name, folder in tiny_networks.items():
         source = source.replace(f'"{name}"', repr(folder))
-    exec(compile(source, block.place, "exec"), {"__name__": "documentation", **given()})
+    exec(compile(source, block.place, "exec"), {"__name__": "documentation", **example_names()})
     for file in re.findall(r'\.save\("([^"]+)"\)', source):
         assert Image.open(inside / file).size == (64, 64)
 

@@ -32,7 +32,7 @@ def test_every_method_gives_images_and_bounds_are_ordered(setting):
 def test_results_do_not_depend_on_the_batch(setting):
     pipe, pairs = setting
     single = list(benchmark.encoded_pairs(pipe.model, fixed_test_pairs(size=32, length=4), batch_size=1))
-    one, two = (benchmark.score(pipe.model, p, benchmark.full, pipe.settings).images for p in (pairs, single))
+    one, two = (benchmark.score(pipe.model, p, benchmark.full_method, pipe.settings).images for p in (pairs, single))
     assert (one - two).abs().max() < 1e-4
 
 
@@ -40,7 +40,7 @@ def test_switched_off_parts_change_what_they_should(setting):
     pipe, pairs = setting
     warp = benchmark.first_warp(pipe.model, pairs[0], pipe.settings)
     none = pipe.settings.replace(num_interleaved_steps=0, refine_steps=0)
-    assert torch.equal(benchmark.full(pipe.model, pairs[0], none), warp)
+    assert torch.equal(benchmark.full_method(pipe.model, pairs[0], none), warp)
     assert torch.equal(benchmark.no_diffusion(pipe.model, pairs[0], pipe.settings.replace(rewarp="none")), warp)
 
 

@@ -45,10 +45,10 @@ def one_rank(rank: int, world: int, folders: Folders, shared: Path) -> None:
     """What a process of torchrun does."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{shared}/store", rank=rank, world_size=world)
-    found = numbers(folders, Options(batch_size=2))
+    values = numbers(folders, Options(batch_size=2))
     torch.distributed.destroy_process_group()
     if rank == 0:
-        (shared / "numbers.json").write_text(json.dumps(found))
+        (shared / "numbers.json").write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -87,9 +87,9 @@ def test_sorting_the_patches_of_all_images(tmp_path):
         for start in range(0, COUNT, 100):
             store.write(range(start, start + 100), rng.standard_normal((100, row), dtype=np.float32))
     directions = swd.random_directions((SIZE, SIZE), 3, 0)
-    found = []
+    distances = []
     grown_memory(
         f"sorting {COUNT} x {swd.PATCHES_PER_IMAGE} patches",
-        lambda: found.append(swd.sliced_distance(*(StoredPatches(store) for store in stores), directions)),
+        lambda: distances.append(swd.sliced_distance(*(StoredPatches(store) for store in stores), directions)),
     )
-    assert 0 < found[0] < 0.01  # two samples of one distribution
+    assert 0 < distances[0] < 0.01  # two samples of one distribution

@@ -85,8 +85,8 @@ def test_changed_weights_and_inputs_are_told(tmp_path: Path, monkeypatch: pytest
     assert changed_files(made) == changed_files(made | {"weights": "of/another-machine"}) == []
     Path("mine/denoiser.safetensors").write_text("other")
     Path("mine/encoders.safetensors").unlink()
-    told = changed_files(made)
-    assert told == [
+    changes = changed_files(made)
+    assert changes == [
         "mine/denoiser.safetensors is not what it was; the picture will differ",
         "mine/encoders.safetensors is not here",
     ]

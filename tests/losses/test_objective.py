@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from midms.losses.objective import (
-    RELEASED_OBJECTIVES,
+    RELEASED_LOSS_WEIGHTS,
     Iteration,
-    ReleasedObjective,
+    ReleasedLossWeights,
     Segmentation,
     released_objective,
 )
@@ -45,7 +45,7 @@ def iteration():
 
 def run(iteration, number, **changes):
     images = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    weights = ReleasedObjective(**changes) if changes else None
+    weights = ReleasedLossWeights(**changes) if changes else None
     return released_objective(iteration, images[0], images[1], features, number, warmup=10, weights=weights)
 
 
@@ -67,7 +67,7 @@ def test_weights_scale_their_terms(iteration):
 
 
 def test_churches_have_their_own_perceptual_term(iteration):
-    churches = RELEASED_OBJECTIVES["churches"]
+    churches = RELEASED_LOSS_WEIGHTS["churches"]
     assert (churches.perc, churches.perceptual_layer) == (0.05, "relu5_2")
     deeper = run(iteration, 11, perceptual_layer="relu5_2")
     assert run(iteration, 11, perceptual_layer="relu1_2").perc != deeper.perc

@@ -57,21 +57,21 @@ def test_grid_spans_minus_one_to_one_as_grid_sample_reads_it() -> None:
 def test_a_permuted_exemplar_is_put_back_in_place(backend: str) -> None:
     key, values = draw(2, 32, 6, 5), draw(2, 3, 6, 5, seed=1)
     query = key.roll((2, 1), (2, 3))  # query at (i, j) is key at (i - 2, j - 1)
-    found = match(query, key, values, 0.001, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
+    matched = match(query, key, values, 0.001, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
     grid = coordinate_grid(6, 5, dtype=torch.float64)
-    assert torch.allclose(found.warp, values.roll((2, 1), (2, 3)), atol=1e-8)
-    assert torch.allclose(found.forward_map, grid.roll((2, 1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(found.backward_map, grid.roll((-2, -1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(found.cycle, values, atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(argmax_correspondence(query, key, rows=7), found.forward_map, atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(matched.warp, values.roll((2, 1), (2, 3)), atol=1e-8)
+    assert torch.allclose(matched.forward_map, grid.roll((2, 1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(matched.backward_map, grid.roll((-2, -1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(matched.cycle, values, atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(argmax_correspondence(query, key, rows=7), matched.forward_map, atol=1e-8)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_constant_values_stay_constant_and_only_what_is_asked_is_returned(backend: str) -> None:
     values = torch.full((1, 2, 4, 3), 0.25)
-    found = match(draw(1, 8, 3, 5), draw(1, 8, 4, 3, seed=1), values, 0.01, backend=backend)  # type: ignore[arg-type]
-    assert torch.allclose(found.warp, torch.full((1, 2, 3, 5), 0.25, dtype=torch.float64))
-    assert found.backward_map is None and found.cycle is None and found.share is None
+    matched = match(draw(1, 8, 3, 5), draw(1, 8, 4, 3, seed=1), values, 0.01, backend=backend)  # type: ignore[arg-type]
+    assert torch.allclose(matched.warp, torch.full((1, 2, 3, 5), 0.25, dtype=torch.float64))
+    assert matched.backward_map is None and matched.cycle is None and matched.share is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -91,14 +91,14 @@ def test_several_exemplars_are_one_softmax_over_all_their_keys(backend: str) -> 
     query, key, values = draw(2, 8, 3, 4), draw(2, 8, 4, 6, seed=1), draw(2, 2, 4, 6, seed=2)
     whole = match(query, key, values, 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
     keys, parts = key.split([2, 4], dim=3), values.split([2, 4], dim=3)
-    found = match(query, keys, parts, 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
-    assert found.share is not None and found.share.shape == (2, 2, 3, 4)
-    assert torch.allclose(found.share.sum(dim=1), torch.ones(2, 3, 4, dtype=torch.float64))
-    assert torch.allclose(found.warp, whole.warp, atol=1e-12)
+    matched = match(query, keys, parts, 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
+    assert matched.share is not None and matched.share.shape == (2, 2, 3, 4)
+    assert torch.allclose(matched.share.sum(dim=1), torch.ones(2, 3, 4, dtype=torch.float64))
+    assert torch.allclose(matched.warp, whole.warp, atol=1e-12)
     for index in range(2):
         alone = match(query, keys[index], parts[index], 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
         for name in ("forward_map", "backward_map", "cycle"):
-            assert torch.equal(getattr(found, name)[index], getattr(alone, name))
+            assert torch.equal(getattr(matched, name)[index], getattr(alone, name))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -106,10 +106,10 @@ def test_an_exemplar_masked_away_gives_nothing(backend: str) -> None:
     query, keys = draw(1, 8, 3, 3), [draw(1, 8, 2, 3, seed=1), draw(1, 8, 4, 2, seed=2)]
     values = [draw(1, 2, 2, 3, seed=3), draw(1, 2, 4, 2, seed=4)]
     nothing = torch.zeros(1, 2, 3, dtype=torch.bool)
-    found = match(query, keys, values, key_mask=[nothing, None], backend=backend)  # type: ignore[arg-type]
+    matched = match(query, keys, values, key_mask=[nothing, None], backend=backend)  # type: ignore[arg-type]
     alone = match(query, keys[1], values[1], backend=backend)  # type: ignore[arg-type]
-    assert found.share is not None and found.share[:, 0].max() == 0.0
-    assert torch.allclose(found.warp, alone.warp, atol=1e-12)
+    assert matched.share is not None and matched.share[:, 0].max() == 0.0
+    assert torch.allclose(matched.warp, alone.warp, atol=1e-12)
 
 
 def test_float32_results_whatever_autocast_and_matmul_precision_say() -> None:
@@ -119,21 +119,21 @@ def test_float32_results_whatever_autocast_and_matmul_precision_say() -> None:
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = match(query, key, values)
+            matched = match(query, key, values)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert found.warp.dtype == torch.float32
-    assert torch.equal(found.warp, expected.warp)
+    assert matched.warp.dtype == torch.float32
+    assert torch.equal(matched.warp, expected.warp)
 
 
 def test_argmax_respects_the_mask() -> None:
     key = draw(1, 16, 3, 4)
     mask = torch.ones(1, 3, 4, dtype=torch.bool)
     mask[0, 1, 2] = False
-    found = argmax_correspondence(key, key, mask)
+    matched = argmax_correspondence(key, key, mask)
     grid = coordinate_grid(3, 4, dtype=torch.float64)
-    same = (found[0] - grid).abs().amax(dim=0) < 1e-12
+    same = (matched[0] - grid).abs().amax(dim=0) < 1e-12
     assert torch.equal(same, mask[0])
 
 
@@ -174,9 +174,9 @@ def test_clamped_cosines_are_the_released_ones() -> None:
     generator = torch.Generator().manual_seed(7)
     query, key, values = (torch.randn(1, 3, 5, 6, generator=generator) for _ in range(3))
     cosine = correlation(normalize_features(query), normalize_features(key), clamp=True)
-    found = match(query, key, values, 1.0, cycle=True, clamp=True)
-    torch.testing.assert_close(found.warp, soft_warp(values, cosine, 1.0))
-    torch.testing.assert_close(found.cycle, soft_warp(found.warp, cosine.permute(0, 3, 4, 1, 2), 1.0))
-    assert not torch.allclose(found.warp, match(query, key, values, 1.0).warp)
+    matched = match(query, key, values, 1.0, cycle=True, clamp=True)
+    torch.testing.assert_close(matched.warp, soft_warp(values, cosine, 1.0))
+    torch.testing.assert_close(matched.cycle, soft_warp(matched.warp, cosine.permute(0, 3, 4, 1, 2), 1.0))
+    assert not torch.allclose(matched.warp, match(query, key, values, 1.0).warp)
     with pytest.raises(ValueError, match="needs the dense form"):
         match(query, key, values, clamp=True, backend="streaming")

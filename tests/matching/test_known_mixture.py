@@ -41,7 +41,7 @@ def test_hair_from_one_portrait_and_the_rest_from_another(seed: int) -> None:
     target = faces.render(layouts[2], styles[2], SIZE)
     givers = [faces.render(layouts[i], styles[i], SIZE) for i in range(2)]
     may = [givers[0].labels == faces.Part.hair, givers[1].labels != faces.Part.hair]  # what each may give
-    found = match(
+    matched = match(
         features(target),
         [features(giver) for giver in givers],
         [image(giver) for giver in givers],
@@ -53,16 +53,16 @@ def test_hair_from_one_portrait_and_the_rest_from_another(seed: int) -> None:
     truth = torch.where(hair, answers[0], answers[1])
     seen = [torch.from_numpy(correspondence(target, giver).visible) for giver in givers]
     known = torch.where(hair, seen[0], seen[1])
-    assert known.float().mean() > 0.5 and found.share is not None
+    assert known.float().mean() > 0.5 and matched.share is not None
 
-    right_giver = torch.where(hair, found.share[0, 0], found.share[0, 1])[known]
+    right_giver = torch.where(hair, matched.share[0, 0], matched.share[0, 1])[known]
     assert right_giver.mean() > 0.97
-    error, naive = ((warp - truth).abs()[..., known].mean() for warp in (found.warp, image(givers[1])))
+    error, naive = ((warp - truth).abs()[..., known].mean() for warp in (matched.warp, image(givers[1])))
     assert error < 0.06 and error < 0.4 * naive
 
     for index, mine in enumerate((hair & seen[0], ~hair & seen[1])):
         place = torch.from_numpy(correspondence(target, givers[index]).coordinates)
-        distance = (found.forward_map[index][0] - place).norm(dim=0)[mine]
+        distance = (matched.forward_map[index][0] - place).norm(dim=0)[mine]
         assert distance.median() < CELL  # end-point error below one cell
-    trusted = match_confidence(found, 0.01)[0, 0]
+    trusted = match_confidence(matched, 0.01)[0, 0]
     assert trusted[known].mean() > 0.9 and trusted[known].mean() > trusted[~known].mean()

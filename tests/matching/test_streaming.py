@@ -42,8 +42,8 @@ def tensors(case: str, dtype: torch.dtype = torch.float64) -> tuple[list[Tensor]
     return leaves, run
 
 
-def flat(found: Match) -> list[Tensor]:
-    fields = [field if isinstance(field, tuple) else (field,) for field in found if field is not None]
+def flat(matched: Match) -> list[Tensor]:
+    fields = [field if isinstance(field, tuple) else (field,) for field in matched if field is not None]
     return [tensor for field in fields for tensor in field]
 
 
@@ -99,7 +99,7 @@ def test_any_set_of_outputs_equals_dense(options: dict[str, bool]) -> None:
 def test_gradcheck(case: str) -> None:
     leaves, run = tensors(case)
     torch.autograd.gradcheck(
-        lambda *given: flat(run(list(given), temperature=0.1, backend="streaming")), leaves, fast_mode=True
+        lambda *tensors: flat(run(list(tensors), temperature=0.1, backend="streaming")), leaves, fast_mode=True
     )
 
 
@@ -152,10 +152,10 @@ def test_small_and_large_upstream_gradients_keep_their_digits(scale: float) -> N
 def test_float32_warp_and_mask_at_working_size() -> None:
     inputs = make_inputs(32, 1, "cpu", torch.float32)
     exact = [tensor.double() for tensor in inputs]
-    found = match(inputs.query, inputs.key, inputs.latent, backward=True, backend="streaming")
+    matched = match(inputs.query, inputs.key, inputs.latent, backward=True, backend="streaming")
     want = match(exact[0], exact[1], exact[2], backward=True, backend="dense")
-    assert float((found.warp - want.warp).norm() / want.warp.norm()) < 1e-4
-    masks = [cycle_consistency_mask(one.forward_map, one.backward_map, 0.3) for one in (found, want)]  # type: ignore[arg-type]
+    assert float((matched.warp - want.warp).norm() / want.warp.norm()) < 1e-4
+    masks = [cycle_consistency_mask(one.forward_map, one.backward_map, 0.3) for one in (matched, want)]  # type: ignore[arg-type]
     assert float((masks[0] == masks[1]).float().mean()) >= 0.999
 
 

@@ -14,9 +14,9 @@ def test_codes_and_gradients_are_those_of_the_quantiser():
     stage = FirstStage(SIZES)
     torch.nn.init.normal_(stage.model.quantize.embedding.weight)
     latents = torch.randn(2, 3, 24, 12, requires_grad=True)
-    found, whole = stage.nearest_codes(latents, rows=100), stage.quantise(latents).latents
-    assert torch.allclose(found, whole, atol=1e-6)
-    (gradient,) = torch.autograd.grad((found * torch.arange(12.0)).sum(), latents)
+    codes, whole = stage.nearest_codes(latents, rows=100), stage.quantise(latents).latents
+    assert torch.allclose(codes, whole, atol=1e-6)
+    (gradient,) = torch.autograd.grad((codes * torch.arange(12.0)).sum(), latents)
     assert torch.equal(gradient, torch.arange(12.0).expand(2, 3, 24, 12))
 
 

@@ -23,24 +23,24 @@ def test_positional_norm_has_zero_mean_and_unit_unbiased_variance_at_every_posit
 def pair_of_spectral_convs() -> tuple[SpectralNormConv2d, nn.Module]:
     """Our layer and torch's legacy hook with equal weight, bias, u, v (not converged)."""
     torch.manual_seed(0)
-    ours = SpectralNormConv2d(6, 4, 3, padding=1)
-    theirs = torch.nn.utils.spectral_norm(nn.Conv2d(6, 4, 3, padding=1))
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
+    module = SpectralNormConv2d(6, 4, 3, padding=1)
+    reference = torch.nn.utils.spectral_norm(nn.Conv2d(6, 4, 3, padding=1))
+    module.load_state_dict(reference.state_dict())
+    return module, reference
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_spectral_norm_equals_torchs_legacy_hook(training: bool, noise: Tensor) -> None:
-    ours, theirs = pair_of_spectral_convs()
-    ours.train(training), theirs.train(training)
+    module, reference = pair_of_spectral_convs()
+    module.train(training), reference.train(training)
     for _ in range(3):
-        got, want = ours(noise), theirs(noise)
+        got, want = module(noise), reference(noise)
         torch.testing.assert_close(got, want)
     got.square().sum().backward()
     want.square().sum().backward()
-    torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
-    for key, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[key], value)
+    torch.testing.assert_close(module.weight_orig.grad, reference.weight_orig.grad)
+    for key, value in reference.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[key], value)
 
 
 def test_two_forwards_before_one_backward(noise: Tensor) -> None:

@@ -52,13 +52,16 @@ def test_it_equals_both_halves_in_one_call(full: bool, shared: bool) -> None:
         torch.testing.assert_close(seen.target_noise, noise)
         assert seen.to_source is not None
         torch.testing.assert_close(seen.to_source[:, 0], to_source)
-        ours, theirs = seen.target_noise.square().sum() + seen.to_source.sum(), noise.square().sum() + to_source.sum()
+        loss, reference_loss = (
+            seen.target_noise.square().sum() + seen.to_source.sum(),
+            noise.square().sum() + to_source.sum(),
+        )
         if to_previous is not None:
             assert seen.to_previous is not None
             torch.testing.assert_close(seen.to_previous[:, 0], to_previous)
-            ours, theirs = ours - seen.to_previous.sum(), theirs - to_previous.sum()
-        (gradient,) = torch.autograd.grad(ours, seen.leaf)
-        (halves,) = torch.autograd.grad(theirs, leaf)
+            loss, reference_loss = loss - seen.to_previous.sum(), reference_loss - to_previous.sum()
+        (gradient,) = torch.autograd.grad(loss, seen.leaf)
+        (halves,) = torch.autograd.grad(reference_loss, leaf)
         torch.testing.assert_close(gradient, halves.sum(0, keepdim=True) if full else halves[:1])
         lockstep.memory.step_done()
 

@@ -52,9 +52,9 @@ def test_step_is_that_of_diffusers(steps: int) -> None:
     schedule = make_schedule(ALPHAS, steps)
     SCHEDULER.set_timesteps(steps)
     for t in schedule.timesteps:
-        theirs = SCHEDULER.step(e, t, x)
-        torch.testing.assert_close(ddim_step(x, e, t, schedule), theirs.prev_sample)
-        torch.testing.assert_close(predict_x0(x, e, schedule.alpha(t)), theirs.pred_original_sample)
+        reference = SCHEDULER.step(e, t, x)
+        torch.testing.assert_close(ddim_step(x, e, t, schedule), reference.prev_sample)
+        torch.testing.assert_close(predict_x0(x, e, schedule.alpha(t)), reference.pred_original_sample)
 
 
 @settings(max_examples=30, deadline=None)

@@ -23,7 +23,7 @@ def test_shipped_weights_are_small_and_translate():
     assert sum(file.stat().st_size for file in (SHIPPED / "demo").iterdir()) <= 20e6
     pipe = MIDMsPipeline.from_pretrained("demo")
     pairs = list(benchmark.encoded_pairs(pipe.model, fixed_test_pairs(length=16)))
-    result = benchmark.score(pipe.model, pairs, benchmark.full, pipe.settings).psnr.mean()
+    result = benchmark.score(pipe.model, pairs, benchmark.full_method, pipe.settings).psnr.mean()
     copy = benchmark.score(pipe.model, pairs, benchmark.exemplar_itself, pipe.settings).psnr.mean()
     assert result > copy + 1.5
     first, identity = (benchmark.score_matching(pipe.model, pairs, kind) for kind in ("first", "identity"))

@@ -24,12 +24,12 @@ def program() -> ModuleType:
 @pytest.fixture
 def server() -> Iterator[SimpleNamespace]:
     """A file server that honours ranges; `.ranges` lists what was asked for."""
-    asked: list[str | None] = []
+    ranges: list[str | None] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.headers.get("Range"))
-            start = int(asked[-1].removeprefix("bytes=").rstrip("-")) if asked[-1] else 0
+            ranges.append(self.headers.get("Range"))
+            start = int(ranges[-1].removeprefix("bytes=").rstrip("-")) if ranges[-1] else 0
             if "missing" in self.path:
                 self.send_error(404)
                 return
@@ -42,7 +42,7 @@ def server() -> Iterator[SimpleNamespace]:
 
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield SimpleNamespace(address=f"http://127.0.0.1:{running.server_port}", ranges=asked)
+    yield SimpleNamespace(address=f"http://127.0.0.1:{running.server_port}", ranges=ranges)
     running.shutdown()
 
 

@@ -35,6 +35,6 @@ COMMANDS = [["-m", "midms.cli", command] for command in ("translate", "show", "i
 def test_help_comes_at_once(words: list[str]) -> None:
     command = [sys.executable, "-c", CODE, *words, "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(done.stderr)
-    assert done.stdout.startswith("usage: ") and found["code"] == 0
-    assert not found["heavy"]
+    report = json.loads(done.stderr)
+    assert done.stdout.startswith("usage: ") and report["code"] == 0
+    assert not report["heavy"]

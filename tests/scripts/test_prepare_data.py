@@ -92,8 +92,8 @@ def test_a_stopped_run_leaves_whole_files_and_is_gone_on_with(photos, tmp_path, 
 def test_broken_photos_are_told_and_the_rest_is_done(photos, capsys):
     (photos / "person0" / "0.jpg").write_bytes(b"")
     assert run("edges", photos) == 1
-    told = capsys.readouterr()
-    assert "4 made, 0 were there, 1 skipped" in told.out and "0.jpg: 0 bytes" in told.err
+    printed = capsys.readouterr()
+    assert "4 made, 0 were there, 1 skipped" in printed.out and "0.jpg: 0 bytes" in printed.err
 
 
 def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
@@ -148,11 +148,11 @@ def test_poses_by_rtmlib_have_unsure_joints_left_out(photos, monkeypatch):
 def constant_network(file: Path, size: tuple[int, int], outputs: dict[str, np.ndarray]) -> Path:
     """An ONNX network for images of (width, height) that always answers the same."""
     onnx = pytest.importorskip("onnx", reason="needs the package onnx")
-    taken = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, size[1], size[0]])
-    given = [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v.shape) for k, v in outputs.items()]
+    input_info = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, size[1], size[0]])
+    output_info = [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v.shape) for k, v in outputs.items()]
     nodes = [onnx.helper.make_node("Constant", [], [k], value=onnx.numpy_helper.from_array(v.astype(np.float32)))
              for k, v in outputs.items()]  # fmt: skip
-    graph = onnx.helper.make_graph(nodes, "constant", [taken], given)
+    graph = onnx.helper.make_graph(nodes, "constant", [input_info], output_info)
     opset = [onnx.helper.make_opsetid("", 13)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), file)
     return file
@@ -171,9 +171,9 @@ def test_poses_by_rtmlib_from_files_of_any_input_size(photos, tmp_path, capsys):
     detector = constant_network(tmp_path / "det.onnx", (96, 96), {"boxes": box})
     pose = constant_network(tmp_path / "pose.onnx", (48, 64), middle)
     assert run("keypoints", photos, "--det", detector, "--weights", pose) == 0
-    (found,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
-    assert np.flatnonzero(np.isnan(found[:, 0])).tolist() == [JOINTS.index("l_wrist")]
-    np.testing.assert_allclose(np.delete(found, 7, 0)[:, :2], [[45, 25]] * 17, atol=0.5)
+    (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
+    assert np.flatnonzero(np.isnan(pose[:, 0])).tolist() == [JOINTS.index("l_wrist")]
+    np.testing.assert_allclose(np.delete(pose, 7, 0)[:, :2], [[45, 25]] * 17, atol=0.5)
     (tmp_path / "text.onnx").write_text("no network")
     capsys.readouterr()
     assert run("keypoints", photos, "--out", tmp_path / "other", "--weights", tmp_path / "text.onnx") == 2
@@ -239,8 +239,8 @@ def test_verify_reads_own_photos_with_their_annotations(photos, capsys):
     (folder / "person1" / "2_candidate.txt").unlink()
     capsys.readouterr()
     assert run(*words) == 1
-    told = capsys.readouterr()
-    assert "photos 5\n1 faults" in told.out and told.err.strip().endswith("2_candidate.txt: no such file")
+    printed = capsys.readouterr()
+    assert "photos 5\n1 faults" in printed.out and printed.err.strip().endswith("2_candidate.txt: no such file")
 
 
 @pytest.mark.parametrize(
@@ -257,5 +257,5 @@ def test_verify_reads_own_photos_with_their_annotations(photos, capsys):
 )
 def test_mistakes_are_one_line_and_exit_2(photos, capsys, words, message):
     assert run(*(str(photos) if word == "PHOTOS" else word for word in words)) == 2
-    told = capsys.readouterr().err.strip().splitlines()
-    assert len(told) == 1 and message in told[0]
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1 and message in printed[0]

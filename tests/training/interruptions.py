@@ -26,7 +26,7 @@ STEPS = 6
 NO_VALIDATION = "trainer.limit_val_batches=0"
 
 
-class Nursery:
+class TrainingProcesses:
     """Children that train; `weights` is what they start from."""
 
     def __init__(self, folder: Path, weights: Path, steps: int) -> None:
@@ -73,66 +73,66 @@ class Nursery:
             time.sleep(0.02)
 
 
-def killed(nursery: Nursery, kills: int, seconds: float) -> dict[str, object]:
+def killed(processes: TrainingProcesses, kills: int, seconds: float) -> dict[str, object]:
     """kill -9 at random moments within a run's duration, resuming each time; several runs if one ends too soon."""
     rng, seen, runs, whole = random.Random(7), 0, 0, []
     while seen < kills:
         runs += 1
         name = f"killed{runs}"
         while seen < kills:
-            child = nursery.start(name, *nursery.resume(name))
+            child = processes.start(name, *processes.resume(name))
             time.sleep(rng.uniform(0.05, 1.0) * seconds)
             ended = os.waitpid(child, os.WNOHANG)[0]
             if ended:
                 break
             os.kill(child, signal.SIGKILL)
-            nursery.wait(child)
+            processes.wait(child)
             seen += 1
-            found = sorted((nursery.folder / name / "checkpoints").glob("step_*.ckpt"))
-            whole += [torch.load(path, weights_only=False)["global_step"] for path in found]
-        if not nursery.finish(name):
-            return {"kills": seen, "equal": False, "said": nursery.last_line(name)}
+            paths = sorted((processes.folder / name / "checkpoints").glob("step_*.ckpt"))
+            whole += [torch.load(path, weights_only=False)["global_step"] for path in paths]
+        if not processes.finish(name):
+            return {"kills": seen, "equal": False, "said": processes.last_line(name)}
     return {"kills": seen, "equal": True, "runs": runs, "checkpoints_read": len(whole)}
 
 
-def told(nursery: Nursery, number: signal.Signals) -> dict[str, object]:
+def signalled(processes: TrainingProcesses, number: signal.Signals) -> dict[str, object]:
     """A signal after the first step: the code, the last line, and whether going on gives the same weights."""
     name = number.name
-    child = nursery.start(name)
-    nursery.await_step(name, 1, child)
+    child = processes.start(name)
+    processes.await_step(name, 1, child)
     os.kill(child, number)
-    code = nursery.wait(child)
-    return {"code": code, "said": nursery.last_line(name), "equal": nursery.finish(name)}
+    code = processes.wait(child)
+    return {"code": code, "said": processes.last_line(name), "equal": processes.finish(name)}
 
 
-def full_disk(nursery: Nursery) -> dict[str, object]:
+def full_disk(processes: TrainingProcesses) -> dict[str, object]:
     """Files may no longer grow to a checkpoint's size: the last one stands, and there is one line."""
     name = "full"
-    (nursery.folder / name / "checkpoints").mkdir(parents=True)
-    source = nursery.folder / "whole/checkpoints" / f"step_{nursery.steps - 2:08d}.ckpt"
-    kept = nursery.folder / name / "checkpoints" / source.name
+    (processes.folder / name / "checkpoints").mkdir(parents=True)
+    source = processes.folder / "whole/checkpoints" / f"step_{processes.steps - 2:08d}.ckpt"
+    kept = processes.folder / name / "checkpoints" / source.name
     kept.write_bytes(source.read_bytes())
     limit = source.stat().st_size // 2
 
     def shrink() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    code = nursery.wait(nursery.start(name, *nursery.resume(name), before=shrink))
-    said, files = nursery.last_line(name), sorted(file.name for file in kept.parent.iterdir())
-    return {"code": code, "said": said, "files": files, "kept": source.name, "equal": nursery.finish(name)}
+    code = processes.wait(processes.start(name, *processes.resume(name), before=shrink))
+    said, files = processes.last_line(name), sorted(file.name for file in kept.parent.iterdir())
+    return {"code": code, "said": said, "files": files, "kept": source.name, "equal": processes.finish(name)}
 
 
 def main() -> None:
     """Arguments: folder, weights, kills, and "rest" to try the signals and the full disk too."""
     folder, weights, kills, rest = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "rest"
-    nursery = Nursery(folder, weights, STEPS)
+    processes = TrainingProcesses(folder, weights, STEPS)
     begun = time.monotonic()
-    seen: dict[str, object] = {"whole": nursery.wait(nursery.start("whole"))}
+    seen: dict[str, object] = {"whole": processes.wait(processes.start("whole"))}
     seconds = time.monotonic() - begun
-    seen["killed"] = killed(nursery, kills, seconds)
+    seen["killed"] = killed(processes, kills, seconds)
     if rest:
-        seen |= {number.name: told(nursery, number) for number in (signal.SIGTERM, signal.SIGINT)}
-        seen["full"] = full_disk(nursery)
+        seen |= {number.name: signalled(processes, number) for number in (signal.SIGTERM, signal.SIGINT)}
+        seen["full"] = full_disk(processes)
     print(json.dumps(seen))
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from midms.training.checkpoints import Checkpoints, WholeFiles, last_checkpoint
+from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from midms.training.errors import TrainingError
 
 
@@ -50,7 +50,7 @@ def test_the_last_ones_stay_and_a_step_is_written_once(tmp_path):
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     """Whatever the system says, one line tells it and names the last whole file."""
-    files = WholeFiles()
+    files = AtomicCheckpointIO()
     files.save_checkpoint({"step": 1}, tmp_path / "step_00000001.ckpt")
 
     def refuse(descriptor):

@@ -25,11 +25,9 @@ def test_weights_moments_and_activations_are_counted():
     assert larger["averaged weights"] == 4 * numbers
     parts = ("decoder", "F_Y and the head", "U-Net, 4 calls")
     assert all(larger[part] == pytest.approx(2 * plain[part], rel=0.1) for part in parts)
-    thrifty = rows(
-        "data.params.batch_size=4", "model.params.accumulation=2", "model.params.gradient_checkpointing=true"
-    )
-    assert thrifty["U-Net, 4 calls"] < 0.7 * plain["U-Net, 4 calls"]
-    assert thrifty["decoder"] == plain["decoder"]
+    lean = rows("data.params.batch_size=4", "model.params.accumulation=2", "model.params.gradient_checkpointing=true")
+    assert lean["U-Net, 4 calls"] < 0.7 * plain["U-Net, 4 calls"]
+    assert lean["decoder"] == plain["decoder"]
 
 
 def test_another_stage_is_refused_in_one_line(capsys):

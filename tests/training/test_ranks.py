@@ -40,9 +40,9 @@ def test_two_ranks_are_one_with_twice_the_batch(stage, tmp_path, tiny_weights):
     assert program()(arguments(stage, tiny_weights, one, *keep, "data.params.batch_size=4")) == 0
     out, err = pair.communicate(timeout=600)
     assert pair.returncode == 0, out + err
-    expected, found = gradients(one), gradients(two)
+    expected, actual = gradients(one), gradients(two)
     scale = max(float(gradient.abs().max()) for gradient in expected)
-    assert max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True)) <= 1e-8 * scale
+    assert max(float((a - b).abs().max()) for a, b in zip(expected, actual, strict=True)) <= 1e-8 * scale
     for name in ("grad_norm", *TERMS[stage]):
         assert curve(two, f"train/{name}") == pytest.approx(curve(one, f"train/{name}"), rel=1e-6), name
     for name in {"ldm": ("loss",), "midms": ("psnr", "psnr_warp"), "gan": ("psnr", "psnr_warp")}.get(stage, ("psnr",)):

@@ -50,13 +50,13 @@ def test_one_seed_gives_one_curve(tmp_path, tiny_weights):
 
 def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
     """The same first loss with gradient checkpointing; the export holds the averaged weights."""
-    main, plain, thrifty = program(), tmp_path / "plain", tmp_path / "thrifty"
+    main, plain, lean = program(), tmp_path / "plain", tmp_path / "thrifty"
     warm = "model.params.warmup_steps=0"
     assert main(stage_three(tiny_weights, plain, 2, warm)) == 0
     more = ["model.params.gradient_checkpointing=true", "model.params.ema_decay=0.9"]
-    assert main(stage_three(tiny_weights, thrifty, 2, warm, *more)) == 0
-    assert curve(plain) == pytest.approx(curve(thrifty), rel=1e-5)
-    one, two = (load_folder(run / "weights").states["encoders"] for run in (plain, thrifty))
+    assert main(stage_three(tiny_weights, lean, 2, warm, *more)) == 0
+    assert curve(plain) == pytest.approx(curve(lean), rel=1e-5)
+    one, two = (load_folder(run / "weights").states["encoders"] for run in (plain, lean))
     assert any(not torch.allclose(one[key], two[key], atol=1e-7) for key in one)
 
 
@@ -94,8 +94,8 @@ def test_a_resumed_run_says_which_keys_differ(tmp_path, tiny_weights, capsys):
     file = tmp_path / "run/checkpoints/step_00000001.ckpt"
     more = ["--resume", str(file), "model.params.learning_rate=0.5"]
     assert main(stage_three(tiny_weights, tmp_path / "other", 2, *more)) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume: ")]
-    assert told == [
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume: ")]
+    assert printed == [
         "resume: model.params.learning_rate was 0.0006, is now 0.5",
         "resume: trainer.max_steps was 1, is now 2",
     ]

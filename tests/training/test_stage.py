@@ -7,7 +7,7 @@ import torch
 from small_runs import checkpoint, curve, gradients, program, stage_one, stage_three, stage_two
 
 from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs
-from midms.training.stage import split
+from midms.training.stage import split_batch
 
 END_TO_END = "model.params.warmup_steps=0"
 NO_VALIDATION = "trainer.limit_val_batches=0"
@@ -19,17 +19,17 @@ def poison(monkeypatch, dataset, key, broken):
     original, places = dataset.__getitem__, iter(range(10**6))
 
     def item(self, index):
-        found = original(self, index)
+        sample = original(self, index)
         if self.split == "train" and next(places) in broken:
-            found[key] = torch.full_like(found[key], float("nan"))
-        return found
+            sample[key] = torch.full_like(sample[key], float("nan"))
+        return sample
 
     monkeypatch.setattr(dataset, "__getitem__", item)
 
 
 def test_parts_cover_a_batch():
     batch = {"image": torch.arange(5), "name": list("abcde")}
-    parts = list(split(batch, 2))
+    parts = list(split_batch(batch, 2))
     assert [(first, share, last) for first, _, share, last in parts] == [(0, 0.6, False), (3, 0.4, True)]
     assert [part["name"] for _, part, _, _ in parts] == [["a", "b", "c"], ["d", "e"]]
     assert torch.equal(torch.cat([part["image"] for _, part, _, _ in parts]), batch["image"])
@@ -56,9 +56,9 @@ def test_thrift_changes_no_gradient(name, tmp_path, tiny_weights, plain):
     """Parts of a batch, another memory format, checkpoints, a compiled U-Net: the same gradients and terms."""
     run = tmp_path / "run"
     assert program()(stage_three(tiny_weights, run, 1, END_TO_END, NO_VALIDATION, DOUBLE, *THRIFT[name])) == 0
-    expected, found = gradients(plain), gradients(run)
+    expected, actual = gradients(plain), gradients(run)
     scale = max(float(gradient.abs().max()) for gradient in expected)
-    assert max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True)) <= 1e-8 * scale
+    assert max(float((a - b).abs().max()) for a, b in zip(expected, actual, strict=True)) <= 1e-8 * scale
     assert curve(run) == pytest.approx(curve(plain), rel=1e-6)
     if name == "format":
         assert checkpoint(run, 1)["optimizer_states"][0]["param_groups"][0]["fused"] is True
@@ -89,8 +89,8 @@ def test_clipping_bounds_the_step_and_logs_the_norm_before(tmp_path, tiny_weight
         assert main(stage_three(tiny_weights, tmp_path / name, 1, key, NO_VALIDATION)) == 0
     norms = {name: curve(tmp_path / name, "train/grad_norm")[0] for name in ("free", "clipped")}
     assert norms["free"] == norms["clipped"] > 0.5
-    found = torch.cat([gradient.flatten() for gradient in gradients(tmp_path / "clipped")]).norm()
-    assert float(found) == pytest.approx(0.5, rel=1e-3)
+    norm = torch.cat([gradient.flatten() for gradient in gradients(tmp_path / "clipped")]).norm()
+    assert float(norm) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_sixteen_bits(tmp_path, tiny_weights):

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from midms.programs import ends_in_one_line
+from midms.programs import handle_user_errors
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-@ends_in_one_line("midms.data.procedural")
+@handle_user_errors("midms.data.procedural")
 def main(arguments: list[str] | None = None) -> int:
     """Draw pairs: condition, its photo, exemplar, truth, and the exemplar pulled along the true correspondence."""
     options = parse(arguments)

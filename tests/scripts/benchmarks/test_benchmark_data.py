@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def options(**changes: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     data.add_arguments(parser)
-    found = parser.parse_args([])
-    return argparse.Namespace(**(vars(found) | {"device": "cpu", "threads": 1} | changes))
+    defaults = parser.parse_args([])
+    return argparse.Namespace(**(vars(defaults) | {"device": "cpu", "threads": 1} | changes))
 
 
 def test_plain_and_raw_items_are_equal(tmp_path):
@@ -75,8 +75,8 @@ def test_a_slow_loader_is_told_from_one_that_keeps_up(tiny_weights, monkeypatch,
     changes = [f"model.params.weights={tiny_weights}", "data.params.train.params.size=32", "data.params.batch_size=2",
                "model.params.encoders.widths=[8,8,16]", "model.params.encoders.out_channels=16",
                "model.params.encoders.hidden=8"]  # fmt: skip
-    found = data.run(options(config=str(ROOT / "configs/demo.yaml"), set=changes, steps=2))
-    rows = {row["name"]: row for row in found}
+    measured = data.run(options(config=str(ROOT / "configs/demo.yaml"), set=changes, steps=2))
+    rows = {row["name"]: row for row in measured}
     assert list(rows) == ["step", "loader", "training"] and rows["training"]["keeps_up"] is not slow
     assert rows["loader"]["median_ms"] == pytest.approx(400 if slow else 2)
     assert rows["step"]["median_ms"] == pytest.approx(100)

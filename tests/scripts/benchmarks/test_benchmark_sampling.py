@@ -36,8 +36,8 @@ def test_reference_and_lean_run_give_one_picture():
 
 
 def test_rows_say_what_was_called_and_how_far_the_floor_is(tmp_path):
-    found = options(reference=True, modes=["lean", "cached", "fast"], plot=tmp_path / "parts.png")
-    rows = {(row["name"], row["pass"]): row for row in sampling.run(found)}
+    arguments = options(reference=True, modes=["lean", "cached", "fast"], plot=tmp_path / "parts.png")
+    rows = {(row["name"], row["pass"]): row for row in sampling.run(arguments)}
     calls = {mode: [rows[mode, part]["calls"] for part in ("unet", "decode", "encode", "matching", "encoders")]
              for mode in ("reference", "lean", "cached", "fast")}  # fmt: skip
     assert calls["reference"] == [29, 7, 2, 6, 7] and calls["lean"] == calls["fast"] == [24, 1, 1, 3, 4]

@@ -22,10 +22,10 @@ def options(**changes: object) -> argparse.Namespace:
 def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     chosen = ["T=16 N=4", "T=16 N=4 + 4", "fast"]
-    found = options(
+    arguments = options(
         weights=str(tiny_pipeline_folder), pairs=3, batch_size=2, schedules=chosen, plot=tmp_path / "curve.png"
     )
-    rows = list(steps.run(found))
+    rows = list(steps.run(arguments))
     assert [(row["name"], row["calls"]) for row in rows] == [("T=16 N=4", 4), ("T=16 N=4 + 4", 8), ("fast", 12)]
     assert rows[0]["psnr_loss"] == rows[0]["distance_loss"] == 0 and rows[1]["psnr"] != rows[0]["psnr"]
     assert all(row["split"] == "test" and "chosen" not in row for row in rows)
@@ -36,9 +36,9 @@ def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
 def test_lpips_from_a_file_in_torchvisions_layout(tiny_pipeline_folder, tmp_path):
     torchvision = pytest.importorskip("torchvision")
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / "alexnet.pth")
-    found = options(weights=str(tiny_pipeline_folder), pairs=2, schedules=["T=8 N=2", "T=16 N=4"],
+    arguments = options(weights=str(tiny_pipeline_folder), pairs=2, schedules=["T=8 N=2", "T=16 N=4"],
                     lpips=tmp_path / "alexnet.pth", plot=tmp_path / "curve.png")  # fmt: skip
-    rows = list(steps.run(found))
+    rows = list(steps.run(arguments))
     assert all(row["lpips"] > 0 and "lpips_note" not in row for row in rows)
     network, note = steps.lpips_network(tmp_path / "alexnet.pth", "cpu")
     same = torch.rand(1, 3, 32, 32)
@@ -49,8 +49,8 @@ def test_lpips_from_a_file_in_torchvisions_layout(tiny_pipeline_folder, tmp_path
 
 def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(tiny_pipeline_folder):
     wanted = ["T=64 N=16", "T=16 N=4", "T=8 N=2", "fast"]
-    found = options(weights=str(tiny_pipeline_folder), pairs=3, choose=2, schedules=wanted)
-    rows = list(steps.run(found))
+    arguments = options(weights=str(tiny_pipeline_folder), pairs=3, choose=2, schedules=wanted)
+    rows = list(steps.run(arguments))
     tried, reported = rows[:4], rows[4:]
     assert [row["split"] for row in rows] == ["val"] * 4 + ["test"] * 4 and tried[0]["psnr"] != reported[0]["psnr"]
     short = [row for row in tried if row["name"] in ("T=16 N=4", "T=8 N=2")]  # 4 and 2 of 16 calls; fast makes 12

@@ -23,12 +23,12 @@ FAST = {
 
 def cases(tables: dict[str, CaseFunction]) -> list[object]:
     """Every golden of these tables; those that need more than a second or two are marked slow."""
-    found: list[object] = []
+    parameters: list[object] = []
     for pattern, function in tables.items():
         for path in sorted(GOLDENS.glob(pattern)):
             fast = path.stem in FAST or path.stem.startswith(("enc_", "head_"))
-            found.append(pytest.param(path, function, id=path.stem, marks=() if fast else pytest.mark.slow))
-    return found
+            parameters.append(pytest.param(path, function, id=path.stem, marks=() if fast else pytest.mark.slow))
+    return parameters
 
 
 @pytest.mark.skipif(not GOLDENS.is_dir(), reason=f"no golden files at {GOLDENS} (MIDMS_SHARED)")

@@ -19,7 +19,7 @@ from midms.pipelines.midms import MIDMsPipeline
 from tables import rows as table_rows
 from tables.ablations import ablation_config, run_folder, start_weights, trained_weights
 from tables.encoder_metrics import SEMANTIC, EncoderMetrics
-from tables.sampling import Crossed, Plan, recipe_of, row_folder, sample
+from tables.sampling import CrossedPairs, Plan, recipe_of, row_folder, sample
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 PAIRS = fixed_test_pairs(size=32, length=3)
@@ -36,7 +36,7 @@ def pictures(folder):
 
 
 def test_a_stopped_row_goes_on_and_batches_do_not_matter(pipe, tmp_path):
-    plan, names = Plan("full method", benchmark.full, pipe.settings), ["a", "b", "c"]
+    plan, names = Plan("full method", benchmark.full_method, pipe.settings), ["a", "b", "c"]
     sample(pipe.model, PAIRS, names, {tmp_path / "whole": (plan, 0)}, 3, tmp_path / "pairs")
     sample(pipe.model, PAIRS, names[:2], {tmp_path / "parts": (plan, 0)}, 2)
     first = (tmp_path / "parts" / "a.png").stat().st_mtime_ns
@@ -51,14 +51,14 @@ def test_a_stopped_row_goes_on_and_batches_do_not_matter(pipe, tmp_path):
 
 
 def test_a_folder_is_named_after_all_that_matters(tmp_path):
-    plan = Plan("25 %", benchmark.full, InterleaveSettings())
+    plan = Plan("25 %", benchmark.full_method, InterleaveSettings())
     base = recipe_of(plan, "weights", "data", 0)
     others = [
         recipe_of(plan, "other", "data", 0),
         recipe_of(plan, "weights", "other", 0),
         recipe_of(plan, "weights", "data", 1),
         recipe_of(Plan("25 %", benchmark.no_mask, plan.settings), "weights", "data", 0),
-        recipe_of(Plan("25 %", benchmark.full, plan.settings.replace(threshold=0.5)), "weights", "data", 0),
+        recipe_of(Plan("25 %", benchmark.full_method, plan.settings.replace(threshold=0.5)), "weights", "data", 0),
     ]
     folders = {row_folder(tmp_path, plan.name, recipe) for recipe in (base, *others)}
     assert len(folders) == 6 and all(folder.name.startswith("25-") for folder in folders)
@@ -66,7 +66,7 @@ def test_a_folder_is_named_after_all_that_matters(tmp_path):
 
 
 def test_crossed_pairs_share_the_condition_and_its_noise():
-    crossed = Crossed(PAIRS, 2, 9)
+    crossed = CrossedPairs(PAIRS, 2, 9)
     assert crossed.names[:4] == ["00000__00000", "00000__00001", "00000__00002", "00001__00001"] and len(crossed) == 6
     item = crossed[4]
     assert item["pair"] == 1 and torch.equal(item["condition"], PAIRS[1]["condition"])
@@ -107,8 +107,8 @@ def test_every_ablation_lies_over_every_config(base):
         short = ablation_config(bases, CONFIGS / f"ablations/{name}.yaml", 100)
         warming = 100 if name == "no_diffusion" else 75
         assert (short.trainer.max_steps, short.model.params.warmup_steps) == (100, warming)
-        onward = ablation_config([*bases, CONFIGS / "demo_end_to_end.yaml"], CONFIGS / f"ablations/{name}.yaml", 100)
-        assert onward.model.params.warmup_steps == (100 if name == "no_diffusion" else 0)
+        continued = ablation_config([*bases, CONFIGS / "demo_end_to_end.yaml"], CONFIGS / f"ablations/{name}.yaml", 100)
+        assert continued.model.params.warmup_steps == (100 if name == "no_diffusion" else 0)
 
 
 def test_a_training_is_known_by_the_weights_it_starts_from(tiny_pipeline_folder, tmp_path):

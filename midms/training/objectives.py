@@ -20,15 +20,15 @@ from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.diffusion.solvers import predict_x0
 from midms.losses.contextual import RELEASED_STYLE_POOLING, style_loss
 from midms.losses.matching import (
+    at_least_float32,
     cycle_loss,
     diffusion_loss,
     domain_loss,
-    full,
     perceptual_loss,
     source_loss,
     warped_condition_loss,
 )
-from midms.losses.objective import Iteration, ReleasedObjective, Segmentation, released_objective
+from midms.losses.objective import Iteration, ReleasedLossWeights, Segmentation, released_objective
 from midms.matching.correspondence import match
 from midms.models.encoders import ConditionFeatures, ExemplarFeatures
 from midms.models.midms import Exemplar, MIDMs
@@ -39,7 +39,7 @@ Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class PaperPass:
+class PaperTrainingObjective:
     """Eq. 12 to 17. The terms are named as in `midms.training.midms.WEIGHTS`.
 
     Attributes:
@@ -63,18 +63,18 @@ class PaperPass:
     def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
         """The terms of step `number`, unweighted, and "loss", their weighted sum; `index` plays no part."""
         terms = self.terms(batch, noise, warming=number < warmup)
-        loss = torch.stack([self.weights[name] * full(value) for name, value in terms.items()]).sum()
+        loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
         return terms | {"loss": loss}
 
     def terms(self, batch: Batch, noise: Noise, warming: bool) -> dict[str, Tensor]:
         """Every term of Eq. 12 to 17 that the step uses."""
         model, size = self.model, len(batch["source"])
         condition, both = encode(model, batch)
-        exemplar, source = half(both, slice(0, size)), half(both, slice(size, None))
+        exemplar, source = select_samples(both, slice(0, size)), select_samples(both, slice(size, None))
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
         )  # (2B, L, h, w)
-        found = match(
+        matched = match(
             condition.features,
             exemplar.features.features,
             torch.cat([exemplar.latent, maps[:size]], dim=1),
@@ -83,13 +83,13 @@ class PaperPass:
             cycle_channels=exemplar.latent.shape[1],
             clamp=self.settings.clamp_cosines,
         )
-        warp, warped_maps = found.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
+        warp, warped_maps = matched.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
         source_warp = model.match(
             condition.features, [source], [source.features.features], clamp=self.settings.clamp_cosines
         ).warp
         terms = {
             "dom": domain_loss(condition.features, source.features.features),
-            "cycle": cycle_loss(found.cycle, exemplar.latent),  # type: ignore[arg-type]
+            "cycle": cycle_loss(matched.cycle, exemplar.latent),  # type: ignore[arg-type]
             "warp": warped_condition_loss(warped_maps, maps[size:]),
         }
         if warming:
@@ -131,13 +131,13 @@ class PaperPass:
 
 
 @dataclass(frozen=True)
-class ReleasedPass:
+class ReleasedTrainingObjective:
     """The released iteration and its objective (`midms.losses.objective`), equal to its golden values."""
 
     model: MIDMs
     settings: InterleaveSettings
     features: nn.Module
-    weights: ReleasedObjective
+    weights: ReleasedLossWeights
 
     def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
         """The terms of iteration `number`, unweighted, and "loss", their weighted sum.
@@ -146,24 +146,24 @@ class ReleasedPass:
             index: the call of the loop, from 0, whose time the diffusion term takes.
         """
         iteration = self.iteration(batch, noise, number < warmup, index)
-        found = released_objective(
+        released_terms = released_objective(
             iteration, batch["source"], batch["exemplar"], self.features, number, warmup, self.weights
         )
-        terms = {name: value for name, value in found._asdict().items() if value is not None}
+        terms = {name: value for name, value in released_terms._asdict().items() if value is not None}
         return terms | {"loss": terms.pop("total")}
 
     def iteration(self, batch: Batch, noise: Noise, warming: bool, index: int) -> Iteration:
         """What one forward pass gives."""
         model, settings, size = self.model, self.settings, len(batch["source"])
         condition, both = encode(model, batch, noise if model.first_stage.kind == "kl" else None)
-        exemplar, source = half(both, slice(0, size)), half(both, slice(size, None))
+        exemplar, source = select_samples(both, slice(0, size)), select_samples(both, slice(size, None))
         channels, values = exemplar.latent.shape[1], exemplar.latent
         labelled = self.weights.warp > 0
         if labelled:
             height, width = exemplar.latent.shape[-2:]
             grid = model.encoders.condition_grid(batch["exemplar_condition"], (height, width))
             values = torch.cat([exemplar.latent, grid], dim=1)  # (B, c + L, h, w)
-        found = match(
+        matched = match(
             condition.features,
             exemplar.features.features,
             values,
@@ -172,7 +172,7 @@ class ReleasedPass:
             cycle_channels=channels,
             clamp=settings.clamp_cosines,
         )
-        warp = found.warp[:, :channels]
+        warp = matched.warp[:, :channels]
         source_warp = model.match(
             condition.features, [source], [source.features.features], clamp=settings.clamp_cosines
         ).warp
@@ -188,14 +188,14 @@ class ReleasedPass:
         segmentation = None
         if labelled:
             labels = [batch[name].argmax(dim=1, keepdim=True) for name in ("condition", "exemplar_condition")]
-            segmentation = Segmentation(found.warp[:, channels:], *labels)
+            segmentation = Segmentation(matched.warp[:, channels:], *labels)
         return Iteration(
             condition_features=condition.raw,
             source_features=source.features.key,
             exemplar_features=exemplar.features.key,
             source_latent=source.latent,
             exemplar_latent=exemplar.latent,
-            exemplar_cycle=found.cycle,  # type: ignore[arg-type]
+            exemplar_cycle=matched.cycle,  # type: ignore[arg-type]
             rewarp_cycles=cycles,  # type: ignore[arg-type]
             diffused=diffused,
             source_result=model.first_stage.decode(source_result),
@@ -285,6 +285,6 @@ def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tens
     }
 
 
-def half(both: Exemplar, part: slice) -> Exemplar:
+def select_samples(both: Exemplar, part: slice) -> Exemplar:
     """Some samples of an encoded batch."""
     return Exemplar(both.latent[part], ExemplarFeatures(*(tensor[part] for tensor in both.features)))

@@ -12,19 +12,19 @@ import pytest
 from PIL import Image
 from small_runs import curve, program, stage_three
 
-from midms.training.watching import CSVLog
+from midms.training.callbacks import ResumableCSVLogger
 
 
 def test_the_table_goes_on_after_a_resume(tmp_path):
     """Rows that are written again are dropped, new names become columns, a line cut off by a kill is forgotten."""
     file = tmp_path / "metrics.csv"
-    log = CSVLog(file)
+    log = ResumableCSVLogger(file)
     for step in range(4):
         log.log_metrics({"train/loss": float(step)}, step)
     with file.open("a") as table:
         table.write("4,")
-    again = CSVLog(file)
-    again.go_on_from(2)
+    again = ResumableCSVLogger(file)
+    again.drop_rows_from(2)
     again.log_metrics({"train/loss": 20.0, "val/psnr": 7.5}, 2)
     assert curve(tmp_path) == {0: 0.0, 1: 1.0, 2: 20.0}
     assert curve(tmp_path, "val/psnr") == {2: 7.5}

@@ -10,12 +10,12 @@ import torch
 from midms.checkpoints.loading import load_denoiser, load_first_stage
 from midms.diffusion.schedule import sample_noise
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.objective import RELEASED_OBJECTIVES, ReleasedObjective
+from midms.losses.objective import RELEASED_LOSS_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.midms import MIDMs
+from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import sample_generators
-from midms.training.passes import PaperPass, ReleasedPass
 
 ENCODERS = {"latent_channels": 3, "condition_channels": 15, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8,
             "padding_mode": "reflect", "form": "released"}  # fmt: skip
@@ -56,14 +56,14 @@ def noise_of(count, first=0):
 
 def released(model):
     settings = InterleaveSettings.released().replace(refine_steps=0)
-    return ReleasedPass(model, settings, Phi(), ReleasedObjective(warp=0.0))
+    return ReleasedTrainingObjective(model, settings, Phi(), ReleasedLossWeights(warp=0.0))
 
 
 def paper(model):
     settings = InterleaveSettings(num_inference_steps=16, num_interleaved_steps=4, refine_steps=0)
     weights = {"dom": 10.0, "cycle": 1.0, "src": 1.0, "perc": 0.002, "style": 1.0, "diff": 1.0, "warp": 1.0}
     features = FirstStageFeatures(model.first_stage.model)
-    return PaperPass(model, settings, features, weights, {"down1": 0.5, "mid": 1.0}, {"mid": 1.0}, "mid")
+    return PaperTrainingObjective(model, settings, features, weights, {"down1": 0.5, "mid": 1.0}, {"mid": 1.0}, "mid")
 
 
 @pytest.mark.parametrize(("make", "sizes"), [(paper, [4, 4, 4, 4]), (released, [4, 4, 6, 4])])
@@ -89,7 +89,7 @@ def test_the_papers_loss_is_a_mean_over_samples(model):
 
 def test_released_labels_count_in_the_warm_up_only(model):
     """Churches: one-hot maps; the label term is there, and in the sum before the warm-up's end alone."""
-    objective = ReleasedPass(model, released(model).settings, Phi(), ReleasedObjective(warp=100.0))
+    objective = ReleasedTrainingObjective(model, released(model).settings, Phi(), ReleasedLossWeights(warp=100.0))
     batch = batch_of(2)
     for name in ("condition", "exemplar_condition"):
         batch[name] = torch.nn.functional.one_hot(batch[name].argmax(1), 15).permute(0, 3, 1, 2).float()
@@ -116,17 +116,17 @@ def test_the_released_preset_gives_the_golden_terms(name, shared):
     params = config["latent_diffusion"]
     schedule = {"start": params["linear_start"], "end": params["linear_end"]}
     model = MIDMs(parts.first_stage, parts.encoders, parts.denoiser, None, schedule, RELEASED_TEMPERATURE).eval()
-    weights = dataclasses.replace(RELEASED_OBJECTIVES[config["dataset"]], warp=0.0)  # churches' alone
-    objective = ReleasedPass(model, parts.settings, _vgg19(case), weights)
+    weights = dataclasses.replace(RELEASED_LOSS_WEIGHTS[config["dataset"]], warp=0.0)  # churches' alone
+    objective = ReleasedTrainingObjective(model, parts.settings, _vgg19(case), weights)
     inputs = dict(case.inputs)
     for label in ("label", "label_ref"):  # stored at half the size of the images
         inputs[label] = torch.nn.functional.interpolate(inputs[label], inputs["image"].shape[-2:], mode="nearest")
     batch = {"condition": inputs["label"], "exemplar_condition": inputs["label_ref"], "source": inputs["image"],
              "exemplar": inputs["ref"]}  # fmt: skip
-    found = objective(
+    terms = objective(
         batch, lambda name, shape: inputs[f"noise/{NOISES[name]}"], config["n_iter"], config["warmup_iter"],
         config["rand_idx"],
     )  # fmt: skip
-    for golden, ours in TERMS.items():
-        check = case.check(f"loss/{golden}", found[ours].detach()[None])
+    for golden, term in TERMS.items():
+        check = case.check(f"loss/{golden}", terms[term].detach()[None])
         assert check.passed, check

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from midms.visualize import grid, save_png
 
 
-class CSVLog(Logger):
+class ResumableCSVLogger(Logger):
     """metrics.csv: a row each time something is logged; a resumed run goes on in the same table.
 
     (Lightning's own CSV logger deletes the table of an earlier run.)
@@ -55,7 +55,7 @@ class CSVLog(Logger):
             csv.DictWriter(file, self.columns).writerow(row)
 
     @rank_zero_only
-    def go_on_from(self, step: int) -> None:
+    def drop_rows_from(self, step: int) -> None:
         """Drop the rows that a run resumed at `step` writes again, and a last line that was cut off."""
         rows = [row for row in self.rows() if (row.get("step") or "").isdigit() and None not in row]
         self.columns = [name for name in (rows[0] if rows else {}) if name is not None]
@@ -77,7 +77,7 @@ class CSVLog(Logger):
         aside.replace(self.file)
 
 
-class Health(Callback):
+class ThroughputMonitor(Callback):
     """Learning rates, samples per second over all ranks, peak memory and hours left, with every logged step."""
 
     def __init__(self) -> None:
@@ -86,8 +86,8 @@ class Health(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue the table, and start the clock."""
         for logger in trainer.loggers:
-            if isinstance(logger, CSVLog):
-                logger.go_on_from(trainer.global_step)
+            if isinstance(logger, ResumableCSVLogger):
+                logger.drop_rows_from(trainer.global_step)
         self.begun, self.first_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
@@ -113,7 +113,7 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-class Pictures(Callback):
+class PictureLogger(Callback):
     """Every `every` steps a picture of the first validation samples, from the module's own `pictures`."""
 
     def __init__(self, folder: Path, every: int, samples: int = 6) -> None:
@@ -141,7 +141,7 @@ class Pictures(Callback):
                 logger.log_image("pictures", [picture], step=trainer.global_step)
 
 
-class Progress(TQDMProgressBar):
+class RunProgressBar(TQDMProgressBar):
     """Lightning's bar over all steps of the run, with the time left."""
 
     def __init__(self) -> None:
