@@ -31,6 +31,8 @@ MOVED = {
     "midms.models.loading": "midms.checkpoints.loading",
     "midms.models.padding": "midms.models.first_stage",
     "midms.provenance": "midms.io.provenance",
+    "midms.training.passes": "midms.training.objectives",
+    "midms.training.watching": "midms.training.callbacks",
 }
 #: Old module -> what to use in a checkout: what only the programs in scripts/ use is no longer part of the package.
 LEFT = {

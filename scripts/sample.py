@@ -54,8 +54,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
-    if options.weights is None:
-        options.weights = f"demo-{options.benchmark}" if options.benchmark in ("figures", "churches") else "demo"
     if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
         parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
     return options

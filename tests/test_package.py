@@ -12,6 +12,7 @@ import pytest
 from programs import ROOT, resolve
 
 import midms
+import midms.conditions
 from midms._moved import LEFT, MOVED, MovedFinder, install
 from midms.config import instantiate
 from midms.diffusion.settings import InterleaveSettings
@@ -96,6 +97,12 @@ def test_names_that_documents_of_the_last_version_used():
     from midms.conditions import line_drawing, make_condition
 
     assert make_condition.__module__ == line_drawing.__module__ == "midms.conditions.make"
+
+
+@pytest.mark.parametrize(("old", "new"), midms.conditions.RENAMED.items())
+def test_an_old_class_name_is_the_new_class(old, new):
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
+        assert getattr(midms.conditions, old) is getattr(midms.conditions, new)
 
 
 def test_a_stored_config_may_name_an_old_module(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,8 +27,15 @@ __all__ = [
     "pose_maps",
 ]
 
+#: Names of the last version -> those of today; the old ones work for one more version.
+RENAMED = {"Made": "BuiltCondition", "Taken": "ConditionSpec"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        message = f"midms.conditions.{name} is now {RENAMED[name]}; the old name works for one more version"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = RENAMED[name]
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("midms.conditions.make"), name)

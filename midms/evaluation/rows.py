@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,6 @@ from midms.metrics.swd import PATCH_SIZE, PATCHES_PER_IMAGE
 
 _BLOCK_ROWS = 256
 _SMALLEST_DEVIATION = 1e-4  # grey levels; one pixel of 10,000 images that is off by one makes more
-
-
-class Fingerprinted(Protocol):
-    """A data set that knows what its numbers depend on."""
-
-    def fingerprint(self) -> str: ...
-
-    def __len__(self) -> int: ...
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -280,8 +280,3 @@ class FirstStage(nn.Module):
         weight = after.weight.flatten(1).double()
         after.bias += weight @ mean
         after.weight.copy_((weight @ torch.linalg.inv(whitening)).view_as(after.weight))
-
-
-def build_first_stage(config: Mapping[str, Any]) -> FirstStage:
-    """First stage from a plain dict with the keys of `DEFAULTS` (missing ones take the value there)."""
-    return FirstStage(config)

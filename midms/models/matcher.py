@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from midms.diffusion.interleave import Interleaved, StepRecord
-from midms.losses.matching import full
+from midms.losses.matching import at_least_float32
 from midms.matching.correspondence import Match, match
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
@@ -110,7 +110,9 @@ class Matcher(nn.Module):
             noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
         """
         with torch.no_grad():
-            latent = full(self.first_stage.encode(images, sample=noise is not None, noise=noise))  # (B, c, h, w)
+            latent = at_least_float32(
+                self.first_stage.encode(images, sample=noise is not None, noise=noise)
+            )  # (B, c, h, w)
         grid = None if labels is None else self.encoders.condition_grid(labels, grid_size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), grid_size(latent), mode="area")
@@ -132,7 +134,7 @@ class Matcher(nn.Module):
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":
             with torch.no_grad():
-                condition = full(self.first_stage.encode(condition))
+                condition = at_least_float32(self.first_stage.encode(condition))
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:

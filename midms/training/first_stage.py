@@ -190,7 +190,7 @@ class FirstStageTraining(Stage):
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        return self.over_ranks({"loss": loss})["loss"]
+        return self._mean_over_ranks({"loss": loss})["loss"]
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:

@@ -61,9 +61,10 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
         Interrupted: a signal came; the state is saved.
     """
     _silence_lightning_advice()
-    settings = resolve(config).get("run") or {}
+    resolved = resolve(config)
+    settings = resolved.get("run") or {}
     pl.seed_everything(int(settings.get("seed", 0)), workers=True, verbose=False)
-    if int(config.trainer.get("max_steps", -1)) < 1:
+    if int(resolved["trainer"].get("max_steps", -1)) < 1:
         raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
     data, module = instantiate(config.data), instantiate(config.model)
     module.max_bad_losses = int(settings.get("max_bad_losses", 5))
@@ -72,7 +73,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
             report_differences(_config_of(resume, folder), config)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(to_yaml(config))
-    trainer = _trainer(resolve(config)["trainer"], settings, folder, _callbacks(folder, settings, module))
+    trainer = _trainer(resolved["trainer"], settings, folder, _callbacks(folder, settings, module))
     try:
         action = trainer.fit if fit else trainer.validate
         action(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)

@@ -106,7 +106,7 @@ class Stage(pl.LightningModule):
             for name, value in terms.items():
                 total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
-        total = self.over_ranks(total)
+        total = self._mean_over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
             self.consecutive_bad_losses = 0
             optimizer.step()
@@ -138,7 +138,7 @@ class Stage(pl.LightningModule):
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
 
-    def over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Means of scalars over the ranks, in one message."""
         if self.trainer.world_size == 1:
             return {name: value.detach() for name, value in values.items()}

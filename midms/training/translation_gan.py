@@ -54,7 +54,7 @@ class Generated(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MatchingGANPass:
+class MatchingGANObjective:
     """One forward pass and its terms, by the names in `WEIGHTS`:
 
         feat    L_feat: phi of the picture made from the condition and a distortion of its own photo, against phi of the
@@ -216,7 +216,7 @@ class MatchingGANTraining(Stage):
         self.model = MatchingGAN(stage, network, made, temperature)
         self.discriminator = MultiScaleDiscriminator(**(discriminator or {}))
         self.features = FirstStageFeatures(stage.model) if features is None else features
-        self.objective = MatchingGANPass(
+        self.objective = MatchingGANObjective(
             self.model,
             self.discriminator,
             self.features,
@@ -283,7 +283,7 @@ class MatchingGANTraining(Stage):
         if bool(torch.isfinite(norm)):
             optimizer.step()
         optimizer.zero_grad()
-        return self.over_ranks({"loss": loss})["loss"]
+        return self._mean_over_ranks({"loss": loss})["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR to the truth of warp and result, where the data know the truth."""

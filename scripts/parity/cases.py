@@ -73,10 +73,6 @@ class Case:
         """Compare `got`, of any shape, with the stored output of that name under the file's own tolerance."""
         return compare(name or output, got, self.outputs[output], self.tolerance(output))
 
-    def sub_weights(self, prefix: str) -> dict[str, Tensor]:
-        """The part of the state dict below `prefix`, with the prefix cut off."""
-        return {key[len(prefix) :]: value for key, value in self.weights.items() if key.startswith(prefix)}
-
 
 def draw(seed: int, name: str, shape: tuple[int, ...], loc: float = 0.0, scale: float = 1.0) -> np.ndarray:
     """Float32 numbers from N(loc, scale²) fixed by (seed, name): numpy's frozen `RandomState(crc32("seed:name"))`."""
