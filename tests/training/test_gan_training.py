@@ -82,7 +82,7 @@ def test_every_term_is_its_formula(training):
         expected["loss"] = sum(WEIGHTS[name] * value for name, value in expected.items())
     assert set(found.terms) == set(expected)
     for name, value in expected.items():
-        assert float(found.terms[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-6), name
+        assert float(found.terms[name].detach()) == pytest.approx(float(value), rel=1e-3, abs=1e-6), name
     torch.testing.assert_close(found.images, images["exemplar"], atol=1e-3, rtol=1e-3)
 
 
