@@ -55,9 +55,9 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
                        help="photo; of several each position takes what fits best")  # fmt: skip
     inputs.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
-                       help="one an exemplar: white where it may be used")  # fmt: skip
+                       help="one per exemplar: white where it may be used")  # fmt: skip
     inputs.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
-                       help="one an exemplar: its maps, for weights of the released form")  # fmt: skip
+                       help="one per exemplar: its maps, for weights of the released form")  # fmt: skip
     inputs.add_argument("--weights", default="demo", help="folder, shipped name or hub id (default: demo)")
     outputs = parser.add_argument_group("what is made")
     outputs.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG, with its settings inside")

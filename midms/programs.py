@@ -1,4 +1,4 @@
-"""How every program ends on what its user can mend: one line and an exit status, no traceback."""
+"""Error handling of all programs: a mistake of the user gives one line and an exit status, never a traceback."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def translate(options: argparse.Namespace) -> list[str]:
 
 
 def usable_device(name: str | None) -> str:
-    """A device that tensors can be put on; none asks for cuda where there is one.
+    """A device that tensors can be put on. None: cuda where there is one, else the CPU.
 
     Raises:
         ConfigError: there is no such device here.
@@ -142,7 +142,7 @@ def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
 
 
 def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
-    """What the weights of a pipeline take as a condition, at `size` pixels a side or at their own."""
+    """What the weights of a pipeline take as a condition, at `size` pixels per side or at their own."""
     encoders = pipe.model.encoders
     images = encoders.condition_input == "latent"
     channels = 3 if images else int(encoders.config["condition_channels"])
@@ -239,7 +239,7 @@ def command_of(options: argparse.Namespace, settings: Settings, kind: str, devic
 
 
 def describe_weights(weights: str, as_json: bool = False) -> str:
-    """What weights are and take, one fact a line or as JSON.
+    """What weights are and take, one fact per line or as JSON.
 
     Raises:
         ConfigError: nothing of that name.

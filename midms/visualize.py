@@ -171,8 +171,8 @@ def loop_pictures(
 def iterations_figure(pictures: LoopPictures, shown: int = 3, cell: int = 160) -> Pixels:
     """Figure 3 for any pair: exemplar and condition, the first warp, some steps of the loop, the result.
 
-    A column a step: its prediction, the exemplar warped anew to it, and that warp with the parts in red that the mask
-    rejects.
+    Each step has a column: its prediction, the exemplar warped to that prediction, and the warp with the parts that the
+    mask rejects in red.
 
     Args:
         shown: how many steps, spread evenly from the first; those that warp again are preferred.
@@ -222,7 +222,7 @@ def correspondence_lines(
     canvas.paste(right, (left.width + 2 * gap, 0))
     draw = ImageDraw.Draw(canvas)
     h, w = coordinates.shape[-2:]
-    factor = max(1.0, condition.shape[-1] / w)  # pixels a position
+    factor = max(1.0, condition.shape[-1] / w)  # pixels per position
     places = torch.tensor([max(1, round(side / factor)) for side in (exemplar.shape[-1], exemplar.shape[-2])])
     colours = to_pixels(coordinate_colours(coordinates[None].float()))[0]  # (h, w, 3)
     for row, column in _scattered(h, w, count):

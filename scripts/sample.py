@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
-    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
     parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
                         help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip

@@ -137,7 +137,7 @@ def load_folder(
     Args:
         path: the folder.
         device: where the tensors go.
-        dtype: dtype of all floating-point tensors; None keeps the stored one.
+        dtype: dtype of all floating-point tensors; None: as stored.
         verify: compute and compare every file's SHA-256 (seconds per gigabyte); the sizes are compared anyway.
 
     Raises:

@@ -112,7 +112,7 @@ def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
 
 
 def write_json_poses(file: Path, poses: Sequence[Pose]) -> None:
-    """Write an OpenPose JSON file of 18 joints a person."""
+    """Write an OpenPose JSON file of 18 joints per person."""
     people: list[dict[str, Any]] = [{"pose_keypoints_2d": np.nan_to_num(pose).flatten().tolist()} for pose in poses]
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps({"version": 1.3, "people": people}))
@@ -136,5 +136,5 @@ def _table(file: Path, columns: int) -> NDArray[np.float64]:
     except ValueError as error:
         raise BrokenFileError(file, f"not a table of numbers ({error})") from None
     if table.shape[1] < columns or not np.isfinite(table).all():
-        raise BrokenFileError(file, f"{table.shape[1]} numbers a line; expected at least {columns}, all finite")
+        raise BrokenFileError(file, f"{table.shape[1]} numbers per line; expected at least {columns}, all finite")
     return table

@@ -2,7 +2,7 @@
 
 root/CelebA-HQ-img/2994.jpg                              photo
 root/CelebAMask-HQ-mask-anno/1/02994_skin.png            one mask, 0 or 255, per facial part; folder = id // 2000
-root/train.txt, val.txt                                  ids, one a line
+root/train.txt, val.txt                                  ids, one per line
 root/lists/celebahq_ref.txt, celebahq_ref_test.txt       pair lists of training and test
 """
 

@@ -46,7 +46,7 @@ class ChurchesSegmentation(PairDataset):
         root: folder with ``training`` and ``validation``.
         split: "train" (random views and exemplars) or "val" (first exemplars).
         pairs: pair list instead of the split's own.
-        exemplar_split: where the exemplars lie, "train" or "val"; none takes the conditions' split. ADE20K's list
+        exemplar_split: where the exemplars lie, "train" or "val". None: the conditions' split. ADE20K's list
             takes conditions from validation and exemplars from training.
         expand: give conditions as 151 channels (40 MB an image at 256). If not, they are ids, float32 (1, H, W), for
             `conditions.segmentation.one_hot` to expand on the device.

@@ -67,8 +67,8 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         train: training set.
-        validation: validation set, read in order; none skips validation.
-        batch_size: samples a step and rank.
+        validation: validation set, read in order. None: no validation.
+        batch_size: samples per step and rank.
         num_workers: loader processes; 0 loads in the training process.
         seed: of the training order.
     """

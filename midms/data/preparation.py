@@ -43,7 +43,7 @@ DATA_SETS: dict[str, type[PairDataset]] = {
 }
 _BLOCK = 512  # photos whose features make one file
 _FEATURE_SIDE = 128
-_PAIRS = 20  # exemplars a line, as in the lists of the field
+_PAIRS = 20  # exemplars per line, as in the lists of the field
 
 
 class FunctionDataset(Dataset[tuple[str, Any]]):

@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin
 from midms.config import ConfigError
 
 TEXT_KEY = "midms"
-#: Shipped weights live here, a folder a name.
+#: Shipped weights live here, a folder per name.
 SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 

@@ -32,7 +32,7 @@ MIN_ROWS = 64
 
 
 class Correspondence(NamedTuple):
-    """One query grid matched with one exemplar; the fields are those of `Match`, and `log_mass`."""
+    """One query grid matched with one exemplar: its part of a `Match`, and `log_mass`."""
 
     warp: Tensor  # (B, V, Hq, Wq)
     forward_map: Tensor  # (B, 2, Hq, Wq)

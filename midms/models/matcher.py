@@ -107,7 +107,7 @@ class Matcher(nn.Module):
         Args:
             labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
+            noise: of the posterior (KL first stages), (B, c, h, w). None: its mode.
         """
         with torch.no_grad():
             latent = at_least_float32(
@@ -116,7 +116,7 @@ class Matcher(nn.Module):
         grid = None if labels is None else self.encoders.condition_grid(labels, grid_size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), grid_size(latent), mode="area")
-        return Exemplar(self.values(images, latent), self.encoders.encode_exemplar(latent, grid), mask)
+        return Exemplar(self.values(images, latent), *self.encoders.encode_exemplar(latent, grid), mask)
 
     def encode_condition(self, condition: Tensor) -> ConditionFeatures:
         """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
@@ -140,13 +140,11 @@ class Matcher(nn.Module):
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
         """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their values."""
         latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
-        if len(exemplars) == 1:
-            return match(query, keys[0], latents[0], self.temperature, key_mask=masks[0], **options)
-        return match(query, list(keys), latents, self.temperature, key_mask=masks, **options)
+        return match(query, keys, latents, self.temperature, key_mask=masks, **options)
 
     def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
         """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
-        return self.match(condition.features, exemplars, [e.features.features for e in exemplars], **options)
+        return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 
     def encode_prediction(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
         """Features of a prediction, to be matched with the exemplars' keys (Eq. 8): by F_iter.

@@ -74,7 +74,7 @@ class MIDMs(Matcher):
         cycle: bool = False,
     ) -> Callable[[Tensor], Rewarp]:
         """The in-domain match of a prediction with the exemplars (Eq. 8 to 10), as `interleave` calls it."""
-        keys = [e.features.key for e in exemplars]
+        keys = [e.key for e in exemplars]
 
         def rematch(prediction: Tensor) -> Rewarp:
             query = self.encode_prediction(prediction, condition)  # (B, C, h, w)
@@ -82,7 +82,7 @@ class MIDMs(Matcher):
             clamp = settings.clamp_cosines
             matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
             mask = match_confidence(matched, settings.threshold, settings.mask_form)  # (B, 1, h, w)
-            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycle)
+            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycles)
 
         return rematch
 
@@ -99,7 +99,7 @@ class MIDMs(Matcher):
         Args:
             condition, exemplars: encoded, of one batch size.
             settings: of the loop and the refinement.
-            generators: one a sample, so that a sample's noise does not depend on its batch.
+            generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)

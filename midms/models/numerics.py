@@ -1,4 +1,4 @@
-"""How the networks compute: attention, memory layout and precision, changed in place; weights keep their values."""
+"""Attention kernels, memory format, precision and compilation of the networks, changed in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from midms.models.matcher import Matcher
 
 
 def fused_attention(model: Matcher) -> None:
-    """Attention of U-Net and first stage by `scaled_dot_product_attention`, which holds no matrix where it can."""
+    """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
     from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415 - seconds to import
 
     for module in model.modules():
@@ -17,7 +17,7 @@ def fused_attention(model: Matcher) -> None:
 
 
 def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
-    """Precision and memory layout of first stage and U-Nets; the encoders stay float32, contiguous.
+    """Set precision and memory format of all networks but the encoders, which stay float32 and contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
     """

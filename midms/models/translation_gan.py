@@ -165,7 +165,7 @@ class MatchingGAN(Matcher):
             (B, C, h, w)
         """
         del condition
-        return self.encode_exemplar(self.decode(prediction)).features.key
+        return self.encode_exemplar(self.decode(prediction)).key
 
     def generate(self, warp: Tensor, condition: ConditionFeatures) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] from the warped pixels (B, 3 * factor^2, h, w)."""
@@ -193,17 +193,19 @@ class MatchingGAN(Matcher):
         """
         del generators
         first = self.first_match(condition, exemplars)
-        keys = [e.features.key for e in exemplars]
-        warp, loop = first.warp, Interleaved(first.warp, [], [], [], [])
+        keys = [e.key for e in exemplars]
+        warp, steps = first.warp, []
         for n in range(settings.num_interleaved_steps, 0, -1):
             prediction = F.pixel_unshuffle(self.generate(warp, condition), self.first_stage.factor)
             rewarp = None
             if n > 1:
-                found = self.match(self.encode_prediction(prediction, condition), exemplars, keys)
-                rewarp = Rewarp(found.warp, torch.ones_like(found.warp[:, :1]))
-            loop.remember(StepRecord(n, warp, prediction, prediction, rewarp), callback)
+                matched = self.match(self.encode_prediction(prediction, condition), exemplars, keys)
+                rewarp = Rewarp(matched.warp, torch.ones_like(matched.warp[:, :1]))
+            steps.append(StepRecord(n, warp, prediction, prediction, rewarp))
+            if callback is not None:
+                callback(steps[-1])
             warp = warp if rewarp is None else rewarp.warp
-        return Translation(prediction, first, loop._replace(latent=prediction))
+        return Translation(prediction, first, Interleaved(prediction, steps))
 
     def networks(self) -> list[nn.Module]:
         """First stage and generator."""

@@ -1,4 +1,4 @@
-"""What a stage hands over when its training ends, and the callback that writes it."""
+"""Export of the trained networks at the end of a stage."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class TrainedComponents(NamedTuple):
 
 
 class ExportWeights(Callback):
-    """At the end, the weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads."""
+    """Save the trained weights at the end of the run, as a folder that `MIDMsPipeline.from_pretrained` reads."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self.folder, self.info = folder, info
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what the module names as its components."""
+        """Save the components of the Lightning module."""
         if trainer.is_global_zero:
             modules, configs, facts = pl_module.components()  # type: ignore[operator]
             data = trainer.datamodule.train  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: boo
     Args:
         config: a checked training config.
         folder: gets config.yaml, metrics.csv, checkpoints/, pictures/, and weights/ at the end.
-        resume: checkpoint to go on from.
+        resume: checkpoint to continue from.
         fit: False runs the validation set once.
     Raises:
         TrainingError: the checkpoint belongs to another config or does not fit, the disk is full, a data file is

@@ -15,22 +15,22 @@ from midms.training.errors import TrainingError
 from midms.training.optimisation import sample_generators
 
 Batch = dict[str, Any]
-#: Part of a batch and one generator a sample -> scalars to log, among them "loss", a mean over the part's samples.
+#: Part of a batch and one generator per sample -> scalars to log, among them "loss", a mean over the part's samples.
 Terms = Callable[[Batch, list[torch.Generator]], dict[str, Tensor]]
 
 
 class Stage(pl.LightningModule):
-    """A stage of the training, optimised by hand so that a broken step can be left out.
+    """Base class of the three training stages; manual optimisation, so that a step without a finite loss is skipped.
 
     Random numbers belong to a sample: they are a function of (seed, step, its place among the samples of that step on
     all ranks). Two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
 
     Args:
         seed: of the random numbers.
-        gradient_clip: largest gradient norm; none clips nothing.
-        accumulation: parts that a batch is worked on in, one after another: the memory of a part, the gradient of the
-            whole batch.
-        channels_last: keep weights and maps with the channels innermost, which tensor cores like.
+        gradient_clip: largest gradient norm. None: no clipping.
+        accumulation: number of parts that a batch is split into. The gradient is that of the whole batch; the memory is
+            that of one part.
+        channels_last: channels-last memory format, which is faster on tensor cores.
 
     Attributes:
         max_bad_losses: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
@@ -50,7 +50,7 @@ class Stage(pl.LightningModule):
         self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
-        """Averages are equal on all ranks without being sent; the memory format is set before the optimiser is."""
+        """Exclude the averages from DDP (all ranks compute them); set the memory format before the optimiser exists."""
         averages = [name for name, _ in self.named_buffers() if name.startswith("average.")]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, averages)
         if self.channels_last:
@@ -63,7 +63,7 @@ class Stage(pl.LightningModule):
         return sample_generators(self.seed, step, places, self.global_rank, self.trainer.world_size)
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
-        """One generator a sample of a validation batch: the same at every validation, on any number of ranks."""
+        """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         return self.generators(batch_idx * data.batch_size, count, step=-1)
 
@@ -83,7 +83,7 @@ class Stage(pl.LightningModule):
     def optimise(
         self, optimizer: Any, weights: Iterable[nn.Parameter], batch: Batch, terms_of: Terms
     ) -> dict[str, Tensor] | None:
-        """One step of `optimizer` on the mean gradient over the batch and all ranks; none where it was left out.
+        """One step of `optimizer` on the mean gradient over the batch and all ranks. None: the step was left out.
 
         The step is left out, before it touches a weight, when the loss or the gradient norm of any rank is not finite.
         It still counts as a step: its batch is used up.
@@ -116,7 +116,7 @@ class Stage(pl.LightningModule):
         return None
 
     def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a broken step, and stop after too many."""
+        """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
         self.skipped += 1
         self.consecutive_bad_losses += 1
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -134,12 +134,12 @@ class Stage(pl.LightningModule):
         progress.increment_completed()
 
     def _no_gradient_sync(self) -> AbstractContextManager[None]:
-        """Gradients of all parts but the last stay on their rank."""
+        """Do not synchronise gradients between ranks: only the last part of a batch does."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
 
     def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means of scalars over the ranks, in one message."""
+        """Means of scalars over the ranks, in one all-reduce."""
         if self.trainer.world_size == 1:
             return {name: value.detach() for name, value in values.items()}
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
@@ -154,11 +154,11 @@ class Stage(pl.LightningModule):
         self.log("train/skipped", float(self.skipped))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of broken steps."""
+        """Store the count of skipped steps."""
         checkpoint["skipped_steps"] = (self.skipped, self.consecutive_bad_losses)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the count of skipped steps."""
         self.skipped, self.consecutive_bad_losses = checkpoint.get("skipped_steps", (0, 0))
 
 

@@ -35,7 +35,6 @@ from midms.models.matcher import Translation
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
 from midms.training.errors import TrainingError
 from midms.training.export import TrainedComponents
-from midms.training.objectives import select_samples
 from midms.training.optimisation import WeightAverage, averaged, warmup_cosine
 from midms.training.stage import Batch, Stage
 from midms.visualize import condition_image
@@ -92,28 +91,30 @@ class MatchingGANObjective:
         pseudo = distort(batch["source"], generators)
         condition = model.encode_condition(batch["condition"])
         encoded = model.encode_exemplar(torch.cat([batch["exemplar"], pseudo, batch["source"]]))  # 3B
-        exemplar, distorted, source = (select_samples(encoded, slice(k * size, (k + 1) * size)) for k in range(3))
+        exemplar = encoded.map(lambda part: part[:size])
+        distorted = encoded.map(lambda part: part[size : 2 * size])
+        source = encoded.map(lambda part: part[2 * size :])
         grid = (condition.grid.shape[-2], condition.grid.shape[-1])
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), grid
         )  # (2B, L, h, w)
         channels = exemplar.latent.shape[1]
-        found = match(
+        matched = match(
             condition.features,
-            exemplar.features.features,
+            exemplar.features,
             torch.cat([exemplar.latent, maps[:size]], dim=1),
             model.temperature,
             cycle=True,
             cycle_channels=channels,
         )
-        warp, warped_maps = found.warp.split([channels, maps.shape[1]], dim=1)
+        warp, warped_maps = matched.warp.split([channels, maps.shape[1]], dim=1)
         pseudo_warp = model.first_match(condition, [distorted]).warp
         twice = condition._replace(grid=torch.cat([condition.grid, condition.grid]))
         images = model.generate(torch.cat([warp, pseudo_warp]), twice)  # (2B, 3, H, W)
         images = images[..., : batch["source"].shape[-2], : batch["source"].shape[-1]]
         terms = {
-            "dom": domain_loss(condition.features, source.features.features),
-            "cycle": cycle_loss(found.cycle, exemplar.latent),  # type: ignore[arg-type]  # one exemplar, one tensor
+            "dom": domain_loss(condition.features, source.features),
+            "cycle": cycle_loss(matched.cycles[0], exemplar.latent),
             "warp": warped_condition_loss(warped_maps, maps[size:]),
             "adv": multi_scale(
                 [hinge_generator_loss(at_least_float32(logits)) for logits in self.discriminator(images[:size])]

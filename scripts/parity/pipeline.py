@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,11 @@ from torch import Tensor
 
 from midms.checkpoints.ldm import load_strictly
 from midms.checkpoints.released import convert_released
-from midms.diffusion.interleave import Interleaved, Rewarp, interleave, refine
-from midms.diffusion.schedule import Schedule, add_noise, linear_schedule
-from midms.diffusion.settings import InterleaveSettings, loop_times
-from midms.diffusion.solvers import predict_x0
+from midms.diffusion.interleave import Interleaved, Rewarp, interleave, predict_once, refine
+from midms.diffusion.schedule import Schedule, linear_schedule
+from midms.diffusion.settings import InterleaveSettings
 from midms.matching.confidence import cycle_consistency_mask, self_composition_error
-from midms.matching.correspondence import match, normalize_features
+from midms.matching.correspondence import Match, match, normalize_features
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, ExemplarFeatures
 from midms.models.first_stage import FirstStage
@@ -75,19 +74,9 @@ def condition_maps(case: Case) -> tuple[Tensor, Tensor]:
 RELEASED_TEMPERATURE = 0.005 * (1 + 1e-5) ** 2
 
 
-class ReleasedMatch(NamedTuple):
-    """What is compared of one match."""
-
-    warp: Tensor  # (B, V, H, W)
-    cycle: Tensor  # (B, V, H, W) the warp warped back
-    forward_map: Tensor  # (B, 2, H, W) expected key coordinates
-
-
-def released_match(query: Tensor, key: Tensor, values: Tensor) -> ReleasedMatch:
+def released_match(query: Tensor, key: Tensor, values: Tensor) -> Match:
     """The matching that the pipeline runs with released settings: raw features and values, (B, C, H, W) each."""
-    matched = match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
-    assert isinstance(matched.cycle, Tensor) and isinstance(matched.forward_map, Tensor)  # one exemplar
-    return ReleasedMatch(matched.warp, matched.cycle, matched.forward_map)
+    return match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
 
 
 class _Run:
@@ -146,14 +135,14 @@ class _Run:
             features = self.model.encoders.encode_iterate(prediction, condition)  # (B, 256, H, W)
             matched = released_match(features, exemplar.key, values)
             settings = self.model.settings
-            mask = cycle_consistency_mask(matched.forward_map, None, settings.threshold, settings.mask_form)
+            mask = cycle_consistency_mask(matched.forward_maps[0], None, settings.threshold, settings.mask_form)
             got[f"step{step}_ref_new"] = matched.warp[:, : self.channels]
             got[f"step{step}_refseg_new"] = matched.warp[:, self.channels :]
-            got[f"step{step}_ref_cycle"] = matched.cycle[:, : self.channels]
+            got[f"step{step}_ref_cycle"] = matched.cycles[0][:, : self.channels]
             got[f"step{step}_iter_unit"] = normalize_features(features)[:, ::_EVERY]
             got[f"step{step}_refkey_unit"] = normalize_features(exemplar.key)[:, ::_EVERY]
-            got[f"step{step}_fb"] = self_composition_error(matched.forward_map)[:, 0]
-            released_mask = cycle_consistency_mask(matched.forward_map, None, settings.threshold, "released")
+            got[f"step{step}_fb"] = self_composition_error(matched.forward_maps[0])[:, 0]
+            released_mask = cycle_consistency_mask(matched.forward_maps[0], None, settings.threshold, "released")
             for name in (f"step{step}_mask", "fb_mask_last"):
                 got[name], self.errors[name] = released_mask, got[f"step{step}_fb"]
             return Rewarp(matched.warp[:, : self.channels], mask)
@@ -167,7 +156,7 @@ class _Run:
             step = 1 + sum(name.endswith("_src_new") for name in self.got)
             features = self.model.encoders.encode_iterate(prediction, condition)  # (B, 256, H, W)
             matched = released_match(features, source.key, latent)
-            self.got[f"step{step}_src_new"], self.got[f"step{step}_src_cycle"] = matched.warp, matched.cycle
+            self.got[f"step{step}_src_new"], self.got[f"step{step}_src_cycle"] = matched.warp, matched.cycles[0]
             return Rewarp(matched.warp, torch.zeros_like(matched.warp[:, :1]))
 
         self.chain("src", self.got["warp_src_init"], rewarp, self.model.settings)
@@ -193,12 +182,12 @@ class _Run:
 
     def diffusion_loss_call(self, source: Tensor) -> None:
         """The call on the freshly noised source latent; its noise level is one step above the time it is told."""
-        tau, index = loop_times(self.model.schedule, self.model.settings), self.case.meta["config"]["rand_idx"]
-        level = tau.start if index == 0 else tau.alpha_bars[index - 1]
-        x = add_noise(source, self.noise("orig_start"), level)  # (B, c, H, W)
-        eps = self.denoise("orig", x, torch.full((len(x),), tau.times[index]))
+        model, index = self.model, self.case.meta["config"]["rand_idx"]
+        denoise, noise = partial(self.denoise, "orig"), self.noise("orig_start")
         self.got[f"step{index}_orig_in"] = source
-        self.got[f"step{index}_orig_pred_x0"] = predict_x0(x, eps, tau.alpha_bars[index])
+        self.got[f"step{index}_orig_pred_x0"] = predict_once(
+            denoise, source, model.schedule, model.settings, noise, index
+        )
 
     def refinement(self, latent: Tensor) -> None:
         settings, calls = self.model.settings, self.calls.setdefault("refine", [])

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from midms.checkpoints.released import to_released
-from midms.diffusion.interleave import Rewarp, interleave
-from midms.diffusion.schedule import Schedule, add_noise
-from midms.diffusion.settings import loop_times
-from midms.diffusion.solvers import predict_x0
+from midms.diffusion.interleave import Rewarp, interleave, predict_once
+from midms.diffusion.schedule import Schedule
 from midms.losses.objective import (
     RELEASED_LOSS_WEIGHTS,
     Iteration,
@@ -107,7 +105,14 @@ class _Training:
         result, source_result, diffused = warp, source_first.warp, source_first.warp
         if not self.warming:
             result, source_result = self.loop(parts, warp, source_first.warp, cycles)
-            diffused = self.loss_call(parts.source_latent)
+            diffused = predict_once(
+                self.model.denoiser,
+                parts.source_latent,
+                self.model.schedule,
+                self.model.settings,
+                self.noise("orig_start"),
+                self.config["rand_idx"],
+            )
         segmentation = None
         if parts.labels is not None and parts.exemplar_labels is not None:
             segmentation = Segmentation(warped_labels, parts.labels, parts.exemplar_labels)
@@ -117,7 +122,7 @@ class _Training:
             exemplar_features=parts.exemplar.key,
             source_latent=parts.source_latent,
             exemplar_latent=exemplar_latent,
-            exemplar_cycle=first.cycle[:, : self.channels],
+            exemplar_cycle=first.cycles[0][:, : self.channels],
             rewarp_cycles=cycles,
             diffused=diffused,
             source_result=self.model.first_stage.decode(source_result),
@@ -137,10 +142,12 @@ class _Training:
             matched = released_match(query, parts.exemplar.key, values)
             source_query = model.encoders.encode_iterate(prediction[size:], parts.condition)  # (B, 256, h, w)
             again = released_match(source_query, parts.source.key, parts.source_latent)
-            cycles.append((matched.cycle[:, : self.channels], values[:, : self.channels]))
-            cycles.append((again.cycle, parts.source_latent))
+            cycles.append((matched.cycles[0][:, : self.channels], values[:, : self.channels]))
+            cycles.append((again.cycles[0], parts.source_latent))
             self.last_labels = matched.warp[:, self.channels :]
-            mask = cycle_consistency_mask(matched.forward_map, None, model.settings.threshold, model.settings.mask_form)
+            mask = cycle_consistency_mask(
+                matched.forward_maps[0], None, model.settings.threshold, model.settings.mask_form
+            )
             keep = torch.zeros_like(mask)
             return Rewarp(torch.cat([matched.warp[:, : self.channels], again.warp]), torch.cat([mask, keep]))
 
@@ -148,15 +155,6 @@ class _Training:
         both = torch.cat([warp, source_warp])
         latent = interleave(model.denoiser, both, rewarp, model.schedule, model.settings, noise).latent
         return latent[:size], latent[size:]
-
-    def loss_call(self, source: Tensor) -> Tensor:
-        """x0 predicted from the freshly noised source latent, whose noise level is one step above its time."""
-        model, index = self.model, self.config["rand_idx"]
-        tau = loop_times(model.schedule, model.settings)
-        level = tau.start if index == 0 else tau.alpha_bars[index - 1]
-        x = add_noise(source, self.noise("orig_start"), level)  # (B, c, h, w)
-        eps = model.denoiser(x, torch.full((len(x),), tau.times[index]))
-        return predict_x0(x, eps, tau.alpha_bars[index])
 
 
 def _vgg19(case: Case) -> VGG19Features:
@@ -178,7 +176,7 @@ def _terms(case: Case, training: _Training, iteration: Iteration, features: VGG1
 def _released_gradients(model: ReleasedModel) -> dict[str, Tensor]:
     """Gradients under the released names; NaN where a parameter has none.
 
-    The way back only renames, reshapes and joins tensors, so it holds for gradients as for weights.
+    The inverse conversion only renames, reshapes and joins tensors, so it holds for gradients as for weights.
     """
     modules = {"encoders": model.encoders, "denoiser": model.denoiser.unet, "first_stage": model.first_stage.model}
     states = {}

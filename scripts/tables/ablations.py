@@ -26,7 +26,8 @@ def ablation_config(
 
     Args:
         bases: of the full method, merged left to right. ablation: what differs.
-        steps: shorten the training to so many steps, at most three quarters of them warm-up; None keeps the lengths.
+        steps: shorten the training to so many steps, at most three quarters of them warm-up. None: the configs'
+            own lengths.
         overrides: "key.path=value", such as the weights to start from.
     Raises:
         ConfigError: a file is missing, or a key has no reader.
