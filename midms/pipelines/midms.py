@@ -15,6 +15,7 @@ from torch import Tensor
 
 from midms.checkpoints.folder import push_folder, save_states
 from midms.checkpoints.loading import build_model, open_weights
+from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
@@ -102,7 +103,10 @@ class MIDMsPipeline:
         """
         loaded = open_weights(name_or_path)
         model = build_model(loaded, name_or_path)
-        settings = model.settings_class(**loaded.info.get("settings", {}))
+        try:
+            settings = model.settings_class(**loaded.info.get("settings", {}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"weights {str(name_or_path)!r}, settings of its config.json: {error}") from None
         pipe = cls(model, settings, loaded.info, loaded.path)
         return pipe.to(device, dtype)
 

@@ -31,6 +31,10 @@ def test_the_kind_is_read_from_the_folder(gan, tiny_pipeline_folder, tiny_gan_fo
     assert gan.kind == "matching_gan" and gan.settings == GANSettings()
     assert MIDMsPipeline.from_pretrained(tiny_pipeline_folder).kind == "midms"
     loaded = load_folder(tiny_gan_folder)
+    other = loaded.info | {"settings": {"threshold": 0.3}}
+    save_states(tmp_path / "other", loaded.states, loaded.configs, other)
+    with pytest.raises(ConfigError, match=r"settings of its config.json: .*threshold"):
+        MIDMsPipeline.from_pretrained(tmp_path / "other")
     assert set(loaded.configs) == {"first_stage", "encoders", "generator"} and loaded.info["kind"] == "matching_gan"
     less = {name: loaded.states[name] for name in ("first_stage", "generator")}
     save_states(tmp_path / "less", less, {name: loaded.configs[name] for name in less}, {})
