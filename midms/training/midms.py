@@ -159,10 +159,10 @@ class MIDMsTraining(Stage):
 
             return self.objective(part, noise, step, self.warmup_steps)
 
-        optimizer = self.optimizers()
-        weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
+        optimizer: Any = self.optimizers()
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
         total = self.optimise(optimizer, weights, batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.step_learning_rates()
         if self.average is not None and total is not None:
             self.average.update(self.trained)
         self.log_terms(total)

@@ -120,7 +120,7 @@ def test_pairs_are_sampled(tiny_gan_folder, tmp_path, capsys):
     assert sample([*words, "--calls", "2", "--save-intermediates"]) == 0
     assert len(list((tmp_path / "intermediates/00000").glob("prediction_*.png"))) == 2
     noted = json.loads(Image.open(tmp_path / "images/00001.png").text["midms"])
-    assert noted["N"] == 2 and noted["T"] is None
+    assert noted["settings"] == {"num_interleaved_steps": 2}
     assert sample([*words, "--protocol", "fast", "--overwrite"]) == 2
     assert "--protocol: these weights are a matching_gan" in capsys.readouterr().err
 
