@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -54,8 +55,10 @@ class InterleaveSettings:
         _check_steps("refine_steps", self.refine_steps, "refine_num_inference_steps", self.refine_num_inference_steps)
         if self.rewarp_interval < 1:
             raise ValueError(f"rewarp_interval: got {self.rewarp_interval}, expected 1 (re-warp at every step) or more")
-        if self.threshold < 0.0 or self.refine_eta < 0.0:
-            raise ValueError(f"threshold, refine_eta: got {self.threshold}, {self.refine_eta}, expected numbers >= 0")
+        if not 0.0 <= self.threshold < math.inf:
+            raise ValueError(f"threshold: got {self.threshold}, expected a number of 0 or more")
+        if not 0.0 <= self.refine_eta <= 1.0:
+            raise ValueError(f"refine_eta: got {self.refine_eta}, expected 0 (deterministic) to 1 (ancestral)")
 
     @classmethod
     def paper(cls) -> InterleaveSettings:
