@@ -30,6 +30,7 @@ from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.reading import check_finite
 from midms.checkpoints.schema import FORMAT, VERSION, check_document
 from midms.io.files import BrokenFileError, atomic_folder, atomic_write, read_json, sha256_of, sha256_of_unchanged
+from midms.io.hub import hub_options, reachable
 
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -227,11 +228,15 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                str(name_or_path), revision=revision, allow_patterns=["*.json", "*.safetensors"]
+                str(name_or_path),
+                revision=revision,
+                allow_patterns=["*.json", "*.safetensors"],
+                **hub_options(name_or_path),
             )
         )
     except Exception as error:  # the hub's client raises many kinds, all meaning "not to be had"
-        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({error})") from error
+        reason = " ".join(str(error).split())[:200] if reachable() else "no network, and no copy of it here"
+        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({reason})") from error
 
 
 def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:

@@ -134,11 +134,13 @@ def test_find_folder_says_what_it_looked_for(saved: Path, monkeypatch: pytest.Mo
         find_folder("no/such/folder")
 
     def offline(*arguments: Any, **named: Any) -> str:
-        raise ConnectionError("no network")
+        raise ConnectionError("cut off")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(CheckpointError, match=r"not to be had from the hub \(no network\)"):
-        find_folder("nobody-xyz/nothing")
+    for known, reason in ((True, r"cut off"), (False, "no network, and no copy of it here")):
+        monkeypatch.setattr("midms.checkpoints.folder.reachable", lambda known=known: known)
+        with pytest.raises(CheckpointError, match=rf"not to be had from the hub \({reason}\)"):
+            find_folder("nobody-xyz/nothing")
 
 
 @pytest.mark.gpu
