@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
+from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
@@ -154,7 +155,13 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
     """
     spec = condition_spec(pipe, options.size)
     condition = make_condition(
-        options.condition, spec, options.condition_kind, options.condition_weights, options.condition_size, device
+        options.condition,
+        spec,
+        options.condition_kind,
+        options.condition_weights,
+        options.condition_size,
+        device,
+        options.align,
     )
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
@@ -208,6 +215,7 @@ def record(
         weight_files=pipe.weight_files,
         seed=options.seed,
         condition_kind=inputs.condition.kind,
+        photo_networks=models.digests() if inputs.condition.models else {},
         settings=asdict(settings),
         device=device,
     )
@@ -220,6 +228,8 @@ def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: 
         words += ["--condition-weights", *options.condition_weights]
     if options.condition_size:
         words += ["--condition-size", "x".join(map(str, options.condition_size))]
+    if not options.align:
+        words.append("--no-align")
     for name in ("exemplar", "exemplar_mask", "exemplar_condition"):
         if getattr(options, name):
             words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]

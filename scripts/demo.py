@@ -13,6 +13,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 from midms.programs import handle_user_errors
 
@@ -55,15 +56,16 @@ def call(*command: str) -> None:
 
 def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     """condition | exemplar | first warp | three steps of the loop | result | truth, and the masks."""
+    import torch
     from torch.utils.data import default_collate
 
-    from midms.data.procedural.dataset import test_pairs
+    from midms.data.procedural.dataset import Task, test_pairs
     from midms.evaluation.benchmark import noise_generators
     from midms.pipelines.midms import MIDMsPipeline
     from midms.visualize import condition_image, grid, overlay, save_png
 
     pipe = MIDMsPipeline.from_pretrained(weights)
-    dataset = test_pairs(task, pipe.info.get("size", 64), count)
+    dataset = test_pairs(cast(Task, task), pipe.info.get("size", 64), count)
     batch = default_collate([dataset[index] for index in range(count)])
     output = pipe(
         batch["condition"],
@@ -72,16 +74,17 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
         output_type="pt",
         return_intermediates=True,
     )
+    result = torch.as_tensor(output.images)  # a tensor already, as asked for
     calls = len(output.predictions)
     steps = sorted({0, calls // 2, max(calls - 2, 0)})
     columns = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
     columns += [("first warp", output.warps)]
     columns += [(f"step n = {calls - step}", output.predictions[step]) for step in steps]
-    columns += [("result", output.images), ("truth", batch["truth"])]
+    columns += [("result", result), ("truth", batch["truth"])]
     save_png(out / "contact_sheet.png", grid(columns))
-    masks = [(f"mask {index + 1}", overlay(output.images, mask)) for index, mask in enumerate(output.masks)]
+    masks = [(f"mask {index + 1}", overlay(result, mask)) for index, mask in enumerate(output.masks)]
     if masks:
-        save_png(out / "masks.png", grid([("result", output.images), *masks]))
+        save_png(out / "masks.png", grid([("result", result), *masks]))
 
 
 def training_curves(run: Path, out: Path) -> None:

@@ -33,6 +33,28 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("same" if config.option.markexpr == "not slow" else "random")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the machine's own cache; the tests, and what they start, see an empty one."""
+    from midms.conditions.photos.models import model_folder
+
+    before = model_folder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIDMS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield before
+
+
+@pytest.fixture
+def photo_networks(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real networks of `midms get photos`; tests that need them are skipped where nobody fetched them."""
+    from midms.conditions.photos.models import missing
+
+    if missing(own_cache):
+        pytest.skip(f"needs the networks of `midms get photos` in {own_cache}")
+    monkeypatch.setenv("MIDMS_CACHE", str(own_cache.parent))
+    return own_cache
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference material; tests that need it are skipped without it."""

@@ -17,6 +17,8 @@ def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
     if path.name == "released.yaml":
         return [ROOT / "configs/celeba.yaml"]
+    if path.name == "demo128_start.yaml":
+        return [ROOT / "configs/first_stage/demo128_faces.yaml"]
     if path.name == "demo_low_noise.yaml":
         return [ROOT / "configs/ldm/demo.yaml"]
     if path.name == "demo_small_rate.yaml":

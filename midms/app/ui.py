@@ -90,7 +90,7 @@ def file_upload(context: AppContext, maps: gr.State) -> None:
     channels = context.spec.channels
     forms = [("as its name and the weights suggest", "")]
     if drawing.paintable(channels) and not context.spec.images:
-        forms += [("a line drawing", "drawing"), ("a photo, of which the edges are taken", "edges")]
+        forms += [("a line drawing", "drawing"), ("a portrait photo", "edges")]
     what = (
         "An image" if context.spec.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
     )
@@ -102,8 +102,11 @@ def file_upload(context: AppContext, maps: gr.State) -> None:
 
     @show_user_errors
     def receive(file: str | None, kind: str) -> tuple[NDArray[np.uint8], Pixels, str]:
-        array, remark = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
-        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), remark
+        read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
+        drawn = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
+        if read.photo is not None:
+            drawn = np.concatenate([scenes.enlarge(read.photo, CANVAS), drawn], axis=1)
+        return read.maps, drawn, read.note
 
     upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
 

@@ -279,12 +279,11 @@ def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> Ma
     or "identity" (every position matched with itself)."""
     rows = []
     for pair in pairs:
-        key = pair.exemplar.features
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
+            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), pair.exemplar.key)
         else:
-            predicted = argmax_correspondence(pair.condition.features, key.features)
+            predicted = argmax_correspondence(pair.condition.features, pair.exemplar.features)
         grid = (predicted.shape[-2], predicted.shape[-1])
         truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
         subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
+
+from midms.schema import Channels
+
+Layers = Annotated[int, Interval(ge=1, le=8)]
 
 
 class PatchDiscriminator(nn.Module):
@@ -18,7 +24,7 @@ class PatchDiscriminator(nn.Module):
         num_layers: strided convolutions.
     """
 
-    def __init__(self, in_channels: int = 3, width: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, in_channels: Channels = 3, width: Channels = 64, num_layers: Layers = 3) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"PatchDiscriminator: num_layers must be at least 1, got {num_layers}")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from midms.models.spade import PaddingMode, SPADEBlock, convolution
+from midms.schema import Channels, Widths
 
-FORMS = ("released", "paper")
-CONDITION_INPUTS = ("latent", "nearest", "unshuffle")
+Form = Literal["released", "paper"]
+ConditionInput = Literal["latent", "nearest", "unshuffle"]
+FORMS, CONDITION_INPUTS = get_args(Form), get_args(ConditionInput)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -155,15 +158,15 @@ class CorrespondenceEncoders(MatchingHead):
 
     def __init__(
         self,
-        latent_channels: int,
-        condition_channels: int,
-        widths: Sequence[int] = (64, 256, 512),
-        out_channels: int = 256,
-        hidden: int = 128,
+        latent_channels: Channels,
+        condition_channels: Channels,
+        widths: Widths = (64, 256, 512),
+        out_channels: Channels = 256,
+        hidden: Channels = 128,
         padding_mode: PaddingMode = "zeros",
-        form: str = "released",
-        condition_input: str = "nearest",
-        factor: int = 4,
+        form: Form = "released",
+        condition_input: ConditionInput = "nearest",
+        factor: Annotated[int, Interval(ge=1, le=64)] = 4,
         spectral_norm: bool = True,
     ) -> None:
         if form not in FORMS:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
+
+from midms.models.narrow_import import narrow_diffusers
+from midms.schema import Channels, Positive, Widths
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
@@ -27,6 +31,24 @@ DEFAULTS: dict[str, Any] = {
     "mid_attention": True,
     "scale_factor": 1.0,  # what the latent diffusion multiplies latents by, see `FirstStage`
 }
+
+
+class FirstStageConfig(TypedDict, total=False):
+    """Types and ranges of the keys of `DEFAULTS`."""
+
+    kind: Literal["vq", "kl"]
+    in_channels: Channels
+    out_ch: Channels
+    ch: Channels
+    ch_mult: Widths
+    num_res_blocks: Annotated[int, Interval(ge=1, le=16)]
+    z_channels: Channels
+    embed_dim: Channels | None
+    n_embed: Annotated[int, Interval(ge=1, le=1_048_576)]
+    norm_groups: Channels
+    mid_attention: bool
+    scale_factor: Positive
+
 
 VQ_F4: dict[str, Any] = {"kind": "vq", "ch": 128, "ch_mult": [1, 2, 4], "z_channels": 3, "n_embed": 8192}
 KL_F8: dict[str, Any] = {"kind": "kl", "ch": 128, "ch_mult": [1, 2, 4, 4], "z_channels": 4}
@@ -63,7 +85,8 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def build_vq(config: Mapping[str, Any]) -> VQModel:
     """VQ-GAN of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import VQModel  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.vq_model import VQModel  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     model = VQModel(
@@ -77,7 +100,8 @@ def build_vq(config: Mapping[str, Any]) -> VQModel:
 
 def build_kl(config: Mapping[str, Any]) -> AutoencoderKL:
     """KL autoencoder of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import AutoencoderKL  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     if full["embed_dim"] not in (None, full["z_channels"]):

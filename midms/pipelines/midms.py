@@ -25,7 +25,7 @@ from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_e
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs, Translation
-from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
+from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format, weights_to_come
 from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
@@ -111,7 +111,7 @@ class MIDMsPipeline:
         if missing:
             raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
         configs, info = loaded.configs, loaded.info
-        with torch.device("meta"):  # no time spent on weights that are replaced
+        with weights_to_come():
             stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
             encoders = CorrespondenceEncoders(**configs["encoders"])
             refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
@@ -255,15 +255,15 @@ class MIDMsPipeline:
         """
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
-        count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
-        features, size, drawn = repeat_condition(ready, count)
-        exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
+        count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
+        encoded, size, drawn = repeat_condition(ready, count)
+        exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
         chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
-        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
+        result = self.model.translate(encoded, exemplars, chosen, _generators(seed, generator, count), callback)
         images = resize_images(self.decode(result.latent, size), drawn or size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
         if return_intermediates:
-            self._add_intermediates(output, result, features.features, exemplars, size)
+            self._add_intermediates(output, result, encoded.features, exemplars, size)
         return output
 
     @torch.no_grad()
@@ -285,7 +285,7 @@ class MIDMsPipeline:
         output.warps = self.decode(result.first.warp, size)
         output.predictions = [self.decode(prediction, size) for prediction in result.loop.predictions]
         output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
-        output.correspondence = argmax_correspondence(query, exemplars[0].features.features, exemplars[0].mask)
+        output.correspondence = argmax_correspondence(query, exemplars[0].features, exemplars[0].mask)
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:

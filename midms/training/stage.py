@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from midms.data.module import data_of
+from midms.schema import Count, Positive, Seed
 from midms.training.errors import TrainingError
+from midms.training.export import TrainedComponents
 from midms.training.optimisation import sample_generators
 
 Batch = dict[str, Any]
@@ -38,7 +41,11 @@ class Stage(pl.LightningModule):
     """
 
     def __init__(
-        self, seed: int, gradient_clip: float | None = None, accumulation: int = 1, channels_last: bool = False
+        self,
+        seed: Seed,
+        gradient_clip: Positive | None = None,
+        accumulation: Count = 1,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if accumulation < 1:
@@ -64,20 +71,19 @@ class Stage(pl.LightningModule):
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
         """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return self.generators(batch_idx * data.batch_size, count, step=-1)
+        return self.generators(batch_idx * data_of(self.trainer).batch_size, count, step=-1)
 
     def add_validation(self, values: dict[str, Tensor], count: int) -> None:
         """Add means over `count` samples to those of the validation set."""
         for name, value in values.items():
             total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
-            self.validated[name] = self.validated.get(name, 0.0) + total  # type: ignore[assignment]
+            self.validated[name] = self.validated[name] + total if name in self.validated else total
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all samples of all ranks, whose shares may differ by one."""
         for name, own in self.validated.items():
-            total = self.trainer.strategy.reduce(own, reduce_op="sum") if self.trainer.world_size > 1 else own
-            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)  # type: ignore[index]
+            total = self._over_ranks(own, "sum")
+            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)
         self.validated = {}
 
     def optimise(
@@ -104,23 +110,64 @@ class Stage(pl.LightningModule):
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
-                total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
+                mean = share * value.detach()
+                total[name] = total[name] + mean if name in total else mean
+        plain = getattr(optimizer, "optimizer", optimizer)  # without Lightning's counting
+        self.unscale(plain)
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self._mean_over_ranks(total)
-        if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
-            self.consecutive_bad_losses = 0
+        whole = bool(torch.isfinite(total["loss"] + total["grad_norm"]))
+        if whole and self.scaler is None:
             optimizer.step()
-            return total
-        optimizer.zero_grad()
-        self._skip_step(batch, total)
-        return None
+        elif whole:
+            self.step_scaled(plain)
+            self._count_step()
+        else:
+            self.step_scaled(plain, whole=False)
+            optimizer.zero_grad()
+            self._skip_step(batch, total)
+            self._count_step()
+            return None
+        self.consecutive_bad_losses = 0
+        return total
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss for float16 (`trainer.precision: 16-mixed`). None: the precision needs no scaling."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients of an optimiser by the scale of the loss, before they are clipped or judged."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step_scaled(self, optimizer: torch.optim.Optimizer, whole: bool = True) -> None:
+        """One step on unscaled gradients if they are `whole`; then the scale adapts to what was found."""
+        if self.scaler is None:
+            if whole:
+                optimizer.step()
+            return
+        if whole:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def _count_step(self) -> None:
+        """Count a step that Lightning did not see."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
 
     def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
+        """Count a skipped step, and raise after `max_bad_losses` bad ones in a row.
+
+        A step is not bad if only the scaled loss was too large for float16: the scale is lower at the next one.
+        """
         self.skipped += 1
+        if self.scaler is not None and self.scaler.get_scale() >= 1 and bool(torch.isfinite(total["loss"])):
+            return
         self.consecutive_bad_losses += 1
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
+        data = data_of(self.trainer)
+        items = ", ".join(data.items_of(batch)[:4])
         values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
         if self.consecutive_bad_losses >= self.max_bad_losses:
             raise TrainingError(
@@ -129,9 +176,6 @@ class Stage(pl.LightningModule):
             )
         if self.trainer.is_global_zero:
             print(f"step {self.global_step}: left out, {values}, on {items}", flush=True)
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
-        progress.increment_completed()
 
     def _no_gradient_sync(self) -> AbstractContextManager[None]:
         """Do not synchronise gradients between ranks: only the last part of a batch does."""
@@ -143,8 +187,27 @@ class Stage(pl.LightningModule):
         if self.trainer.world_size == 1:
             return values
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-        mean = self.trainer.strategy.reduce(joined, reduce_op="mean")
-        return dict(zip(values, mean.unbind(), strict=True))  # type: ignore[union-attr]
+        return dict(zip(values, self._over_ranks(joined, "mean").unbind(), strict=True))
+
+    def _over_ranks(self, value: Tensor, how: str) -> Tensor:
+        """The "sum" or "mean" of a tensor over all ranks."""
+        if self.trainer.world_size == 1:
+            return value
+        reduced = self.trainer.strategy.reduce(value, reduce_op=how)
+        return torch.as_tensor(reduced)
+
+    def step_learning_rates(self) -> None:
+        """One step of the only schedule of the learning rates."""
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+
+    def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
+        """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+    def components(self) -> TrainedComponents:
+        """What an export saves."""
+        raise NotImplementedError
 
     def log_terms(self, terms: dict[str, Tensor] | None) -> None:
         """Log the terms of a step under "train/", and how many steps were left out so far."""
