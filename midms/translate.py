@@ -22,8 +22,11 @@ from midms.io.files import check_output_files
 from midms.io.images import at_working_size, read_rgb
 from midms.io.provenance import Record, file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
+from midms.pipelines.settings import Settings, gan_settings
 from midms.visualize import (
     LoopPictures,
     animation,
@@ -119,12 +122,15 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
 
 
-def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> InterleaveSettings:
+def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
     """The protocol's settings with the command line's numbers.
 
     Raises:
         ConfigError: a number is out of range.
     """
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, options)
+    assert isinstance(pipe.model, MIDMs)
     presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
     chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
     limit = pipe.model.schedule.num_train_timesteps
@@ -202,9 +208,7 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def record(
-    options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings, inputs: Inputs, device: str
-) -> Record:
+def record(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, inputs: Inputs, device: str) -> Record:
     """All that decides the picture."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
     return Record(
@@ -221,7 +225,7 @@ def record(
     )
 
 
-def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: str, device: str) -> list[str]:
+def command_of(options: argparse.Namespace, settings: Settings, kind: str, device: str) -> list[str]:
     """The words of the command that makes the same picture, with every number that defaults could change."""
     words = ["midms", "translate", "--condition", str(options.condition), "--condition-kind", kind]
     if options.condition_weights:
@@ -234,8 +238,10 @@ def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: 
         if getattr(options, name):
             words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
     words += ["--weights", options.weights, "--protocol", options.protocol]
-    words += ["--steps", str(settings.num_inference_steps), "--calls", str(settings.num_interleaved_steps)]
-    words += ["--threshold", repr(settings.threshold), "--seed", str(options.seed)]
+    calls = ["--calls", str(settings.num_interleaved_steps)]
+    if isinstance(settings, InterleaveSettings):
+        calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
+    words += [*calls, "--seed", str(options.seed)]
     if options.size is not None:
         words += ["--size", str(options.size)]
     words += ["--device", device, "--threads", str(torch.get_num_threads())]
@@ -250,9 +256,10 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     """
     pipe = MIDMsPipeline.from_pretrained(weights)
     spec, model = condition_spec(pipe), pipe.model
-    parts = {"first stage": model.first_stage, "encoders": model.encoders, "denoiser": model.denoiser}
+    parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
+        "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
         "condition": "an image" if spec.images else f"{spec.channels} maps",

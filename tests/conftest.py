@@ -106,3 +106,18 @@ def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFa
     settings = InterleaveSettings(num_inference_steps=16, num_interleaved_steps=4, refine_steps=2)
     pipe = MIDMsPipeline(model, settings, {"task": "faces", "size": 32})
     return pipe.save_pretrained(tmp_path_factory.mktemp("pipeline") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_gan_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The baseline that matches once and generates, small and random, saved."""
+    from midms.checkpoints.loading import load_first_stage
+    from midms.models.encoders import CorrespondenceEncoders
+    from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
+    from midms.pipelines.midms import MIDMsPipeline
+
+    torch.manual_seed(4)
+    stage, encoders = load_first_stage(tiny_weights), CorrespondenceEncoders(**ENCODERS, iterate=False)
+    config = generator_config(encoders, stage.factor, {"widths": [16, 16, 8], "hidden": 8, "condition_width": 2})
+    pipe = MIDMsPipeline(MatchingGAN(stage, encoders, Generator(config)), GANSettings(), {"task": "faces", "size": 32})
+    return pipe.save_pretrained(tmp_path_factory.mktemp("gan") / "tiny")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -18,13 +17,15 @@ from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.midms import MIDMs, Translation
+from midms.models.matcher import Translation
+from midms.models.midms import MIDMs
 from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import TrainedComponents
 from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
+    averaged,
     configure_unet,
     multi_step,
     step_generator,
@@ -183,26 +184,11 @@ class MIDMsTraining(Stage):
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch, batch_idx)
         images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block, where there are any."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: parameter.detach().clone() for name, parameter in self.trained.named_parameters()}
-        self.average.copy_to(self.trained)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.trained.named_parameters():
-                    parameter.copy_(kept[name])
 
     @torch.no_grad()
     def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:
@@ -215,7 +201,7 @@ class MIDMsTraining(Stage):
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch)
         decode, loop = self.model.decode, translation.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
@@ -245,12 +231,7 @@ class MIDMsTraining(Stage):
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
-        facts = {
-            "settings": asdict(self.settings),
-            "schedule": model.schedule_config,
-            "temperature": model.temperature,
-        }
-        return TrainedComponents(*model.components(), facts)
+        return TrainedComponents(*model.components(), model.facts() | {"settings": asdict(self.settings)})
 
 
 def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:

@@ -153,7 +153,7 @@ def _rows(
     from midms.data.procedural.dataset import ProceduralPairs, Split
     from midms.evaluation import benchmark
 
-    size, device = int(pipe.info.get("size", 64)), pipe.model.alphas_cumprod.device.type
+    size, device = int(pipe.info.get("size", 64)), pipe.device.type
     task = pipe.info.get("task", "faces")
     dataset = ProceduralPairs(task, size, cast(Split, split), count, exemplars={"hard": 1.0}, truth=True)
     pairs = list(benchmark.encoded_pairs(pipe.model, dataset, batch_size))
