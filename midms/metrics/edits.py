@@ -9,7 +9,6 @@ OIG is guided by CLIP ViT-B/32: report the clip metric with another variant too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.io.files import read_json
 from midms.io.hub import hub_options
 
 CLIP_NAME = "openai/clip-vit-large-patch14"
@@ -33,10 +33,7 @@ def read_prompts(file: Path) -> dict[str, str]:
     Raises:
         ValueError: no such file, or not of this form.
     """
-    try:
-        prompts = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: expected a JSON object, image name -> prompt ({error})") from None
+    prompts = read_json(file)
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise ValueError(f"{file}: expected a JSON object, image name -> prompt")
     return prompts
