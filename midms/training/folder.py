@@ -72,8 +72,9 @@ def _clear(folder: Path) -> None:
         return
     for file in (folder / CONFIG, folder / TABLE, (folder / TABLE).with_suffix(".part")):
         file.unlink(missing_ok=True)
-    for file in (folder / "tensorboard").glob("events.out.tfevents.*"):
-        file.unlink()
+    logs = folder / "tensorboard"
+    for file in (*logs.glob("events.out.tfevents.*"), logs / "hparams.yaml"):
+        file.unlink(missing_ok=True)
     for name in ("tensorboard", "checkpoints", "pictures"):
         with suppress(OSError):
             (folder / name).rmdir()

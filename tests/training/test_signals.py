@@ -68,7 +68,11 @@ def whole(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("place", PLACES)
+#: The others do not differ from these in what happens, and take their time.
+QUICK = ("a validation", "a picture", "the export")
+
+
+@pytest.mark.parametrize("place", [pytest.param(p, marks=[pytest.mark.slow] * (p not in QUICK)) for p in PLACES])
 def test_stopped_anywhere_and_resumed(place, tmp_path, monkeypatch, capsys, whole):
     owner, name, call, saved = PLACES[place]
     run = tmp_path / "run"
@@ -82,6 +86,7 @@ def test_stopped_anywhere_and_resumed(place, tmp_path, monkeypatch, capsys, whol
     assert_same(whole, run)
 
 
+@pytest.mark.slow
 def test_stopped_in_a_validation_of_averaged_weights(tmp_path, tiny_weights, monkeypatch):
     """The averages are in place of the weights then; what is saved are the weights."""
     more = ["model.params.ema_decay=0.9", "trainer.val_check_interval=1", "run.keep=9"]
