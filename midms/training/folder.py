@@ -74,8 +74,9 @@ def _clear(folder: Path) -> None:
     remove_leftovers(folder)
     for file in (folder / CONFIG, folder / TABLE):
         file.unlink(missing_ok=True)
-    for file in (folder / "tensorboard").glob("events.out.tfevents.*"):
-        file.unlink()
+    logs = folder / "tensorboard"
+    for file in (*logs.glob("events.out.tfevents.*"), logs / "hparams.yaml"):
+        file.unlink(missing_ok=True)
     for name in ("tensorboard", "checkpoints", "pictures"):
         with suppress(OSError):
             (folder / name).rmdir()

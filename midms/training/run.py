@@ -236,7 +236,9 @@ def _probe(options: dict[str, Any]) -> pl.Trainer:
     """
     keys = ("accelerator", "devices", "num_nodes", "precision", "strategy")
     asked = {key: options[key] for key in keys if key in options}
-    probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Lightning takes another precision: that is refused below
+        probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     device, precision = probe.strategy.root_device.type, asked.get("precision")
     if precision in _FLOAT16 and device == "cpu":
         raise ConfigError(f"trainer.precision: got {precision!r} on a CPU, expected 32-true or bf16-mixed there")
