@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, warn
 
 if TYPE_CHECKING:
     from midms.evaluation.suite import Folders, Result
@@ -155,7 +155,7 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     requested = set(expand(args.metrics)) if args.metrics else set()
     skipped = [result for result in results if result.status == "skipped" and result.metric in requested]
     for result in skipped:
-        print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
+        warn(f"evaluate.py: {result.metric} was skipped: {result.reason}")
     if not any(result.status == "ok" for result in results):
         print("evaluate.py: no metric could be computed", file=sys.stderr)
         return 2

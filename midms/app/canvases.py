@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from midms.app import scenes
+from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes
 from midms.visualize import Pixels
 
@@ -31,14 +31,11 @@ def picture_file(pixels: Pixels) -> str:
     if file.is_file():
         os.utime(file)  # it is in use again: not to be removed as old
         return str(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix="unfinished-", delete=False) as stream:
-        stream.write(content)
-    Path(stream.name).replace(file)
+    write_atomically(file, content)
     return str(file)
 
 
-def to_canvas(pixels: Pixels, smooth: bool = True, paint: NDArray[np.uint8] | None = None) -> dict[str, Any]:
+def to_canvas(pixels: Pixels, smooth: bool = True, paint: NDArray[np.uint8] | None = None) -> Any:
     """Pixels as the background of an image editor, under paint (S, S, 4) or nothing."""
     background = scenes.on_square(pixels, CANVAS, smooth)
     layers = [] if paint is None else [picture_file(paint)]

@@ -158,11 +158,11 @@ def shown_condition(inputs: ConditionInputs, chosen: ChosenCondition) -> dict[An
     """Updates that show a condition as it was chosen before."""
     updates: dict[Any, Any] = {
         inputs.kind: chosen.kind,
-        inputs.index: chosen.index,
+        inputs.index: chosen.scene,
         inputs.tabs: gr.update(selected=chosen.kind),
     }
     if inputs.gallery is not None:
-        updates[inputs.gallery] = gr.update(selected_index=chosen.index)
+        updates[inputs.gallery] = gr.update(selected_index=chosen.scene)
     if chosen.maps is not None:
         picture = scenes.enlarge(scenes.picture_of_maps(chosen.maps), CANVAS, False)
         updates |= {inputs.maps: chosen.maps, inputs.shown: gr.update(value=picture_file(picture), visible=True)}

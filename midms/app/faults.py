@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from midms.programs import say
+
 MAX_BYTES = 10_000_000  # of the file: visitors cannot fill the disk with it
 _BEGINNING = "Traceback (most recent call last)"
 
@@ -35,5 +37,5 @@ class FaultLog(io.TextIOBase):
             if stream.tell() < MAX_BYTES:
                 stream.write(text)
         if _BEGINNING in text:
-            print(f"midms.app: something went wrong inside; the details are in {self.file}", file=self.console)
+            say(f"midms.app: something went wrong inside; the details are in {self.file}", self.console)
         return len(text)

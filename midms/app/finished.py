@@ -21,7 +21,7 @@ class ChosenCondition(NamedTuple):
     """What the visitor had chosen as the condition."""
 
     kind: str  # "scene", "painting" or "file": the open tab
-    index: int  # of the picked scene
+    scene: int  # index of the picked one
     maps: NDArray[np.uint8] | None  # (L, H, W), of the uploaded file
     painting: Pixels | None  # (H, W, 3), of the canvas
 

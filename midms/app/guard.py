@@ -1,4 +1,4 @@
-"""What stands before the page: foreign hosts and origins are refused, and only what the page itself needs is answered."""
+"""What stands before the page: foreign hosts and origins are refused, and only what the page needs is answered."""
 
 from __future__ import annotations
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shlex
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from midms.app.actions import Frame, Result, Task
 from midms.app.scenes import picture_of_maps
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.files import write_atomically
+from midms.io.provenance import Record, png_bytes, short_digest, text_chunk
 from midms.visualize import Pixels, panels, save_animation
 
 
@@ -57,21 +57,24 @@ def input_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[str, Any]:
-    """What decides the picture, ready for JSON, in the form that `midms show` reads."""
+def record_of(result: Result, weights: str, inputs: dict[str, bytes]) -> Record:
+    """What decides the picture, in the form that `midms show` reads."""
     task = result.task
-    return {
-        "program": "midms app",
-        "weights": weights,
-        "weight_files": dict(result.weight_files),
-        "T": task.steps,
-        "N": task.calls,
+    numbers: dict[str, Any] = {
+        "num_inference_steps": task.steps,
+        "num_interleaved_steps": task.calls,
         "threshold": task.threshold,
-        "seed": task.seed,
-        "inputs": {name: hashlib.sha256(content).hexdigest()[:16] for name, content in inputs.items()},
-        "command": command_of(result, weights),
-        "versions": versions(),
     }
+    return Record(
+        program="midms app",
+        weights=weights,
+        weight_files=dict(result.weight_files),
+        settings=numbers,
+        seed=task.seed,
+        inputs={name: short_digest(content) for name, content in inputs.items()},
+        command=command_of(result, weights),
+        device=result.device,
+    )
 
 
 def animation_of(task: Task, frames: Sequence[Frame], side: int = 160) -> list[Pixels]:
@@ -86,11 +89,11 @@ def save_result(folder: Path, result: Result, weights: str, frames: Sequence[Fra
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    settings = settings_of(result, weights, files)
+    record = record_of(result, weights, files)
     picture, animation, bundle = (place / f"midms.{ending}" for ending in ("png", "gif", "zip"))
-    picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
+    write_atomically(picture, png_bytes(result.pixels, text_chunk(record)))
     save_animation(animation, animation_of(result.task, frames))
-    command = str(settings["command"])
+    command = str(record.command)
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(picture, "result.png")
         for name, content in (files | {"command.txt": f"{command}\n".encode()}).items():

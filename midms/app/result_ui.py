@@ -73,7 +73,7 @@ def result_panel(context: AppContext) -> ResultView:
     view = ResultView(
         numbers, start, stop, picture, message, finished, token, png, animation, bundle, command, beside, slider
     )
-    beside.input(lambda chosen, name: compared(chosen, name), [finished, beside], slider, queue=False, **HIDDEN)
+    beside.input(compared, [finished, beside], slider, queue=False, **HIDDEN)
     for number in numbers:
         number.input(None, js=MARK_OLD, **HIDDEN)
     return view

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.models.narrow_import import narrow_diffusers
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
 
@@ -63,7 +65,8 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def build_vq(config: Mapping[str, Any]) -> VQModel:
     """VQ-GAN of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import VQModel  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.vq_model import VQModel  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     model = VQModel(
@@ -77,7 +80,8 @@ def build_vq(config: Mapping[str, Any]) -> VQModel:
 
 def build_kl(config: Mapping[str, Any]) -> AutoencoderKL:
     """KL autoencoder of the latent diffusion models on diffusers' class, from the keys of `DEFAULTS`."""
-    from diffusers import AutoencoderKL  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "first stage")
     if full["embed_dim"] not in (None, full["z_channels"]):

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from midms.models.midms import MIDMs
+from midms.models.narrow_import import narrow_diffusers, tell_dynamo
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves a tensor as it is where an initialisation would fill it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
+@contextmanager
+def weights_to_come() -> Iterator[None]:
+    """Networks made inside draw no weights; what their memory holds is arbitrary until `load_state_dict`.
+
+    Memory that nothing was written into takes no room. The device "meta" is no help here: its operations in Python
+    import torch._dynamo.
+    """
+    with _NothingDrawn():
+        yield
 
 
 def fused_attention(model: MIDMs) -> None:
     """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.attention_processor import (  # noqa: PLC0415 - seconds to import
+            Attention,
+            AttnProcessor2_0,
+        )
 
     for module in model.modules():
         if isinstance(module, Attention):
@@ -32,6 +64,7 @@ def compile_static(model: MIDMs) -> None:
 
     The first call of each shape compiles (minutes for the published sizes).
     """
+    tell_dynamo()
     mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
     for part in (
         model.denoiser.unet,

@@ -25,7 +25,7 @@ from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_e
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs, Translation
-from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
+from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format, weights_to_come
 from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
@@ -111,7 +111,7 @@ class MIDMsPipeline:
         if missing:
             raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
         configs, info = loaded.configs, loaded.info
-        with torch.device("meta"):  # no time spent on weights that are replaced
+        with weights_to_come():
             stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
             encoders = CorrespondenceEncoders(**configs["encoders"])
             refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
