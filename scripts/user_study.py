@@ -16,6 +16,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from midms.io.files import read_json, write_atomically
 from midms.programs import handle_user_errors
@@ -83,7 +84,7 @@ def _summarise(args: argparse.Namespace) -> None:
         draw_figure(results, len(people), args.out)
 
 
-def _load(path: Path) -> dict[str, object]:
+def _load(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object")

@@ -15,7 +15,7 @@ from midms.app.page import HIDDEN, MISTAKE, AppContext, consume_upload, selected
 from midms.app.style import MARK_OLD, mark_old_unless
 from midms.config import ConfigError
 
-KINDS = {"scene": "Scenes", "painting": "Paint or upload a drawing", "file": "File or photo"}  # the tabs
+KINDS = {"scene": "Scenes", "painting": "Drawing", "file": "File or photo"}  # the tabs
 
 
 class ConditionInputs(NamedTuple):
@@ -42,16 +42,16 @@ def condition_panel(context: AppContext) -> ConditionInputs:
         if context.task:
             with gr.Tab(KINDS["scene"], id="scene") as tab:
                 gallery = scene_gallery(context)
-            tab.select(lambda: "scene", None, kind, queue=False, **HIDDEN)
-            gallery.select(selected_index, None, index, queue=False, **HIDDEN)
+            tab.select(lambda: "scene", None, kind, **HIDDEN)
+            gallery.select(selected_index, None, index, **HIDDEN)
             gallery.select(None, js=MARK_OLD, **HIDDEN)
         if drawing.paintable(context.spec.channels):
             with gr.Tab(KINDS["painting"], id="painting", elem_id="paint-tab") as tab:
                 canvas = paint_canvas(context, index)
-            tab.select(lambda: "painting", None, kind, queue=False, **HIDDEN)
+            tab.select(lambda: "painting", None, kind, **HIDDEN)
         with gr.Tab(KINDS["file"], id="file", elem_id="file-tab") as tab:
             shown, note = file_upload(context, maps)
-        tab.select(lambda: "file", None, kind, queue=False, **HIDDEN)
+        tab.select(lambda: "file", None, kind, **HIDDEN)
     return ConditionInputs(kind, index, maps, canvas, tabs, gallery, shown, note)
 
 

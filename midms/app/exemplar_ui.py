@@ -40,7 +40,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
                 editor, note = exemplar_slot(context, number, chosen[number], first if number == 0 else None)
             editors.append(editor)
             notes.append(note)
-            tab.select(lambda number=number: number, None, slot, queue=False, **HIDDEN)
+            tab.select(lambda number=number: number, None, slot, **HIDDEN)
     gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
     if context.task:
         small = [picture_file(scenes.enlarge(context.scene(i).exemplar, 96)) for i in range(scenes.COUNT)]
@@ -52,7 +52,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
             text = f"Taken as exemplar {open_slot + 1}: picture {int(event.index) + 1} of those below."
             return {chosen[open_slot]: exemplar, editors[open_slot]: to_canvas(exemplar.pixels), notes[open_slot]: text}
 
-        gallery.select(take, slot, [*chosen, *editors, *notes], queue=False, **HIDDEN)
+        gallery.select(take, slot, [*chosen, *editors, *notes], **HIDDEN)
         gallery.select(None, js=MARK_OLD, **HIDDEN)
     return ExemplarInputs(chosen, editors, notes)
 

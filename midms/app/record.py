@@ -69,7 +69,7 @@ def record_of(result: Result, weights: str, inputs: dict[str, bytes]) -> Record:
         program="midms app",
         weights=weights,
         weight_files=dict(result.weight_files),
-        settings=numbers,
+        settings={**numbers},
         seed=task.seed,
         inputs={name: short_digest(content) for name, content in inputs.items()},
         command=command_of(result, weights),

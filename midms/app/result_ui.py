@@ -73,7 +73,7 @@ def result_panel(context: AppContext) -> ResultView:
     view = ResultView(
         numbers, start, stop, picture, message, finished, token, png, animation, bundle, command, beside, slider
     )
-    beside.input(compared, [finished, beside], slider, queue=False, **HIDDEN)
+    beside.input(compared, [finished, beside], slider, **HIDDEN)
     for number in numbers:
         number.input(None, js=MARK_OLD, **HIDDEN)
     return view
@@ -165,7 +165,7 @@ def origin_panel(view: ResultView) -> OriginView:
     which = gr.Radio([("at the last match", "last"), ("at the first match", "first")], value="last", show_label=False,
                      elem_id="which-match")  # fmt: skip
     sentence = gr.Markdown(_CLICK, elem_id="origin-text")
-    with gr.Row():
+    with gr.Row(elem_id="origin-row"):
         marked = gr.Image(show_label=False, interactive=False, height=300, format="png", buttons=[], visible=False,
                           scale=1, min_width=200, elem_id="marked")  # fmt: skip
         exemplars = gr.Gallery(show_label=False, columns=SLOTS, fit_columns=False, height=300, object_fit="contain",

@@ -13,13 +13,14 @@ from starlette.middleware import Middleware
 
 from midms.app.guard import Guard, HostRules, is_loopback
 from midms.app.page import KEEP_SECONDS, AppContext
-from midms.app.style import STYLE, head, theme
+from midms.app.style import head, theme
 from midms.app.text_ui import text_tab
 from midms.app.ui import translate_tab
 from midms.app.uploads import MAX_BYTES
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
+AT_ONCE = 8  # small events of one kind, such as picking a scene; translations have a limit of their own
 WAITING = 16  # visitors in the queue before the next is asked to come back
 
 
@@ -41,7 +42,7 @@ def build(context: AppContext, text_weights: str | None = None, text_clip: str |
                 translate_tab(context, page)
             with gr.Tab("Edit by text"):
                 text_tab(context, text_weights, text_clip)
-    return page.queue(max_size=WAITING, api_open=False)
+    return page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=AT_ONCE)
 
 
 def launch(
@@ -80,7 +81,6 @@ def launch(
             enable_monitoring=False,
             app_kwargs={"middleware": [guard(address)]},
             theme=theme(),
-            css=STYLE,
             head=head(),
         )
     except OSError as error:

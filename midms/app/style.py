@@ -8,7 +8,6 @@ import gradio as gr
 
 STYLE = """
 .gradio-container { max-width: 1360px !important; margin: auto; }
-.gradio-container, .gradio-container .column { min-width: 0 !important; }
 .swatch { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 3px; border: 1px solid #8888;
   margin: 0 0.25em 0 0; vertical-align: -0.1em; }
 .swatches { display: flex; flex-wrap: wrap; gap: 0.1em 0.9em; font-size: 0.85rem; }
@@ -16,8 +15,9 @@ STYLE = """
 #scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
 .caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; max-width: calc(100% - 6px) !important; }
 #steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
-#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)) !important; }
-#steps .thumbnail-item { min-width: 0; width: 100%; }
+#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important; }
+#origin .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)) !important; }
+#steps .thumbnail-item, #origin .thumbnail-item { min-width: 0; width: 100%; }
 #message { min-height: 1.6em; }
 .says { font-size: 0.9rem; min-height: 1.4em; }
 .says:not(:has(p)) { display: none !important; }
@@ -26,9 +26,11 @@ body.inputs-changed #result:has(img) img, body.inputs-changed #compare-picture i
 body.inputs-changed #result:has(img)::after { content: "Made from other inputs: press Translate"; position: absolute;
   inset: auto 0 45% 0; text-align: center; font-weight: 600; color: var(--body-text-color); pointer-events: none; }
 @media (max-width: 760px) {
-  .gradio-container .row > .column, .gradio-container .column { flex: 1 1 100% !important; width: 100% !important; }
-  .gradio-container main { padding: 8px !important; }
-  #canvas, #exemplar-1, #exemplar-2, #exemplar-3 { max-width: 100%; overflow: hidden; }
+  .gradio-container .row:has(> .column) { flex-direction: column !important; }
+  .gradio-container .column { min-width: 0 !important; width: 100% !important; }
+  .gradio-container main { padding: 8px !important; min-width: 0 !important; }
+  #origin-row { flex-direction: column !important; }
+  #steps, #origin, #marked, #result, #compare-picture { width: 100% !important; min-width: 0 !important; }
 }
 """
 
@@ -52,7 +54,7 @@ HINTS = {
                    "prediction",
 }  # fmt: skip
 
-_SCRIPT = """<script>
+_HEAD = """<style>%s</style><script>
 const midmsHints = %s;
 for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (event) => {
   for (let node = event.target; node && node.getAttribute; node = node.parentElement)
@@ -66,8 +68,8 @@ MARK_NEW = "() => { document.body.classList.remove('inputs-changed'); }"
 
 
 def head() -> str:
-    """What the page's head holds besides Gradio's own: the explanations, and the width of a phone."""
-    return _SCRIPT % json.dumps(HINTS)
+    """What the page's head holds besides Gradio's own: the style, which Gradio would rewrite, and the hints."""
+    return _HEAD % (STYLE, json.dumps(HINTS))
 
 
 def mark_old_unless(mistake: str) -> str:

@@ -93,7 +93,7 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
         run, inputs, [result, message, rebuilt, download], concurrency_id=NETWORKS, concurrency_limit=1,
         show_progress="minimal", **HIDDEN,
     )  # fmt: skip
-    stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
+    stop.click(lambda: "Stopped.", None, message, cancels=[event], **HIDDEN)
 
 
 def text_weights(context: AppContext, weights: str | None, clip: str | None) -> tuple[Any, Any]:

@@ -80,7 +80,7 @@ def connect_translate_button(
         **HIDDEN,
     )  # fmt: skip
     view.start.click(None, js=MARK_NEW, **HIDDEN)
-    view.stop.click(lambda: "Stopped.", None, view.message, cancels=[event], queue=False, **HIDDEN)
+    view.stop.click(lambda: "Stopped.", None, view.message, cancels=[event], **HIDDEN)
 
 
 def restore_on_load(

@@ -143,7 +143,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             already_named = {parameter.name for parameter in named} | {"training"}
             options = inspect.signature(PairDataset.__init__).parameters.values()
             named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in already_named]
-        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]  # what inspect reads
 
     def photo_file(self, name: str) -> Path:
         """Where the photo of an image lies."""
