@@ -81,13 +81,17 @@ def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
 
     @show_user_errors(note)
     def receive(file: str | None, kind: str) -> dict[Any, Any]:
-        array, remark = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
-        picture = scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False)
-        taken = f"Taken: {len(array)} maps of {array.shape[2]} x {array.shape[1]} pixels."
+        read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
+        picture = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
+        what = "maps"
+        if read.photo is not None:  # left: the photo as it was used, right: what was found in it
+            picture = np.concatenate([scenes.enlarge(read.photo, CANVAS), picture], axis=1)
+            what = "maps made of your photo,"
+        taken = f"Taken: {len(read.maps)} {what} of {read.maps.shape[2]} x {read.maps.shape[1]} pixels."
         return {
-            maps: array,
+            maps: read.maps,
             shown: gr.update(value=picture_file(picture), visible=True),
-            note: " ".join(filter(None, [taken, remark and f"Note: {remark}."])),
+            note: " ".join(filter(None, [taken, read.note and f"Note: {read.note}."])),
         }
 
     event = upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)

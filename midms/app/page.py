@@ -84,7 +84,6 @@ def show_user_errors(line: Any) -> Callable[[Callable[..., Any]], Callable[..., 
         else:
             traceback.print_exception(error)
             text = f"something went wrong inside ({type(error).__name__}); the program's log has the details"
-        gr.Warning(text, duration=8, title="Not done")
         return {line: MISTAKE + text}
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:

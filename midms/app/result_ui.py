@@ -15,6 +15,7 @@ from midms.app.finished import Finished
 from midms.app.page import HIDDEN, AppContext, show_user_errors
 from midms.app.style import MARK_OLD
 from midms.config import ConfigError
+from midms.diffusion.settings import InterleaveSettings
 from midms.translate import what_weights_know
 
 STEP_SIDE = 160  # pixels of a picture of a step
@@ -25,7 +26,7 @@ _CLICK = "Click a place of the result: here you see where in the exemplar it cam
 class ResultView(NamedTuple):
     """Components that show a result."""
 
-    numbers: list[Any]  # amount of change, T, gamma, seed
+    numbers: list[Any]  # amount of change, T, gamma, seed; for weights without a diffusion N, None, None, 0
     start: Any
     stop: Any
     picture: Any
@@ -74,7 +75,7 @@ def result_panel(context: AppContext) -> ResultView:
         numbers, start, stop, picture, message, finished, token, png, animation, bundle, command, beside, slider
     )
     beside.input(compared, [finished, beside], slider, **HIDDEN)
-    for number in numbers:
+    for number in (number for number in numbers if not isinstance(number, gr.State)):
         number.input(None, js=MARK_OLD, **HIDDEN)
     return view
 
@@ -91,6 +92,9 @@ def compare_panel() -> tuple[Any, Any]:
 def setting_sliders(context: AppContext) -> list[Any]:
     """Sliders of what a run can change; `midms.app.style.HINTS` explains them."""
     own = context.pipe.settings
+    if not isinstance(own, InterleaveSettings):
+        calls = gr.Slider(1, 8, own.num_interleaved_steps, step=1, label="Pictures generated, N")
+        return [calls, gr.State(None), gr.State(None), gr.State(0)]  # nothing is random
     share = own.num_interleaved_steps / own.num_inference_steps
     amount = gr.Slider(0, 0.98, share, step=0.01, label="Amount of change", elem_id="amount")
     steps = gr.Slider(2, max(100, own.num_inference_steps), own.num_inference_steps, step=1, label="Steps",

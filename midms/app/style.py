@@ -15,7 +15,7 @@ STYLE = """
 #scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
 .caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; max-width: calc(100% - 6px) !important; }
 #steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
-#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)) !important; }
+#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(86px, 1fr)) !important; }
 #origin .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)) !important; }
 #steps .thumbnail-item, #origin .thumbnail-item { min-width: 0; width: 100%; }
 #message { min-height: 1.6em; }
@@ -63,7 +63,8 @@ for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (
 </script>"""
 
 #: Run in the browser: the result on the page belongs to other inputs from here on, or no longer does.
-MARK_OLD = "() => { document.body.classList.add('inputs-changed'); }"
+#: (Inputs that the page restores by itself, before anybody has touched it, are those of the result.)
+MARK_OLD = "() => { if (navigator.userActivation.hasBeenActive) document.body.classList.add('inputs-changed'); }"
 MARK_NEW = "() => { document.body.classList.remove('inputs-changed'); }"
 
 

@@ -101,9 +101,9 @@ def restore_on_load(
         message = "Your last picture, with the inputs that made it. Click it to see where a pixel came from."
         updates = shown_finished(view, steps, finished, message)
         updates |= shown_condition(condition, finished.condition) | shown_exemplars(exemplars, task.exemplars)
-        return updates | dict(
-            zip(view.numbers, (task.calls / task.steps, task.steps, task.threshold, task.seed), strict=True)
-        )
+        amount = task.calls if task.steps is None else task.calls / task.steps
+        numbers = zip(view.numbers, (amount, task.steps, task.threshold, task.seed), strict=True)
+        return updates | dict(numbers)
 
     shown = [part for part in condition if part is not None]
     outputs = [*result_outputs(view, steps), *shown, *exemplars.chosen, *exemplars.editors, *view.numbers]
@@ -121,20 +121,30 @@ def result_outputs(view: ResultView, steps: gr.Gallery) -> list[Any]:
 def task_of(maps: Any, chosen: list[actions.ChosenExemplar], numbers: tuple[Any, ...]) -> actions.Task:
     """The visitor's inputs as a task.
 
+    Args:
+        numbers: amount of change, T, gamma and seed; T and gamma are None, and the first is N, for weights without a
+            diffusion.
     Raises:
         ConfigError: a number is missing.
     """
-    if any(number is None for number in numbers):
-        raise ConfigError("a number is missing under Advanced: amount of change, steps, tolerance and seed are needed")
     amount, steps, threshold, seed = numbers
+    if amount is None or seed is None or (steps is None) != (threshold is None):
+        raise ConfigError("a number is missing under Advanced: each of them needs a value")
+    if steps is None:
+        return actions.Task(maps, chosen, None, int(amount), None, int(seed))
     return actions.Task(maps, chosen, int(steps), calls_of(amount, int(steps)), float(threshold), int(seed))
 
 
 def done_message(progress: actions.Progress) -> str:
     """What is said under a finished picture."""
     assert progress.result is not None
-    said = f"Done: {progress.total} of {progress.result.task.steps} steps computed. Click the picture to see where a "
-    said += "pixel came from."
+    whole = progress.result.task.steps
+    said = (
+        f"Done: {progress.total} calls of the generator."
+        if whole is None
+        else (f"Done: {progress.total} of {whole} steps computed.")
+    )
+    said += " Click the picture to see where a pixel came from."
     if drawing.has_no_parts(progress.result.task.condition):
         said += " Note: the condition has lines but no parts of a face; with parts, painted or from a scene, the "
         said += "picture comes out far better."

@@ -54,6 +54,7 @@ class Record(BaseModel):
         weight_files, inputs: digests of what was read.
         command: a line for the shell that makes the picture again, where there is one.
         condition_kind, device: see `midms translate --help`.
+        photo_networks: digests of the networks that made the condition of a photo.
         versions: of the packages that can change a picture.
     """
 
@@ -67,6 +68,7 @@ class Record(BaseModel):
     inputs: Digests = {}
     command: str | None = None
     condition_kind: str | None = None
+    photo_networks: Digests = {}
     device: str | None = None
     versions: dict[str, str] = Field(default_factory=versions)
 
