@@ -76,6 +76,7 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
 
     from midms.app.faults import FaultLog
     from midms.app.server import Address, launch
+    from midms.app.streaming import stop_all
     from midms.pipelines.midms import MIDMsPipeline
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,6 +96,7 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
             threading.Event().wait()
         finally:
             server.close(verbose=False)
+            stop_all()
 
 
 @contextmanager

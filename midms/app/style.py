@@ -15,8 +15,8 @@ STYLE = """
 #scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
 .caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; max-width: calc(100% - 6px) !important; }
 #steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
-#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(86px, 1fr)) !important; }
-#origin .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)) !important; }
+#steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)) !important; }
+#origin .grid-container { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)) !important; }
 #steps .thumbnail-item, #origin .thumbnail-item { min-width: 0; width: 100%; }
 #message { min-height: 1.6em; }
 .says { font-size: 0.9rem; min-height: 1.4em; }
@@ -29,6 +29,8 @@ body.inputs-changed #result:has(img)::after { content: "Made from other inputs: 
   .gradio-container .row:has(> .column) { flex-direction: column !important; }
   .gradio-container .column { min-width: 0 !important; width: 100% !important; }
   .gradio-container main { padding: 8px !important; min-width: 0 !important; }
+  #steps .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+  .caption-label { font-size: 0.6rem !important; padding: 1px 3px !important; }
   #origin-row { flex-direction: column !important; }
   #steps, #origin, #marked, #result, #compare-picture { width: 100% !important; min-width: 0 !important; }
 }

@@ -77,6 +77,7 @@ def connect_translate_button(
     outputs = [*result_outputs(view, steps), view.token, *origin]
     event = view.start.click(
         run, [*inputs, *view.numbers], outputs, concurrency_id=NETWORKS, concurrency_limit=1, show_progress="minimal",
+        show_progress_on=view.picture,
         **HIDDEN,
     )  # fmt: skip
     view.start.click(None, js=MARK_NEW, **HIDDEN)
