@@ -156,6 +156,8 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     def load(option: str, name: str, reader: Any) -> Any:
         try:
             return reader.from_pretrained(name)
+        except ConfigError as error:
+            raise ConfigError(f"{option} {name}: {error}") from None
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:120]
             remedy = f"give a folder in Hugging Face format, or fetch one with `hf download {name}`"
@@ -193,7 +195,8 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
     """
     for job in jobs:
         record = output / f"{job.name}.json"
-        if overwrite or not record.is_file():
+        pictures = (output / f"{job.name}_{kind}.png" for kind in ("edit", "reconstruction"))
+        if overwrite or not record.is_file() or not all(picture.is_file() for picture in pictures):
             yield job
             continue
         try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from midms.io.images import LOSSY_FORMATS
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 
 
 class BrokenFileError(ValueError):
@@ -70,6 +74,8 @@ def read_labels(file: Path, size: int) -> NDArray[np.uint8]:
         BrokenFileError: also where the file has colour channels, which hold no ids.
     """
     image = open_image(file)
+    if image.format in LOSSY_FORMATS:
+        raise BrokenFileError(file, "JPEG changes class ids between its pixels; save the map as PNG")
     if image.mode not in ("L", "P", "1"):
         raise BrokenFileError(file, f"mode {image.mode}; expected one channel of 8-bit class ids")
     return _nearest(image, size)
@@ -99,3 +105,17 @@ def atomic_write(file: Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(file: str | Path) -> Any:
+    path = Path(file)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_not_json)
+    except FileNotFoundError:
+        raise BrokenFileError(path, "no such file") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise BrokenFileError(path, f"not readable as JSON ({error})") from None
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")

@@ -21,6 +21,8 @@ from midms.config import ConfigError
 
 #: Formats that are read; no others, for some of Pillow's start other programs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+#: Formats that change pixels, and so hold no ids.
+LOSSY_FORMATS = ("JPEG", "MPO")
 #: A picture of more pixels is refused.
 MAX_PIXELS = 100_000_000
 _STRETCH = 4  # sides of a working size lie within this factor of its side, however long a picture is
