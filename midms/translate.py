@@ -18,8 +18,9 @@ from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
+from midms.io.files import check_output_files
 from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
-from midms.io.provenance import file_digest, text_chunk, versions
+from midms.io.provenance import Record, file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
@@ -86,7 +87,7 @@ def translate(options: argparse.Namespace) -> list[str]:
 
 
 def usable_device(name: str | None) -> str:
-    """A device that tensors can be put on; none asks for cuda where there is one.
+    """A device that tensors can be put on. None: cuda where there is one, else the CPU.
 
     Raises:
         ConfigError: there is no such device here.
@@ -108,8 +109,10 @@ def check_outputs(options: argparse.Namespace) -> None:
     for file in options.animation:
         if file.suffix.lower() not in _ANIMATIONS:
             raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
-    if options.out.is_dir():
-        raise ConfigError(f"--out {options.out}: is a folder; expected the name of a file")
+    extras = (options.steps_picture, options.predictions_picture, options.correspondence_picture)
+    outputs = [options.out, *(file for file in extras if file is not None), *options.animation]
+    files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
+    check_output_files(outputs, files)
     for name in ("exemplar_mask", "exemplar_condition"):
         count, expected = len(getattr(options, name)), len(options.exemplar)
         if count not in (0, expected):
@@ -137,7 +140,7 @@ def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Interleav
 
 
 def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
-    """What the weights of a pipeline take as a condition, at `size` pixels a side or at their own."""
+    """What the weights of a pipeline take as a condition, at `size` pixels per side or at their own."""
     encoders = pipe.model.encoders
     images = encoders.condition_input == "latent"
     channels = 3 if images else int(encoders.config["condition_channels"])
@@ -200,21 +203,20 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
 
 def record(
     options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings, inputs: Inputs, device: str
-) -> dict[str, Any]:
-    """All that decides the picture, ready for JSON."""
+) -> Record:
+    """All that decides the picture."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
-    return {
-        "program": "midms translate",
-        "command": shlex.join(command_of(options, settings, inputs.condition.kind, device)),
-        "inputs": {str(file): file_digest(file) for file in files},
-        "weights": options.weights,
-        "weight_files": pipe.weight_files,
-        "seed": options.seed,
-        "condition_kind": inputs.condition.kind,
-        "settings": asdict(settings),
-        "device": device,
-        "versions": versions(),
-    }
+    return Record(
+        program="midms translate",
+        command=shlex.join(command_of(options, settings, inputs.condition.kind, device)),
+        inputs={str(file): file_digest(file) for file in files},
+        weights=options.weights,
+        weight_files=pipe.weight_files,
+        seed=options.seed,
+        condition_kind=inputs.condition.kind,
+        settings=asdict(settings),
+        device=device,
+    )
 
 
 def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: str, device: str) -> list[str]:
@@ -237,7 +239,7 @@ def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: 
 
 
 def describe_weights(weights: str, as_json: bool = False) -> str:
-    """What weights are and take, one fact a line or as JSON.
+    """What weights are and take, one fact per line or as JSON.
 
     Raises:
         ConfigError: nothing of that name.

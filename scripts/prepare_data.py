@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     pairs.add_argument("--features", choices=FEATURES, default="colour", help="default: %(default)s, needs no weights")
     pairs.add_argument("--weights", type=Path, metavar="FILE", help="weights of the features' network")
     pairs.add_argument(
-        "--count", type=_positive, metavar="K", help="exemplars a line (default: 20, or as many as there are)"
+        "--count", type=_positive, metavar="K", help="exemplars per line (default: 20, or as many as there are)"
     )
     pairs.add_argument("--identities", metavar="FILE", help="leave out the same person: lines `photo identity`, or "
                        "`folder` if each has a folder")  # fmt: skip

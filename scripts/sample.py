@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=_positive, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
-    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one a condition")
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
     parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
                         help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip
@@ -156,7 +157,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     from tqdm import tqdm
 
     from midms.evaluation.benchmark import noise_generators
-    from midms.io.provenance import text_chunk
+    from midms.io.provenance import Record, text_chunk
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -166,10 +167,15 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     names, load = work(options, pipe.info.get("size"))
     mine = share(len(names), rank, world)
     missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
-    text = text_chunk({
-        "weights": str(options.weights), "weight_files": pipe.weight_files, "seed": options.seed,
-        "protocol": options.protocol, "T": settings.num_inference_steps, "N": settings.num_interleaved_steps,
-    })  # fmt: skip
+    text = text_chunk(
+        Record(
+            program="sample.py",
+            weights=str(options.weights),
+            weight_files=pipe.weight_files,
+            seed=options.seed,
+            settings=asdict(settings),
+        )
+    )
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]

@@ -17,7 +17,7 @@ import math
 import sys
 from pathlib import Path
 
-from midms.io.files import read_json
+from midms.io.files import read_json, write_atomically
 from midms.programs import handle_user_errors
 
 
@@ -56,9 +56,8 @@ def _make(args: argparse.Namespace) -> None:
     if len(methods) != len(args.methods):
         raise ValueError("--methods: a name is given twice")
     page, key = make_study(methods, args.conditions, args.exemplars, args.count, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "study.html").write_text(page, encoding="utf-8")
-    (args.out / "key.json").write_text(json.dumps(key, indent=2), encoding="utf-8")
+    write_atomically(args.out / "study.html", page)
+    write_atomically(args.out / "key.json", json.dumps(key, indent=2))
     print(f"{len(key['trials'])} pairs: send {args.out / 'study.html'}, keep {args.out / 'key.json'}")
 
 

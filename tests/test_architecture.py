@@ -38,6 +38,7 @@ LIBRARY = {
     "midms.data.preparation": "condition maps and exemplar lists of a data set",
     "midms.evaluation.benchmark": "a method's scores where the truth is known",
     "midms.evaluation.report": "a page of an evaluation",
+    "midms.metrics.fixed_features": "a feature network that does not change with the weights",
     "midms.evaluation.suite": "the metrics of folders of images",
 }
 #: Packages beside the programs of scripts/.

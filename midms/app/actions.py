@@ -131,9 +131,9 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
         maps = torch.from_numpy(task.condition).float() / 255
         condition = pipe.encode_condition(2 * maps - 1 if condition_spec(pipe).images else maps)
         exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
-        keys = [exemplar.features.features for exemplar in exemplars]
+        keys = [exemplar.features for exemplar in exemplars]
         masks = [exemplar.mask for exemplar in exemplars]
-        first = pipe.model.first_match(condition.features, exemplars, clamp=settings.clamp_cosines)
+        first = pipe.model.first_match(condition.encoded, exemplars, clamp=settings.clamp_cosines)
         frames = [Frame("first warp", _picture(pipe, first.warp, condition.size))]
     total = settings.num_interleaved_steps
     shown = shown_steps(total)
@@ -154,12 +154,12 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
                 frames += step_frames(pipe, item, condition.size)
         yield Progress(list(frames), len(records), total)
     assert output is not None
-    matches = {"first": MatchInputs(condition.features.features, keys, masks)}
+    matches = {"first": MatchInputs(condition.encoded.features, keys, masks)}
     rewarped = [record for record in records if record.rewarp is not None]
     if rewarped:
         with torch.no_grad():
-            query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.features)
-        matches["last"] = MatchInputs(query, [exemplar.features.key for exemplar in exemplars], masks)
+            query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.encoded)
+        matches["last"] = MatchInputs(query, [exemplar.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
     pixels, threads = np.asarray(output.images[0]), torch.get_num_threads()
     result = Result(

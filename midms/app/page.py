@@ -54,7 +54,7 @@ class AppContext:
 
     @property
     def size(self) -> int:
-        """Pixels a side of exemplars and painted conditions."""
+        """Pixels per side of exemplars and painted conditions."""
         return self.spec.side
 
     def scene(self, index: int) -> scenes.Scene:

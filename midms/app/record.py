@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shlex
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from midms.app.actions import Result, Task
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.files import write_atomically
+from midms.io.provenance import Record, png_bytes, short_digest, text_chunk
 
 
 class SavedResult(NamedTuple):
@@ -52,21 +52,20 @@ def input_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[str, Any]:
-    """What decides the picture, ready for JSON, in the form that `midms show` reads."""
+def record_of(result: Result, weights: str, inputs: dict[str, bytes]) -> Record:
+    """What decides the picture, in the form that `midms show` reads."""
     task = result.task
-    return {
-        "program": "midms app",
-        "weights": weights,
-        "weight_files": dict(result.weight_files),
-        "T": task.steps,
-        "N": task.calls,
-        "threshold": task.threshold,
-        "seed": task.seed,
-        "inputs": {name: hashlib.sha256(content).hexdigest()[:16] for name, content in inputs.items()},
-        "command": command_of(result, weights),
-        "versions": versions(),
-    }
+    numbers = {"num_inference_steps": task.steps, "num_interleaved_steps": task.calls, "threshold": task.threshold}
+    return Record(
+        program="midms app",
+        weights=weights,
+        weight_files=dict(result.weight_files),
+        settings={**numbers},
+        seed=task.seed,
+        inputs={name: short_digest(content) for name, content in inputs.items()},
+        command=command_of(result, weights),
+        device=result.device,
+    )
 
 
 def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
@@ -74,10 +73,10 @@ def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    settings = settings_of(result, weights, files)
+    record = record_of(result, weights, files)
     picture, bundle = place / "midms.png", place / "midms.zip"
-    picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
-    command = str(settings["command"])
+    write_atomically(picture, png_bytes(result.pixels, text_chunk(record)))
+    command = str(record.command)
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(picture, "result.png")
         for name, content in (files | {"command.txt": f"{command}\n".encode()}).items():

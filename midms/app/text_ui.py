@@ -12,7 +12,8 @@ import gradio as gr
 from midms.app import actions, editing, uploads
 from midms.app.page import CANVAS, HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
 from midms.config import ConfigError
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.files import write_atomically
+from midms.io.provenance import Record, png_bytes, text_chunk
 
 
 def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None:
@@ -110,15 +111,14 @@ def save_edit(context: AppContext, progress: editing.EditProgress, weights: str,
     context.prune()
     context.results.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=context.results, prefix="result-"))
-    settings = {
-        "method": "oig",
-        "weights": weights,
-        "source_prompt": task.source_prompt,
-        "target_prompt": task.target_prompt,
-        **(progress.settings or {}),
-        "versions": versions(),
-    }
+    prompts = {"source_prompt": task.source_prompt, "target_prompt": task.target_prompt}
+    record = Record(
+        program="midms app (text)",
+        weights=weights,
+        seed=task.seed,
+        settings={"method": "oig", **prompts, **(progress.settings or {})},
+    )
     assert progress.picture is not None
     file = place / "midms-edit.png"
-    file.write_bytes(png_bytes(progress.picture, text_chunk(settings)))
+    write_atomically(file, png_bytes(progress.picture, text_chunk(record)))
     return str(file)

@@ -38,7 +38,7 @@ class ConditionInputs(NamedTuple):
 
 
 class ExemplarInputs(NamedTuple):
-    """Components that say which exemplars were chosen, an entry a slot."""
+    """Components that say which exemplars were chosen, an entry per slot."""
 
     chosen: list[Any]  # ChosenExemplar or None
     editors: list[Any]  # with the paint

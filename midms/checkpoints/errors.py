@@ -1,4 +1,4 @@
-"""The one error of this package: a file that is not what it should be."""
+"""The error of this package, `CheckpointError`, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
 
 @contextmanager
 def as_checkpoint_error(source: object, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while sizes or settings are read from foreign data into a `CheckpointError`."""
+    """Raise errors of the block, which reads sizes or settings from a foreign file, as `CheckpointError`."""
     try:
         yield
     except CheckpointError:

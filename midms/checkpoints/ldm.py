@@ -246,7 +246,7 @@ def _split(tensor: Tensor, entry: Entry) -> Iterator[Tensor]:
 
 
 def diffusers_to_ldm(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The way back of `ldm_to_diffusers`.
+    """The inverse of `ldm_to_diffusers`.
 
     Raises:
         CheckpointError: a key is missing or superfluous, or a size differs.

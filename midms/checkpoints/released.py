@@ -117,7 +117,7 @@ def _check_encoders(state: Mapping[str, Tensor], config: Mapping[str, Any], sour
 def to_released(
     states: Mapping[str, Mapping[str, Tensor]], configs: Mapping[str, Mapping[str, Any]], source: object
 ) -> dict[str, Tensor]:
-    """The way back: our components under the released names.
+    """The inverse conversion: our components under the released names.
 
     With encoders the result is a MIDMs state dict (`seg_enc.*`, `diff_model.*`), without them an LDM one
     (`model.diffusion_model.*`, `first_stage_model.*`). Both releases load non-strictly, so the duplicates, averaged

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.feature import canny
 
 #: Order of the distance channels 1 ... 13.
 FACE_PARTS = (
@@ -71,6 +70,8 @@ def edge_condition(
     Raises:
         ValueError: a mask has an unknown name or another size than the photo.
     """
+    from skimage.feature import canny  # noqa: PLC0415 - it imports scipy, which drawings do not need
+
     height, width = grey.shape
     maps = np.full((EDGE_CHANNELS, height, width), 255, np.uint8)
     parts, open_to_canny = np.zeros((height, width), bool), np.ones((height, width), bool)

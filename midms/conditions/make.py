@@ -4,7 +4,7 @@
     drawing        a picture of lines, dark on light or the reverse                                 15 channels
     edges          a photo: Canny edges and, with a SegFormer face parser, outlines of face parts   15 channels
     keypoints      a photo with a pose network, OpenPose JSON, candidate and subset files           20 channels
-    segmentation   a PNG of class ids, or a photo with UperNet                                      one a class
+    segmentation   a PNG of class ids, or a photo with UperNet                                      one per class
 
 Pictures are worked on at about the side the weights were trained with, in their own aspect ratio
 (`midms.io.images.working_size`); ready maps are taken as they are.
@@ -30,8 +30,8 @@ from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.kinds import KINDS
 from midms.conditions.segmentation import IGNORED, class_map, one_hot
 from midms.config import ConfigError
-from midms.io.files import IMAGE_SUFFIXES, BrokenFileError
-from midms.io.images import LOSSY_FORMATS, at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.files import BrokenFileError
+from midms.io.images import IMAGE_SUFFIXES, LOSSY_FORMATS, at_working_size, open_image, read_rgb, to_rgb, working_size
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
@@ -44,7 +44,7 @@ class ConditionSpec(NamedTuple):
     """What weights take as a condition."""
 
     channels: int  # L
-    side: int  # pixels a side of the pictures they were trained on
+    side: int  # pixels per side of the pictures they were trained on
     images: bool = False  # whether it is an image (3, H, W) in [-1, 1], which the first stage encodes
 
 
@@ -70,7 +70,7 @@ def make_condition(
     Args:
         source: the file; of candidate and subset files either one.
         spec: what the weights take.
-        kind: one of `KINDS`; none goes by the file's ending and the weights (a picture is a drawing, a photo of a
+        kind: one of `KINDS`. None: by the file's ending and the weights (a picture is a drawing, a photo of a
             person, a map of classes).
         weights: of the network that annotates a photo, a folder, file or hub id: SegFormer face parser (edges), pose
             network (keypoints: detector.onnx and pose.onnx of rtmlib, or body_pose_model.pth of controlnet-aux),
@@ -108,7 +108,7 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
     stay: a pixel is ink where at least half of what a line of one pixel across it would cover is ink.
 
     Args:
-        side: pixels a side to work on, see `midms.io.images.working_size`; none keeps the drawing's size.
+        side: pixels per side to work on, see `midms.io.images.working_size`. None: the drawing's own size.
     """
     return ink_maps(ink_of(to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)), side)
 
@@ -179,7 +179,7 @@ def pose_maps(pose: poses.Pose, size: tuple[int, int], side: int) -> Tensor:
 
 
 def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
-    """One channel a class of ids (H, W), sampled at the working size.
+    """One channel per class, of ids (H, W), sampled at the working size.
 
     Raises:
         ValueError: an id is no class.

@@ -2,7 +2,7 @@
 
 root/CelebA-HQ-img/2994.jpg                              photo
 root/CelebAMask-HQ-mask-anno/1/02994_skin.png            one mask, 0 or 255, per facial part; folder = id // 2000
-root/train.txt, val.txt                                  ids, one a line
+root/train.txt, val.txt                                  ids, one per line
 root/lists/celebahq_ref.txt, celebahq_ref_test.txt       pair lists of training and test
 """
 
@@ -18,7 +18,8 @@ from PIL import Image
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 from midms.data.transforms import grey_pixels
-from midms.io.files import BrokenFileError, read_mask
+from midms.io.files import BrokenFileError
+from midms.io.images import read_mask
 
 
 def photo_file(root: Path, name: str) -> Path:

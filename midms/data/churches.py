@@ -20,7 +20,8 @@ from torch import Tensor
 
 from midms.conditions.segmentation import class_map, one_hot
 from midms.data.pairs import PairDataset, find_pairs, is_training
-from midms.io.files import BrokenFileError, read_labels
+from midms.io.files import BrokenFileError
+from midms.io.images import read_labels
 
 FOLDERS = {"train": "training", "val": "validation"}
 
@@ -46,7 +47,7 @@ class ChurchesSegmentation(PairDataset):
         root: folder with ``training`` and ``validation``.
         split: "train" (random views and exemplars) or "val" (first exemplars).
         pairs: pair list instead of the split's own.
-        exemplar_split: where the exemplars lie, "train" or "val"; none takes the conditions' split. ADE20K's list
+        exemplar_split: where the exemplars lie, "train" or "val". None: the conditions' split. ADE20K's list
             takes conditions from validation and exemplars from training.
         expand: give conditions as 151 channels (40 MB an image at 256). If not, they are ids, float32 (1, H, W), for
             `conditions.segmentation.one_hot` to expand on the device.

@@ -3,7 +3,7 @@
 root/img/WOMEN/Dresses/id_00000203/03_1_front.jpg                  photo
 root/pose/WOMEN/Dresses/id_00000203/03_1_front_candidate.txt       joints that were found (`poses`)
 root/pose/WOMEN/Dresses/id_00000203/03_1_front_subset.txt          which joint is whose
-root/train.txt, val.txt                                            photos, one a line, relative to root
+root/train.txt, val.txt                                            photos, one per line, relative to root
 root/lists/deepfashion_ref.txt, deepfashion_ref_test.txt           pair lists of training and test
 """
 

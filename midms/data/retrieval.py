@@ -1,7 +1,7 @@
 """Finding exemplars: features of photos, and the nearest others by cosine similarity.
 
 The published lists were made from VGG features and cosine similarity. `colour_and_gradient_features` needs no weights;
-any torch module that gives one vector an image does as well.
+any torch module that gives one vector per image does as well.
 """
 
 from __future__ import annotations

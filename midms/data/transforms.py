@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class View(NamedTuple):
-    """A window of `size` pixels a side at (x, y) of the loaded square, mirrored if `flip`."""
+    """A window of `size` pixels per side at (x, y) of the loaded square, mirrored if `flip`."""
 
     x: int
     y: int

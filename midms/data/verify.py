@@ -21,8 +21,8 @@ from midms.conditions import poses
 from midms.conditions.segmentation import IGNORED, class_map
 from midms.data import celeba, churches, deepfashion
 from midms.data.exemplars import read_names, split_line
-from midms.io.files import BrokenFileError, open_image
-from midms.io.images import LOSSY_FORMATS
+from midms.io.files import BrokenFileError
+from midms.io.images import LOSSY_FORMATS, open_image
 
 Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 

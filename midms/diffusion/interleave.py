@@ -24,11 +24,11 @@ class Rewarp(NamedTuple):
 
     warp: Tensor  # (B, c, h, w)
     mask: Tensor  # (B, 1, h, w): 1 where the warp is trusted, 0 where the prediction stays
-    cycle: Tensor | tuple[Tensor, ...] | None = None  # the warp warped back (Eq. 13), for training
+    cycles: tuple[Tensor, ...] = ()  # the warp warped back, one per exemplar (Eq. 13); only where training asks for it
 
 
 class StepRecord(NamedTuple):
-    """What a callback sees of step n, after its U-Net call and re-warp."""
+    """Step n of the loop: its U-Net call and its re-warp."""
 
     n: int
     latent: Tensor  # r^n, the input of the call
@@ -38,18 +38,25 @@ class StepRecord(NamedTuple):
 
 
 class Interleaved(NamedTuple):
-    """Result of the loop. The lists run over n = N..1 (re-warped steps only for `rewarps`)."""
+    """Result of the loop."""
 
     latent: Tensor  # r^0, to be decoded
-    latents: list[Tensor]  # r^N .. r^1
-    epsilons: list[Tensor]  # U-Net outputs (Eq. 17)
-    predictions: list[Tensor]  # x0 predictions before re-warping
-    rewarps: list[Rewarp]
+    steps: list[StepRecord]  # n = N..1
 
     @property
-    def cycles(self) -> list[Tensor | tuple[Tensor, ...]]:
-        """The cyclic warps of Eq. 13, where `rematch` gave them."""
-        return [rewarp.cycle for rewarp in self.rewarps if rewarp.cycle is not None]
+    def predictions(self) -> list[Tensor]:
+        """The x0 predictions of all steps, before re-warping."""
+        return [step.prediction for step in self.steps]
+
+    @property
+    def rewarps(self) -> list[Rewarp]:
+        """The re-warps of the steps that have one."""
+        return [step.rewarp for step in self.steps if step.rewarp is not None]
+
+    @property
+    def cycles(self) -> list[Tensor]:
+        """The cyclic warps of Eq. 13, of every re-warp and exemplar, where `rematch` gave them."""
+        return [cycle for rewarp in self.rewarps for cycle in rewarp.cycles]
 
 
 def interleave(
@@ -76,29 +83,51 @@ def interleave(
     """
     if noise.shape != warp.shape:
         raise ValueError(f"interleave: noise has shape {tuple(noise.shape)}, expected {tuple(warp.shape)} as the warp")
-    record = Interleaved(warp, [], [], [], [])
     if settings.num_interleaved_steps == 0:
-        return record
-    tau = loop_times(schedule, settings)
-    rewarped = settings.rewarped_steps()
-    latent = add_noise(warp, noise, tau.start)  # line 10
+        return Interleaved(warp, [])
+    tau, rewarped = loop_times(schedule, settings), settings.rewarped_steps()
+    steps: list[StepRecord] = []
     previous = None
-    for n, time, alpha_bar, alpha_bar_next in zip(
-        range(settings.num_interleaved_steps, 0, -1),
-        tau.times,
-        tau.alpha_bars,
-        [*tau.alpha_bars[1:], None],
-        strict=True,
-    ):
-        epsilon = denoiser(latent, _times(latent, time)).to(latent.dtype)
-        prediction = predict_x0(latent, epsilon, alpha_bar)  # line 12, and line 19 at n = 1
+    latent = add_noise(warp, noise, tau.start)  # line 10
+    for i, n in enumerate(range(settings.num_interleaved_steps, 0, -1)):  # line 11
+        epsilon = denoiser(latent, _times(latent, tau.times[i])).to(latent.dtype)
+        prediction = x0 = predict_x0(latent, epsilon, tau.alpha_bars[i])  # line 12
         rewarp = rematch(prediction) if n in rewarped else None  # lines 13 to 16
-        x0 = prediction if rewarp is None else rewarp.mask * rewarp.warp + (1.0 - rewarp.mask) * prediction
-        _remember(record, StepRecord(n, latent, epsilon, prediction, rewarp), callback)
-        if alpha_bar_next is not None:  # line 17
-            latent = solver_step(settings.solver, latent, x0, epsilon, alpha_bar, alpha_bar_next, previous)
-            previous = Previous(x0, alpha_bar)
-    return record._replace(latent=prediction)
+        if rewarp is not None:
+            x0 = rewarp.mask * rewarp.warp + (1.0 - rewarp.mask) * prediction
+        steps.append(StepRecord(n, latent, epsilon, prediction, rewarp))
+        if callback is not None:
+            callback(steps[-1])
+        if n > 1:  # line 17
+            latent = solver_step(
+                settings.solver, latent, x0, epsilon, tau.alpha_bars[i], tau.alpha_bars[i + 1], previous
+            )
+            previous = Previous(x0, tau.alpha_bars[i])
+    return Interleaved(prediction, steps)  # line 19: f_theta(r^1)
+
+
+def predict_once(
+    denoiser: Denoiser, latent: Tensor, schedule: Schedule, settings: InterleaveSettings, noise: Tensor, call: int
+) -> Tensor:
+    """Noise a clean latent and predict it back with one call of the loop: what the released diffusion term compares.
+
+    The latent gets the noise level of the call before (the loop's start for the first call), while the denoiser is
+    given the call's own time, as in the release.
+
+    Args:
+        denoiser: eps_theta.
+        latent: (B, c, h, w).
+        schedule: on the device of `latent`.
+        settings: of the loop; `num_interleaved_steps` must be above `call`.
+        noise: standard normal, (B, c, h, w).
+        call: of the loop, from 0 for n = N.
+    Returns:
+        The x0 prediction, (B, c, h, w).
+    """
+    tau = loop_times(schedule, settings)
+    noised = add_noise(latent, noise, tau.start if call == 0 else tau.alpha_bars[call - 1])
+    epsilon = denoiser(noised, _times(noised, tau.times[call])).to(noised.dtype)
+    return predict_x0(noised, epsilon, tau.alpha_bars[call])
 
 
 def refine(
@@ -145,13 +174,3 @@ def refine(
 def _times(latent: Tensor, time: int) -> Tensor:
     """`time` for every sample, (B,)."""
     return torch.full((len(latent),), time, dtype=torch.long, device=latent.device)
-
-
-def _remember(record: Interleaved, step: StepRecord, callback: Callable[[StepRecord], None] | None) -> None:
-    record.latents.append(step.latent)
-    record.epsilons.append(step.epsilon)
-    record.predictions.append(step.prediction)
-    if step.rewarp is not None:
-        record.rewarps.append(step.rewarp)
-    if callback is not None:
-        callback(step)

@@ -43,7 +43,7 @@ class EncodedPairs(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Numbers of one method, one a pair, and its images for the distances between sets."""
+    """Numbers of one method, one per pair, and its images for the distances between sets."""
 
     psnr: np.ndarray  # dB to the truth
     ssim: np.ndarray
@@ -52,7 +52,7 @@ class Scores(NamedTuple):
 
 
 class MatchingScores(NamedTuple):
-    """Numbers of the matching itself, one a pair (NaN where nothing is visible).
+    """Numbers of the matching itself, one per pair (NaN where nothing is visible).
 
     The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
     """
@@ -60,13 +60,14 @@ class MatchingScores(NamedTuple):
     pck: np.ndarray  # share of the subject's positions matched within 0.1 of the side
     error: np.ndarray  # end-point error of the subject's positions, image pixels
     pck_everywhere: np.ndarray  # as `pck`, background included
+    same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
 
 
 Method = Callable[[MIDMs, EncodedPairs, InterleaveSettings], Tensor]  # images (B, 3, H, W)
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
-    """One generator a pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
+    """One generator per pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
     return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
 
 
@@ -123,7 +124,11 @@ def other_style(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) 
 
 def mean_part_colours(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
     """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
-    labels, exemplar_labels, images = pair.batch["labels"], pair.batch["exemplar_labels"], pair.batch["exemplar"]
+    return _part_means(pair.batch)
+
+
+def _part_means(batch: Batch) -> Tensor:
+    labels, exemplar_labels, images = batch["labels"], batch["exemplar_labels"], batch["exemplar"]
     result = images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
     for sample in range(len(labels)):
         for part in labels[sample].unique():
@@ -133,12 +138,45 @@ def mean_part_colours(model: MIDMs, pair: EncodedPairs, settings: InterleaveSett
     return result
 
 
+def true_image_warp(pair: EncodedPairs) -> Tensor:
+    """The exemplar's pixels moved by the true correspondence, mean part colours where it shows nothing; (B, 3, H, W).
+
+    Nothing that only copies from the exemplar can do better.
+    """
+    batch = pair.batch
+    warped = F.grid_sample(
+        batch["exemplar"], batch["coordinates"].movedim(1, -1), padding_mode="border", align_corners=True
+    )
+    return torch.where(batch["visible"][:, None], warped, _part_means(batch))
+
+
+def true_latent_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+    """The exemplar's latent warped by the true correspondence, the first warp where the exemplar shows nothing.
+
+    What a perfect matching would give: better than the first warp only if latents can be moved and averaged.
+    """
+    latent, coordinates = pair.exemplar.latent, pair.batch["coordinates"]
+    grid = (latent.shape[-2], latent.shape[-1])
+    truth = F.avg_pool2d(coordinates, model.first_stage.factor)  # (B, 2, h, w), of pixels
+    places = to_latent_coordinates(truth, model.first_stage.factor).movedim(1, -1)
+    warped = F.grid_sample(latent, places, padding_mode="border", align_corners=True)
+    visible = F.adaptive_avg_pool2d(pair.batch["visible"][:, None].float(), grid) >= 0.5
+    return model.decode(torch.where(visible, warped, model.first_match(pair.condition, [pair.exemplar]).warp))
+
+
+def autoencoded_true_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+    """`true_image_warp` through the first stage: the ceiling of everything that copies and is decoded."""
+    return model.decode(model.first_stage.encode(true_image_warp(pair)))
+
+
 METHODS: dict[str, Method] = {
     "full method": full_method,
     "no confidence mask": no_mask,
     "one-time matching": one_time_matching,
     "no diffusion": no_diffusion,
     "first warp": first_warp,
+    "true warp of the latent": true_latent_warp,
+    "true warp, autoencoded": autoencoded_true_warp,
     "autoencoded truth": autoencoded_truth,
     "exemplar itself": exemplar_itself,
     "other style": other_style,
@@ -194,14 +232,45 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
     return mean, whole & (spread.amax(dim=1) < 4 * factor / coordinates.shape[-1])
 
 
+def _grid_scale(grid: tuple[int, int], factor: int) -> Tensor:
+    """(x, y): what takes a latent grid's coordinates to the image's, both -1 and 1 at the outermost centres."""
+    return torch.tensor([(side - 1) * factor / (side * factor - 1) for side in reversed(grid)]).view(1, 2, 1, 1)
+
+
 def to_image_coordinates(coordinates: Tensor, factor: int) -> Tensor:
     """Latent-grid coordinates (align-corners on token centres) as image coordinates (align-corners on pixels).
 
-    `coordinates` (B, 2, h, w) as (x, y); `factor` pixels a token.
+    `coordinates` (B, 2, h, w) as (x, y); `factor` pixels per token.
     """
-    height, width = coordinates.shape[-2:]
-    scale = torch.tensor([(width - 1) * factor / (width * factor - 1), (height - 1) * factor / (height * factor - 1)])
-    return coordinates * scale.to(coordinates).view(1, 2, 1, 1)
+    return coordinates * _grid_scale((coordinates.shape[-2], coordinates.shape[-1]), factor).to(coordinates)
+
+
+def to_latent_coordinates(coordinates: Tensor, factor: int) -> Tensor:
+    """The inverse of `to_image_coordinates`: image coordinates of each token (B, 2, h, w) as latent-grid ones."""
+    return coordinates / _grid_scale((coordinates.shape[-2], coordinates.shape[-1]), factor).to(coordinates)
+
+
+def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
+    """Share of positions whose match lies in the same part of the exemplar (stone matches stone), per pair.
+
+    Positions count that lie in one part whole, and whose part the exemplar has.
+
+    Args:
+        found: image coordinates of the matches, (B, 2, h, w), (x, y) in [-1, 1].
+        batch: with "labels" and "exemplar_labels", (B, H, W).
+    Returns:
+        (B,); NaN where no position counts.
+    """
+    labels, exemplar_labels = batch["labels"].to(found.device), batch["exemplar_labels"].to(found.device)
+    grid = (found.shape[-2], found.shape[-1])
+    high, low = (F.adaptive_max_pool2d(sign * labels[:, None].float(), grid)[:, 0] * sign for sign in (1, -1))
+    reached = F.grid_sample(
+        exemplar_labels[:, None].float(), found.float().movedim(1, -1), mode="nearest", align_corners=True
+    )[:, 0]  # (B, h, w)
+    present = torch.stack([torch.isin(high[i], exemplar_labels[i]) for i in range(len(high))])
+    counted = (high == low) & present
+    hits = ((reached == high) & counted).flatten(1).sum(dim=1).double()
+    return hits / counted.flatten(1).sum(dim=1).double()  # 0 / 0 = NaN
 
 
 @torch.no_grad()
@@ -210,12 +279,11 @@ def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> Ma
     or "identity" (every position matched with itself)."""
     rows = []
     for pair in pairs:
-        key = pair.exemplar.features
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), key.key)
+            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), pair.exemplar.key)
         else:
-            predicted = argmax_correspondence(pair.condition.features, key.features)
+            predicted = argmax_correspondence(pair.condition.features, pair.exemplar.features)
         grid = (predicted.shape[-2], predicted.shape[-1])
         truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
         subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)
@@ -224,8 +292,11 @@ def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> Ma
         predicted = to_image_coordinates(predicted, model.first_stage.factor).to(truth)
         size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
         error = end_point_error(predicted, truth, subject, size=size)
-        rows.append((pck(predicted, truth, subject, size=size), error, pck(predicted, truth, valid, size=size)))
-    return MatchingScores(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(3)))
+        everywhere = pck(predicted, truth, valid, size=size)
+        rows.append(
+            (pck(predicted, truth, subject, size=size), error, everywhere, same_part_accuracy(predicted, pair.batch))
+        )
+    return MatchingScores(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(4)))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def read_maps(file: str | Path, channels: int | None = None) -> NDArray[Any]:
     """Condition maps (L, H, W): a .npy file, or the first array of a .npz.
 
     Args:
-        channels: the L that the weights take; none takes any.
+        channels: the L that the weights take. None: any number.
     Returns:
         uint8 as it is, to be divided by 255; any other type as float32 in [0, 1].
     Raises:

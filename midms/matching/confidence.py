@@ -91,13 +91,10 @@ def match_confidence(matched: Match, threshold: float, form: MaskForm = "paper")
 
     With several exemplars each is checked alone, and a query takes the verdict of the one that gives it most.
     """
-    if matched.share is None:
-        assert isinstance(matched.forward_map, Tensor) and not isinstance(matched.backward_map, tuple)
-        return cycle_consistency_mask(matched.forward_map, matched.backward_map, threshold, form)
-    backward_maps = matched.backward_map or (None,) * len(matched.forward_map)
+    backward_maps = matched.backward_maps or (None,) * len(matched.forward_maps)
     masks = [
         cycle_consistency_mask(forward, backward, threshold, form)
-        for forward, backward in zip(matched.forward_map, backward_maps, strict=True)
+        for forward, backward in zip(matched.forward_maps, backward_maps, strict=True)
     ]
     best_exemplar = matched.share.argmax(dim=1, keepdim=True)  # (B, 1, Hq, Wq)
     return torch.cat(masks, dim=1).gather(1, best_exemplar)

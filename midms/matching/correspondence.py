@@ -25,18 +25,18 @@ DENSE_LIMIT = 100 * 100
 
 
 class Match(NamedTuple):
-    """What matching one query with its exemplar(s) gives.
+    """What matching one query with its K exemplars gives.
 
-    With a single key tensor the fields are tensors. With a sequence of K exemplars `forward_map`, `backward_map` and
-    `cycle` are tuples with one entry per exemplar, each exactly what that exemplar alone would give; only `warp` mixes
-    the exemplars, by one softmax over the keys of all of them.
+    The tuples have one entry per exemplar, each exactly what that exemplar alone would give. `backward_maps` and
+    `cycles` are empty where they were not asked for. Only `warp` mixes the exemplars, by one softmax over the keys of
+    all of them.
     """
 
     warp: Tensor  # (B, V, Hq, Wq) values moved onto the query grid (Eq. 6)
-    forward_map: Tensor | tuple[Tensor, ...]  # (B, 2, Hq, Wq) expected key coordinates of each query
-    backward_map: Tensor | tuple[Tensor, ...] | None  # (B, 2, Hk, Wk) expected query coordinates of each key
-    cycle: Tensor | tuple[Tensor, ...] | None  # (B, V, Hk, Wk) the warp warped back, softmax over queries (Eq. 13)
-    share: Tensor | None = None  # (B, K, Hq, Wq) softmax mass on each exemplar, sums to 1 over K; None for a single key
+    share: Tensor  # (B, K, Hq, Wq) softmax mass on each exemplar, sums to 1 over K
+    forward_maps: tuple[Tensor, ...]  # (B, 2, Hq, Wq) expected key coordinates of each query
+    backward_maps: tuple[Tensor, ...] = ()  # (B, 2, Hk, Wk) expected query coordinates of each key
+    cycles: tuple[Tensor, ...] = ()  # (B, V, Hk, Wk) the warp warped back, softmax over queries (Eq. 13)
 
 
 def normalize_features(features: Tensor, eps: float = 0.0) -> Tensor:
@@ -122,7 +122,7 @@ def match(
 
     Args:
         query: raw features (B, C, Hq, Wq).
-        key: raw features (B, C, Hk, Wk), or a sequence of them, one per exemplar (grids may differ).
+        key: raw features (B, C, Hk, Wk) of one exemplar, or a sequence of them, one per exemplar (grids may differ).
         values: (B, V, Hk, Wk) on the key grid (latents, labels, ...), or a sequence, one per exemplar.
         temperature: tau > 0.
         cycle: also warp the warp back onto the key grid.
@@ -141,7 +141,6 @@ def match(
     """
     if clamp and backend == "streaming":
         raise ValueError("match: clamp=True needs the dense form, got backend='streaming'; leave it at 'auto'")
-    several = not isinstance(key, Tensor)
     keys, all_values, masks = _as_lists(key, values, key_mask)
     _check(query, keys, all_values, masks, temperature, backend)
     dtype = torch.float64 if torch.float64 in (query.dtype, keys[0].dtype) else torch.float32
@@ -160,7 +159,7 @@ def match(
                 parts.append(_dense_correspondence(*arguments, channels if cycle else 0, backward, mask, clamp))
             else:
                 parts.append(stream_correspondence(*arguments, channels if cycle else 0, backward, mask))
-        return _join(parts, several, cycle, backward)
+        return _join(parts)
 
 
 def argmax_correspondence(query: Tensor, key: Tensor, key_mask: Tensor | None = None, rows: int = 512) -> Tensor:
@@ -225,19 +224,20 @@ def _dense_correspondence(
     )
 
 
-def _join(parts: list[Correspondence], several: bool, cycle: bool, backward: bool) -> Match:
+def _join(parts: list[Correspondence]) -> Match:
     """One softmax over the keys of all exemplars is a mixture of the single ones, weighted by their softmax masses."""
-    if not several:
-        (part,) = parts
-        return Match(part.warp, part.forward_map, part.backward_map, part.cycle)
-    share = torch.softmax(torch.stack([part.log_mass for part in parts], dim=1), dim=1)  # (B, K, Hq, Wq)
-    warps = torch.stack([part.warp for part in parts], dim=1)  # (B, K, V, Hq, Wq)
+    if len(parts) == 1:
+        warp, share = parts[0].warp, torch.ones_like(parts[0].log_mass)[:, None]  # (B, V, Hq, Wq), (B, 1, Hq, Wq)
+    else:
+        share = torch.softmax(torch.stack([part.log_mass for part in parts], dim=1), dim=1)  # (B, K, Hq, Wq)
+        warps = torch.stack([part.warp for part in parts], dim=1)  # (B, K, V, Hq, Wq)
+        warp = (share[:, :, None] * warps).sum(dim=1)  # (B, V, Hq, Wq)
     return Match(
-        warp=(share[:, :, None] * warps).sum(dim=1),
-        forward_map=tuple(part.forward_map for part in parts),
-        backward_map=tuple(part.backward_map for part in parts if part.backward_map is not None) if backward else None,
-        cycle=tuple(part.cycle for part in parts if part.cycle is not None) if cycle else None,
-        share=share,
+        warp,
+        share,
+        forward_maps=tuple(part.forward_map for part in parts),
+        backward_maps=tuple(part.backward_map for part in parts if part.backward_map is not None),
+        cycles=tuple(part.cycle for part in parts if part.cycle is not None),
     )
 
 

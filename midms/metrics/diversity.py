@@ -81,7 +81,7 @@ def diversity_pairs(groups: Sequence[Hashable], most_per_group: int | None = Non
 
     Args:
         groups: the condition of each output.
-        most_per_group: keep the first so many pairs of a condition (by order); None keeps all.
+        most_per_group: keep the first so many pairs of a condition (by order); None: all of them.
     Returns:
         Indices (i, j), i < j, grouped by condition.
     """

@@ -9,7 +9,6 @@ OIG is guided by CLIP ViT-B/32: report the clip metric with another variant too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

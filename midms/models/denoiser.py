@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from midms.models.first_stage import complete_config, pad_to_multiple
+from midms.models.narrow_import import narrow_diffusers
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -65,7 +66,8 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
     Raises:
         ValueError: unknown keys, or not exactly one of `num_head_channels` and `num_heads`.
     """
-    from diffusers import UNet2DModel  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.unets.unet_2d import UNet2DModel  # noqa: PLC0415 - seconds to import
 
     full = complete_config(config, DEFAULTS, "unet")
     if (full["num_head_channels"] is None) == (full["num_heads"] is None):
@@ -103,7 +105,8 @@ def set_head_count(unet: nn.Module, heads: int) -> None:
 
     Needed again after anything that builds the module anew, such as diffusers' own `from_pretrained`.
     """
-    from diffusers.models.attention_processor import Attention  # noqa: PLC0415 - seconds to import
+    with narrow_diffusers():
+        from diffusers.models.attention_processor import Attention  # noqa: PLC0415 - seconds to import
 
     for module in unet.modules():
         if isinstance(module, Attention):

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from midms.models.encoders import ConditionFeatures, ExemplarFeatures
+from midms.models.encoders import ConditionFeatures
 
 
 class Exemplar(NamedTuple):
     """Exemplars ready to be matched; computed once for any number of conditions."""
 
     latent: Tensor  # D_Y (B, c, h, w)
-    features: ExemplarFeatures
+    features: Tensor  # S_Y (B, C, h, w), matched with the condition's features
+    key: Tensor  # (B, C, h, w), matched with the features of the loop's predictions
     mask: Tensor | None = None  # (B, 1, h, w): where its tokens may be used; None for everywhere
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Exemplar:
+        """`change` applied to every tensor, to select or repeat samples."""
+        latent, features, key = (change(tensor) for tensor in (self.latent, self.features, self.key))
+        return Exemplar(latent, features, key, None if self.mask is None else change(self.mask))
 
 
 class Condition(NamedTuple):
     """Conditions ready to be matched; computed once for any number of exemplars."""
 
-    features: ConditionFeatures
+    encoded: ConditionFeatures
     size: tuple[int, int]  # (H, W) of the condition maps, which the result is cut to
     picture: tuple[int, int] | None = None  # (H, W) of the drawing they were made from, which results are resized to
 
@@ -34,11 +40,11 @@ def join_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
         ValueError: none given, or latents of different sizes.
     """
     _check_sizes("exemplars", [_size(e.latent) for e in exemplars])
-    features = ExemplarFeatures(*(torch.cat(parts) for parts in zip(*(e.features for e in exemplars), strict=True)))
+    latent, features, key = (torch.cat(parts) for parts in zip(*(e[:3] for e in exemplars), strict=True))
     mask = None
     if any(e.mask is not None for e in exemplars):
         mask = torch.cat([torch.ones_like(e.latent[:, :1]) if e.mask is None else e.mask for e in exemplars])
-    return Exemplar(torch.cat([e.latent for e in exemplars]), features, mask)
+    return Exemplar(latent, features, key, mask)
 
 
 def join_conditions(conditions: Sequence[Condition]) -> Condition:
@@ -48,10 +54,10 @@ def join_conditions(conditions: Sequence[Condition]) -> Condition:
         ValueError: none given, or conditions of different sizes.
     """
     _check_sizes("conditions", [c.size for c in conditions])
-    parts = zip(*(c.features for c in conditions), strict=True)
+    parts = zip(*(c.encoded for c in conditions), strict=True)
     drawn = {c.picture for c in conditions}
-    features = ConditionFeatures(*(torch.cat(part) for part in parts))
-    return Condition(features, conditions[0].size, drawn.pop() if len(drawn) == 1 else None)
+    encoded = ConditionFeatures(*(torch.cat(part) for part in parts))
+    return Condition(encoded, conditions[0].size, drawn.pop() if len(drawn) == 1 else None)
 
 
 def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
@@ -65,17 +71,15 @@ def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
         return exemplar
     if batch != 1:
         raise ValueError(f"{batch} exemplars for {count} conditions: expected 1 or {count}")
-    features = ExemplarFeatures(*(part.expand(count, -1, -1, -1) for part in exemplar.features))
-    mask = None if exemplar.mask is None else exemplar.mask.expand(count, -1, -1, -1)
-    return Exemplar(exemplar.latent.expand(count, -1, -1, -1), features, mask)
+    return exemplar.map(lambda tensor: tensor.expand(count, -1, -1, -1))
 
 
 def repeat_condition(condition: Condition, count: int) -> Condition:
     """One condition for all of `count` exemplars; any other number stays as it is."""
-    if len(condition.features.features) != 1:
+    if len(condition.encoded.features) != 1:
         return condition
-    parts = (part.expand(count, -1, -1, -1) for part in condition.features)
-    return condition._replace(features=ConditionFeatures(*parts))
+    parts = (part.expand(count, -1, -1, -1) for part in condition.encoded)
+    return condition._replace(encoded=ConditionFeatures(*parts))
 
 
 def _size(latent: Tensor) -> tuple[int, int]:

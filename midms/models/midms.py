@@ -83,7 +83,7 @@ class MIDMs(nn.Module):
         Args:
             labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            noise: of the posterior (KL first stages), (B, c, h, w); none takes its mode.
+            noise: of the posterior (KL first stages), (B, c, h, w). None: its mode.
         """
         with torch.no_grad():
             latent = at_least_float32(
@@ -92,7 +92,7 @@ class MIDMs(nn.Module):
         grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
         if mask is not None:
             mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
-        return Exemplar(latent, self.encoders.encode_exemplar(latent, grid), mask)
+        return Exemplar(latent, *self.encoders.encode_exemplar(latent, grid), mask)
 
     def encode_condition(self, condition: Tensor) -> ConditionFeatures:
         """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
@@ -116,13 +116,11 @@ class MIDMs(nn.Module):
     def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
         """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their latents."""
         latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
-        if len(exemplars) == 1:
-            return match(query, keys[0], latents[0], self.temperature, key_mask=masks[0], **options)
-        return match(query, list(keys), latents, self.temperature, key_mask=masks, **options)
+        return match(query, keys, latents, self.temperature, key_mask=masks, **options)
 
     def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
         """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
-        return self.match(condition.features, exemplars, [e.features.features for e in exemplars], **options)
+        return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 
     def rematcher(
         self,
@@ -132,7 +130,7 @@ class MIDMs(nn.Module):
         cycle: bool = False,
     ) -> Callable[[Tensor], Rewarp]:
         """The in-domain match of a prediction with the exemplars (Eq. 8 to 10), as `interleave` calls it."""
-        keys = [e.features.key for e in exemplars]
+        keys = [e.key for e in exemplars]
 
         def rematch(prediction: Tensor) -> Rewarp:
             query = self.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
@@ -140,7 +138,7 @@ class MIDMs(nn.Module):
             clamp = settings.clamp_cosines
             matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
             mask = match_confidence(matched, settings.threshold, settings.mask_form)  # (B, 1, h, w)
-            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycle)
+            return Rewarp(matched.warp.to(prediction.dtype), mask.to(prediction.dtype), matched.cycles)
 
         return rematch
 
@@ -157,7 +155,7 @@ class MIDMs(nn.Module):
         Args:
             condition, exemplars: encoded, of one batch size.
             settings: of the loop and the refinement.
-            generators: one a sample, so that a sample's noise does not depend on its batch.
+            generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)

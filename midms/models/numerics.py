@@ -1,15 +1,47 @@
-"""How the networks compute: attention, memory layout and precision, changed in place; weights keep their values."""
+"""Attention kernels, memory format, precision and compilation of the networks, changed in place."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from midms.models.midms import MIDMs
+from midms.models.narrow_import import narrow_diffusers, tell_dynamo
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves a tensor as it is where an initialisation would fill it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
+@contextmanager
+def weights_to_come() -> Iterator[None]:
+    """Networks made inside draw no weights; what their memory holds is arbitrary until `load_state_dict`.
+
+    Memory that nothing was written into takes no room. The device "meta" is no help here: its operations in Python
+    import torch._dynamo.
+    """
+    with _NothingDrawn():
+        yield
 
 
 def fused_attention(model: MIDMs) -> None:
-    """Attention of U-Net and first stage by `scaled_dot_product_attention`, which holds no matrix where it can."""
-    from diffusers.models.attention_processor import Attention, AttnProcessor2_0  # noqa: PLC0415 - seconds to import
+    """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
+    with narrow_diffusers():
+        from diffusers.models.attention_processor import (  # noqa: PLC0415 - seconds to import
+            Attention,
+            AttnProcessor2_0,
+        )
 
     for module in model.modules():
         if isinstance(module, Attention):
@@ -17,7 +49,7 @@ def fused_attention(model: MIDMs) -> None:
 
 
 def set_dtype_and_memory_format(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
-    """Precision and memory layout of first stage and U-Nets; the encoders stay float32, contiguous.
+    """Set precision and memory format of the first stage and the U-Nets. The encoders stay float32 and contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
     """
@@ -32,6 +64,7 @@ def compile_static(model: MIDMs) -> None:
 
     The first call of each shape compiles (minutes for the published sizes).
     """
+    tell_dynamo()
     mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
     for part in (
         model.denoiser.unet,

@@ -92,7 +92,7 @@ class OIGPipeline(DiffusionPipeline):
     safety_checker: Any
     feature_extractor: Any
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
+    model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]  # declared as None there
     _optional_components = [  # noqa: RUF012 - as the base class has it
         "clip_model",
         "clip_tokenizer",

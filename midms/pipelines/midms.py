@@ -20,12 +20,13 @@ from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
+from midms.models.batch_invariance import make_batch_invariant
 from midms.models.denoiser import Denoiser
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs, Translation
-from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
+from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format, weights_to_come
 from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
@@ -52,7 +53,7 @@ COMPONENTS = ("first_stage", "encoders", "denoiser")
 
 @dataclass
 class MIDMsOutput:
-    """Result of a call. Lists have one entry a pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
+    """Result of a call. Lists have one entry per pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
 
     Attributes:
         images: the translations, PIL images (or a tensor (B, 3, H, W) with `output_type="pt"`).
@@ -93,6 +94,7 @@ class MIDMsPipeline:
         folder: Path | None = None,
     ) -> None:
         self.model, self.settings, self.info, self.folder = model.eval(), settings, dict(info or {}), folder
+        make_batch_invariant(model)
 
     @classmethod
     def from_pretrained(
@@ -111,7 +113,7 @@ class MIDMsPipeline:
         if missing:
             raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
         configs, info = loaded.configs, loaded.info
-        with torch.device("meta"):  # no time spent on weights that are replaced
+        with weights_to_come():
             stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
             encoders = CorrespondenceEncoders(**configs["encoders"])
             refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
@@ -139,7 +141,7 @@ class MIDMsPipeline:
         return self
 
     def fast(self, compile_networks: bool | None = None) -> MIDMsPipeline:
-        """Choose the quickest way of computing that keeps the picture, in place (docs/benchmarks/sampling.md).
+        """Switch, in place, to the fastest computation that keeps the picture (docs/benchmarks/sampling.md).
 
         First stage and U-Nets get the channels-last layout and fused attention, and on CUDA are compiled for static
         shapes. Precision stays as it is, for float32 is what the 40 dB to the plain result were measured with.
@@ -195,10 +197,10 @@ class MIDMsPipeline:
         """Read and encode exemplars once, for any number of conditions.
 
         Args:
-            exemplar: one picture, or one a condition.
+            exemplar: one picture, or one per condition.
             labels: the exemplars' condition maps, where the encoders' form needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            size: pixels a side to work on (`midms.io.images.working_size`); none: the weights' own.
+            size: pixels per side to work on (`midms.io.images.working_size`). None: the weights' own size.
         """
         images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
         maps = None if labels is None else batch_conditions(labels).to(self.device)
@@ -244,7 +246,7 @@ class MIDMsPipeline:
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
             num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given).
             seed: of the noise, one for all (pair i takes seed + i) or one each.
-            generator: instead of seeds, one generator a pair (a single one for a single pair).
+            generator: instead of seeds, one generator per pair (a single one for a single pair).
             settings: instead of the two numbers, everything.
             return_intermediates: also decode warps and predictions, and keep masks and correspondence.
             output_type: "pil" or "pt".
@@ -255,15 +257,15 @@ class MIDMsPipeline:
         """
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
-        count = max(len(part) for part in (ready.features.features, *(e.latent for e in exemplars)))
-        features, size, drawn = repeat_condition(ready, count)
-        exemplars = [repeat_exemplar(item, len(features.features)) for item in exemplars]
+        count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
+        encoded, size, drawn = repeat_condition(ready, count)
+        exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
         chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
-        result = self.model.translate(features, exemplars, chosen, _generators(seed, generator, count), callback)
+        result = self.model.translate(encoded, exemplars, chosen, _generators(seed, generator, count), callback)
         images = resize_images(self.decode(result.latent, size), drawn or size)
         output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
         if return_intermediates:
-            self._add_intermediates(output, result, features.features, exemplars, size)
+            self._add_intermediates(output, result, encoded.features, exemplars, size)
         return output
 
     @torch.no_grad()
@@ -285,16 +287,16 @@ class MIDMsPipeline:
         output.warps = self.decode(result.first.warp, size)
         output.predictions = [self.decode(prediction, size) for prediction in result.loop.predictions]
         output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
-        output.correspondence = argmax_correspondence(query, exemplars[0].features.features, exemplars[0].mask)
+        output.correspondence = argmax_correspondence(query, exemplars[0].features, exemplars[0].mask)
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:
     if generator is not None:
         generators = list(generator) if isinstance(generator, list | tuple) else [generator]
         if len(generators) != count:
-            raise ValueError(f"{len(generators)} generators for {count} pairs: give one a pair")
+            raise ValueError(f"{len(generators)} generators for {count} pairs: give one per pair")
         return generators
     seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
     if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one a pair")
+        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one per pair")
     return [torch.Generator().manual_seed(value) for value in seeds]

@@ -33,8 +33,8 @@ def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = Non
     """One or several pictures as (B, 3, H, W) in [-1, 1].
 
     Args:
-        size: pixels a side to work on, see `midms.io.images.working_size`; pictures of several shapes become squares of
-            it. None keeps their own size.
+        size: pixels per side to work on, see `midms.io.images.working_size`. Pictures of different shapes become
+            squares of that side. None: their own size.
     Raises:
         ConfigError: a file that cannot be read.
         ValueError: pictures of several sizes, and no `size`.
@@ -97,7 +97,7 @@ def batch_conditions(conditions: Any, size: int | None = None) -> Tensor:
     """Condition maps as (B, L, H, W) in [0, 1].
 
     Args:
-        size: pixels a side to work on where the condition is a drawing; none keeps its size.
+        size: pixels per side to work on where the condition is a drawing. None: its own size.
     Raises:
         ConfigError, ValueError: a file that cannot be read, or maps of another form.
     """

@@ -1,4 +1,4 @@
-"""What people watch a training by: the bar, a table that survives a resume, speed and memory, pictures."""
+"""Lightning callbacks and loggers: progress bar, metrics.csv, throughput and memory, pictures of validation samples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from midms.data.module import data_of
 from midms.visualize import grid, save_png
 
 
 class ResumableCSVLogger(Logger):
-    """metrics.csv: a row each time something is logged; a resumed run goes on in the same table.
+    """Write metrics.csv, one row per logging call. A resumed run appends to the table of the run that it continues.
 
-    (Lightning's own CSV logger deletes the table of an earlier run.)
+    Lightning's own CSV logger deletes the table of an earlier run.
     """
 
     def __init__(self, file: Path) -> None:
@@ -56,13 +57,13 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def drop_rows_from(self, step: int) -> None:
-        """Drop the rows that a run resumed at `step` writes again, and a last line that was cut off."""
+        """Delete the rows from `step` on, which the resumed run writes again, and a truncated last line."""
         rows = [row for row in self.rows() if (row.get("step") or "").isdigit() and None not in row]
         self.columns = [name for name in (rows[0] if rows else {}) if name is not None]
         self._write([row for row in rows if int(row["step"]) < step])
 
     def rows(self) -> list[dict[str, str]]:
-        """The table as it stands."""
+        """All rows of the table on disk."""
         if not self.file.is_file():
             return []
         with self.file.open(newline="") as file:
@@ -78,22 +79,22 @@ class ResumableCSVLogger(Logger):
 
 
 class ThroughputMonitor(Callback):
-    """Learning rates, samples per second over all ranks, peak memory and hours left, with every logged step."""
+    """Log learning rates, samples per second over all ranks, peak memory and the hours left."""
 
     def __init__(self) -> None:
         self.begun, self.first_step = 0.0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Continue the table, and start the clock."""
+        """Prepare metrics.csv for a resumed run, and start the clock."""
         for logger in trainer.loggers:
             if isinstance(logger, ResumableCSVLogger):
                 logger.drop_rows_from(trainer.global_step)
         self.begun, self.first_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Log what a step costs."""
+        """Log the mean time per step since the start, and what follows from that time."""
         seconds = (time.monotonic() - self.begun) / max(trainer.global_step - self.first_step, 1)
-        samples = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        samples = data_of(trainer).batch_size * trainer.world_size
         values = {
             "images_per_second": samples / seconds,
             "hours_left": (trainer.max_steps - trainer.global_step) * seconds / 3600,
@@ -114,14 +115,15 @@ def peak_memory(device: torch.device) -> float:
 
 
 class PictureLogger(Callback):
-    """Every `every` steps a picture of the first validation samples, from the module's own `pictures`."""
+    """Save a picture of the first validation samples every `every` steps, as drawn by the module's `pictures`."""
 
     def __init__(self, folder: Path, every: int, samples: int = 6) -> None:
         self.folder, self.every, self.samples = folder, every, samples
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Draw when it is time."""
-        dataset = trainer.datamodule.validation  # type: ignore[attr-defined]
+        """Draw and save the picture if the step is a multiple of `every`."""
+        dataset: Any = data_of(trainer).validation
+        stage: Any = pl_module  # a `Stage`, which has pictures
         if trainer.global_step % self.every or dataset is None or not trainer.is_global_zero:
             return
         items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
@@ -130,7 +132,7 @@ class PictureLogger(Callback):
         training = pl_module.training
         pl_module.eval()
         with torch.no_grad():
-            rows = pl_module.pictures(batch)  # type: ignore[operator]
+            rows = stage.pictures(batch)
         pl_module.train(training)
         picture = grid(rows)
         save_png(self.folder / f"step_{trainer.global_step:08d}.png", picture)
@@ -148,17 +150,17 @@ class RunProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A resumed run never begins its epoch, so the length is set here."""
+        """Set the length of the bar; Lightning sets it at the start of an epoch, which a resumed run has passed."""
         super().on_train_start(trainer, pl_module)
         self.train_progress_bar.reset(trainer.max_steps)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the bar's line, so that what is said next has a line of its own."""
+        """Close the bar, so that the error message starts on a new line."""
         if self._train_progress_bar is not None:
             self._train_progress_bar.close()
 
     def init_train_tqdm(self) -> Tqdm:
-        """One bar for the whole run, not one an epoch."""
+        """Use one bar for the whole run instead of one per epoch."""
         bar = super().init_train_tqdm()
         bar.set_description("training")
         return bar

@@ -1,4 +1,4 @@
-"""Whole checkpoints only, the last few of them, and one more when a signal asks the run to stop."""
+"""Checkpoints: written atomically, limited to the last few, and saved when a signal stops the run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
+from midms.data.module import data_of
 from midms.training.errors import Interrupted, TrainingError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
+    """Write checkpoints to a temporary file, flush it to disk and rename it: no partial file has the final name."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` as `path`.
 
         Raises:
-            TrainingError: the disk is full or refuses; what was there before stands.
+            TrainingError: the file cannot be written, for example because the disk is full. Earlier checkpoints stay.
         """
         path = Path(path)
         aside = path.with_suffix(".part")
@@ -41,20 +42,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if not isinstance(refusal, OSError):
                 raise
             last = newest_checkpoint(path.parent)
-            stands = f"the last whole one is {last}" if last else "there is none before it"
+            earlier = f"the last complete one is {last}" if last else "there is no earlier one"
             raise TrainingError(
-                f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {stands}; "
-                "make room and go on with --resume"
+                f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {earlier}; "
+                "free some disk space and continue with --resume"
             ) from error
 
 
 class Checkpoints(Callback):
-    """A checkpoint every so many steps and at the end; the last `keep` stay.
+    """Save a checkpoint every `every` steps and at the end, and delete all but the last `keep`.
 
     Args:
-        folder: where `step_00001000.ckpt` go.
+        folder: of the files `step_00001000.ckpt`.
         every: steps between two checkpoints.
-        keep: how many stay.
+        keep: number of checkpoints to keep.
     """
 
     def __init__(self, folder: Path, every: int, keep: int = 2) -> None:
@@ -62,7 +63,7 @@ class Checkpoints(Callback):
         self.saved = -1  # step of the last one written
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Clear away what a killed run left half written, and set aside what lies ahead of this run."""
+        """Delete partial files of a killed run, and move checkpoints of later steps to a folder of their own."""
         if not trainer.is_global_zero:
             return
         for torn in self.folder.glob("*.part"):
@@ -76,8 +77,8 @@ class Checkpoints(Callback):
             print(f"checkpoints of an earlier run beyond step {trainer.global_step}: moved to {aside}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Count the batch for the data order, then save when it is time."""
-        trainer.datamodule.advance()  # type: ignore[attr-defined]
+        """Advance the data order by one batch, and save if the step is a multiple of `every`."""
+        data_of(trainer).advance()
         if trainer.global_step % self.every == 0:
             self.save(trainer)
 
@@ -86,7 +87,7 @@ class Checkpoints(Callback):
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint of this step, unless that was just done, and drop the oldest ones."""
+        """Write a checkpoint of this step unless there is one already, and delete the oldest ones."""
         if self.saved == trainer.global_step:
             return
         trainer.save_checkpoint(self.folder / f"{step_name(trainer.global_step)}.ckpt")
@@ -97,9 +98,9 @@ class Checkpoints(Callback):
 
 
 class StopOnSignal(Callback):
-    """SIGINT and SIGTERM let the step in work end, save, and stop; a second SIGINT stops at once and saves nothing.
+    """Stop on SIGINT or SIGTERM: finish the current step, save a checkpoint, and raise `Interrupted`.
 
-    A signal that reaches one rank stops all of them after the same step.
+    A second SIGINT stops at once without saving. A signal that reaches one rank stops all ranks after the same step.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -108,18 +109,18 @@ class StopOnSignal(Callback):
         self.before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over."""
+        """Install the signal handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self.before[number] = signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal; it may come at any moment, so the state is not touched here."""
+        """Record a signal. The handler may run in the middle of a step, so it does not touch the training state."""
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or number
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Between two steps everything is whole."""
+        """Save and stop if any rank has received a signal; between two steps the state is consistent."""
         received = self.received or 0
         if trainer.world_size > 1:
             anywhere = trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max")
@@ -129,19 +130,19 @@ class StopOnSignal(Callback):
             raise Interrupted(received, trainer.global_step)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the earlier signal handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
 
 
 def step_name(step: int) -> str:
-    """Name of a step's checkpoint, without its ending; names sort like steps."""
+    """File name of a step's checkpoint without suffix; the names sort in the order of the steps."""
     return f"step_{step:08d}"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder."""
+    """The checkpoint of the latest step in a folder. None: the folder has no checkpoint."""
     return max(folder.glob("step_*.ckpt"), default=None)
 
 

@@ -1,4 +1,4 @@
-"""What ends a training early, told in one line."""
+"""Exceptions that end a training early; each has a message of one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Interrupted(Exception):
@@ -17,5 +17,5 @@ class Interrupted(Exception):
     """
 
     def __init__(self, received: int, step: int) -> None:
-        super().__init__(f"{signal.Signals(received).name}: saved step {step}; go on with --resume")
+        super().__init__(f"{signal.Signals(received).name}: saved step {step}; continue with --resume")
         self.exit_code = 128 + received

@@ -1,4 +1,4 @@
-"""What a stage hands over when its training ends, and the callback that writes it."""
+"""Export of the trained networks at the end of a stage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from midms.checkpoints.folder import save_folder
+from midms.data.module import data_of
 
 
 class TrainedComponents(NamedTuple):
@@ -21,16 +22,17 @@ class TrainedComponents(NamedTuple):
 
 
 class ExportWeights(Callback):
-    """At the end, the weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads."""
+    """Save the trained weights at the end of the run, as a folder that `MIDMsPipeline.from_pretrained` reads."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self.folder, self.info = folder, info
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what the module names as its components."""
+        """Save the components of the Lightning module."""
         if trainer.is_global_zero:
-            modules, configs, facts = pl_module.components()  # type: ignore[operator]
-            data = trainer.datamodule.train  # type: ignore[attr-defined]
+            stage: Any = pl_module  # a `Stage`, which has components
+            modules, configs, facts = stage.components()
+            data = data_of(trainer).train
             data_facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
             info = self.info | data_facts | facts | {"steps": trainer.global_step}
             save_folder(self.folder, modules, configs, info)

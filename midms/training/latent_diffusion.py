@@ -30,9 +30,9 @@ class LatentDiffusionTraining(Stage):
         weight_decay: of AdamW.
         ema_decay: of the averaged weights, which are the ones validated and exported.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
-        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
-        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
-        fused: AdamW in one kernel; none does so on CUDA.
+        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
+        fused: AdamW in one kernel. None: on CUDA only.
         mirror: flip half of the images, which doubles the training set.
         max_time: draw times below this only: MIDMs calls the model at the lower noise levels alone (t <= N/T of all),
             so a last stretch of training there serves it most. None draws all times.
@@ -74,7 +74,7 @@ class LatentDiffusionTraining(Stage):
         configure_unet(self.denoiser.unet, gradient_checkpointing, compile)
 
     def loss(self, denoiser: nn.Module, images: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Mean squared error of the noise predicted at random times; one generator a sample."""
+        """Mean squared error of the noise predicted at random times; one generator per sample."""
         with torch.no_grad():
             if self.mirror:
                 flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
@@ -94,7 +94,7 @@ class LatentDiffusionTraining(Stage):
             return {"loss": self.loss(self.denoiser, part["image"], generators)}
 
         total = self.optimise(self.optimizers(), self.denoiser.parameters(), batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.step_learning_rates()
         if total is not None:
             self.average.update(self.denoiser)
         self.log_terms(total)

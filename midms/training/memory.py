@@ -6,7 +6,7 @@
 Networks and tensors are torch's fake ones, which know shape, type and device and store nothing. Weights, gradients,
 AdamW's two moments and averages are counted from the parameters; activations are the tensors that autograd saves for
 the way back, each once, in the types that `trainer.precision` gives them on CUDA. Attention is taken to run in one
-kernel, as it does there, which saves its inputs, its output and one number a row. Not counted: the CUDA context,
+kernel, as it does there, which saves its inputs, its output and one number per row. Not counted: the CUDA context,
 workspaces of convolutions, and what the allocator loses between blocks.
 """
 
@@ -64,7 +64,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def fixed_rows(model: MIDMs, features: nn.Module, average: bool) -> list[Row]:
-    """What is there before the first step: 4 bytes a number; AdamW keeps two more a trained weight."""
+    """What is there before the first step: 4 bytes per number; AdamW keeps two more per trained weight."""
     trained = _parameter_count(model.encoders) + _parameter_count(model.denoiser)
     frozen = sum(_parameter_count(part) for part in (model.first_stage, model.refiner, features) if part is not None)
     rows = [
@@ -196,7 +196,7 @@ def fake_cuda(sixteen_bits: bool) -> Iterator[None]:
         return FusedAttention.apply(query, key, value)
 
     before = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    F.scaled_dot_product_attention = attention  # type: ignore[assignment]  # restored below
     enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     try:
         torch.set_autocast_enabled("cuda", sixteen_bits)

@@ -45,14 +45,14 @@ class MIDMsTraining(Stage):
         weights: folder with the pretrained first stage and denoiser ("demo" names the shipped one). Where it holds a
             "refiner" (the denoiser before an earlier fine-tuning), training starts from that.
         encoders: keywords of `CorrespondenceEncoders`.
-        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up; none starts afresh.
+        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up. None: random encoders.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
         interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
         loss: "paper" for Eq. 12 to 17, "released" for what the released code minimises (`midms.losses.objective`);
             the loop's own differences are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
-        features: feature network phi of Eq. 14 to 16; none takes the frozen first stage's encoder.
+        features: feature network phi of Eq. 14 to 16. None: the frozen first stage's encoder.
         source_layers: layer -> weight for L_src; the released loss has its own.
         perceptual_layer: layer of L_perc.
         style_layers: layer -> weight for L_style; the released loss has its own.
@@ -63,10 +63,10 @@ class MIDMsTraining(Stage):
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay, [] for none at all; without milestones the rates fall along a cosine to 0.
-        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those; none keeps none.
-        gradient_checkpointing: compute the U-Net's inside again on the way back instead of keeping it.
-        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up; none compiles nothing.
-        fused: AdamW in one kernel; none does so on CUDA.
+        ema_decay: keep averaged weights of encoders and denoiser, and validate and export those. None: no averaging.
+        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
+        compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
+        fused: AdamW in one kernel. None: on CUDA only.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
     """
 
@@ -130,7 +130,9 @@ class MIDMsTraining(Stage):
         elif loss == "released":
             _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
             weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedTrainingObjective(self.model, self.settings, self.features, weights_and_layer)
+            self.objective = ReleasedTrainingObjective(
+                self.model, self.settings, self.features, weights_and_layer, self.diffusion_call
+            )
         else:
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         self.warmup_steps = warmup_steps
@@ -149,22 +151,25 @@ class MIDMsTraining(Stage):
         """One step of AdamW on the weighted sum."""
         step = self.global_step
         self.model.denoiser.requires_grad_(step >= self.warmup_steps)
-        shared = step_generator(self.seed, step, SHARED)
-        index = int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
             def noise(name: str, shape: Sequence[int]) -> Tensor:
                 return sample_noise(shape, generators)
 
-            return self.objective(part, noise, step, self.warmup_steps, index)
+            return self.objective(part, noise, step, self.warmup_steps)
 
-        optimizer = self.optimizers()
-        weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
+        optimizer: Any = self.optimizers()
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
         total = self.optimise(optimizer, weights, batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.step_learning_rates()
         if self.average is not None and total is not None:
             self.average.update(self.trained)
         self.log_terms(total)
+
+    def diffusion_call(self, step: int) -> int:
+        """The random call of the loop whose time the released diffusion term takes at a step: one for all samples."""
+        shared = step_generator(self.seed, step, SHARED)
+        return int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR to the truth of warp and result, where the data know the truth."""

@@ -1,7 +1,8 @@
 """One forward pass of stage 3 and its objective: as the paper says, or as the released code computes it.
 
-Exemplar and source branch run through the loop as one batch, so a training step calls the U-Net N times; the released
-code, which calls it for each branch and once more for its diffusion term, needs 2 N + 1 calls.
+Exemplar and source branch run through the loop as one batch, so a step of the paper's objective calls the U-Net N times
+and one of the released objective N + 1 times, the last for its diffusion term. The released code itself, which calls it
+for each branch alone, needs 2 N + 1 calls.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from midms.diffusion.interleave import Interleaved, Rewarp, interleave
-from midms.diffusion.schedule import add_noise
-from midms.diffusion.settings import InterleaveSettings, loop_times
-from midms.diffusion.solvers import predict_x0
+from midms.diffusion.interleave import Interleaved, Rewarp, interleave, predict_once
+from midms.diffusion.settings import InterleaveSettings
 from midms.losses.contextual import RELEASED_STYLE_POOLING, style_loss
 from midms.losses.matching import (
     at_least_float32,
@@ -29,8 +28,9 @@ from midms.losses.matching import (
     warped_condition_loss,
 )
 from midms.losses.objective import Iteration, ReleasedLossWeights, Segmentation, released_objective
+from midms.losses.perceptual import FeatureNetwork
 from midms.matching.correspondence import match
-from midms.models.encoders import ConditionFeatures, ExemplarFeatures
+from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
 
 #: A name and a shape (B, ...) -> standard normal numbers, each sample's its own.
@@ -60,8 +60,8 @@ class PaperTrainingObjective:
     warmup_space: str = "image"
     warmup_rematch: bool = False
 
-    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
-        """The terms of step `number`, unweighted, and "loss", their weighted sum; `index` plays no part."""
+    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int) -> dict[str, Tensor]:
+        """The terms of step `number`, unweighted, and "loss", their weighted sum."""
         terms = self.terms(batch, noise, warming=number < warmup)
         loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
         return terms | {"loss": loss}
@@ -70,13 +70,13 @@ class PaperTrainingObjective:
         """Every term of Eq. 12 to 17 that the step uses."""
         model, size = self.model, len(batch["source"])
         condition, both = encode(model, batch)
-        exemplar, source = select_samples(both, slice(0, size)), select_samples(both, slice(size, None))
+        exemplar, source = both.map(lambda part: part[:size]), both.map(lambda part: part[size:])
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
         )  # (2B, L, h, w)
         matched = match(
             condition.features,
-            exemplar.features.features,
+            exemplar.features,
             torch.cat([exemplar.latent, maps[:size]], dim=1),
             model.temperature,
             cycle=True,
@@ -84,29 +84,25 @@ class PaperTrainingObjective:
             clamp=self.settings.clamp_cosines,
         )
         warp, warped_maps = matched.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
-        source_warp = model.match(
-            condition.features, [source], [source.features.features], clamp=self.settings.clamp_cosines
-        ).warp
+        source_warp = model.first_match(condition, [source], clamp=self.settings.clamp_cosines).warp
         terms = {
-            "dom": domain_loss(condition.features, source.features.features),
-            "cycle": cycle_loss(matched.cycle, exemplar.latent),  # type: ignore[arg-type]
+            "dom": domain_loss(condition.features, source.features),
+            "cycle": cycle_loss(matched.cycles[0], exemplar.latent),
             "warp": warped_condition_loss(warped_maps, maps[size:]),
         }
         if warming:
             generated = [warp, source_warp]
             if self.warmup_rematch:
                 again = model.rematcher(condition, [exemplar], self.settings, cycle=True)(warp.detach())
-                terms["cycle"] = terms["cycle"] + cycle_loss(again.cycle, exemplar.latent)  # type: ignore[arg-type]
+                terms["cycle"] = terms["cycle"] + cycle_loss(again.cycles[0], exemplar.latent)
                 generated.append(again.warp)
         else:
             start = draw_start(noise, warp.shape).to(warp)
-            loop = run_loop(
-                model, self.settings, model.denoiser, condition, both, torch.cat([warp, source_warp]), start
-            )
+            loop = run_loop(model, self.settings, condition, both, torch.cat([warp, source_warp]), start)
             generated = list(loop.latent.split(size))
             for cycle in loop.cycles:
-                terms["cycle"] = terms["cycle"] + cycle_loss(cycle, both.latent)  # type: ignore[arg-type]
-            terms["diff"] = torch.stack([diffusion_loss(eps[size:], start[size:]) for eps in loop.epsilons]).mean()
+                terms["cycle"] = terms["cycle"] + cycle_loss(cycle, both.latent)
+            terms["diff"] = torch.stack([diffusion_loss(s.epsilon[size:], start[size:]) for s in loop.steps]).mean()
         if warming and self.warmup_space == "latent":
             return terms | latent_losses(generated, source.latent)
         return terms | self.image_losses(torch.cat(generated[:2]), batch, style=not warming)
@@ -132,31 +128,34 @@ class PaperTrainingObjective:
 
 @dataclass(frozen=True)
 class ReleasedTrainingObjective:
-    """The released iteration and its objective (`midms.losses.objective`), equal to its golden values."""
+    """The released iteration and its objective (`midms.losses.objective`), equal to its golden values.
+
+    Attributes:
+        features: VGG-19, or another network with its layers' names.
+        weights: lambda by term.
+        diffusion_call: iteration -> the call of the loop, from 0, whose time the diffusion term takes.
+    """
 
     model: MIDMs
     settings: InterleaveSettings
-    features: nn.Module
+    features: FeatureNetwork
     weights: ReleasedLossWeights
+    diffusion_call: Callable[[int], int]
 
-    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int, index: int = 0) -> dict[str, Tensor]:
-        """The terms of iteration `number`, unweighted, and "loss", their weighted sum.
-
-        Args:
-            index: the call of the loop, from 0, whose time the diffusion term takes.
-        """
-        iteration = self.iteration(batch, noise, number < warmup, index)
+    def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int) -> dict[str, Tensor]:
+        """The terms of iteration `number`, unweighted, and "loss", their weighted sum."""
+        iteration = self.iteration(batch, noise, number, warmup)
         released_terms = released_objective(
             iteration, batch["source"], batch["exemplar"], self.features, number, warmup, self.weights
         )
         terms = {name: value for name, value in released_terms._asdict().items() if value is not None}
         return terms | {"loss": terms.pop("total")}
 
-    def iteration(self, batch: Batch, noise: Noise, warming: bool, index: int) -> Iteration:
+    def iteration(self, batch: Batch, noise: Noise, number: int, warmup: int) -> Iteration:
         """What one forward pass gives."""
         model, settings, size = self.model, self.settings, len(batch["source"])
         condition, both = encode(model, batch, noise if model.first_stage.kind == "kl" else None)
-        exemplar, source = select_samples(both, slice(0, size)), select_samples(both, slice(size, None))
+        exemplar, source = both.map(lambda part: part[:size]), both.map(lambda part: part[size:])
         channels, values = exemplar.latent.shape[1], exemplar.latent
         labelled = self.weights.warp > 0
         if labelled:
@@ -165,7 +164,7 @@ class ReleasedTrainingObjective:
             values = torch.cat([exemplar.latent, grid], dim=1)  # (B, c + L, h, w)
         matched = match(
             condition.features,
-            exemplar.features.features,
+            exemplar.features,
             values,
             model.temperature,
             cycle=True,
@@ -173,15 +172,15 @@ class ReleasedTrainingObjective:
             clamp=settings.clamp_cosines,
         )
         warp = matched.warp[:, :channels]
-        source_warp = model.match(
-            condition.features, [source], [source.features.features], clamp=settings.clamp_cosines
-        ).warp
-        result, source_result, diffused, cycles = warp, source_warp, source_warp, []
-        if not warming:
-            start = draw_start(noise, warp.shape).to(warp)
-            extra = _ExtraCall(model, settings, source.latent, noise("fresh", warp.shape).to(warp), index)
-            loop = run_loop(model, settings, extra, condition, both, torch.cat([warp, source_warp]), start)
-            (result, source_result), diffused = loop.latent.split(size), extra.prediction()
+        source_warp = model.first_match(condition, [source], clamp=settings.clamp_cosines).warp
+        result, source_result, diffused = warp, source_warp, source_warp
+        cycles: list[tuple[Tensor, Tensor]] = []
+        if number >= warmup:
+            start, fresh = draw_start(noise, warp.shape).to(warp), noise("fresh", warp.shape).to(warp)
+            loop = run_loop(model, settings, condition, both, torch.cat([warp, source_warp]), start)
+            result, source_result = loop.latent.split(size)
+            call = self.diffusion_call(number)
+            diffused = predict_once(model.denoiser, source.latent, model.schedule, settings, fresh, call)
             for cycle in loop.cycles:
                 cycles.append((cycle[:size], exemplar.latent))
                 cycles.append((cycle[size:], source.latent))
@@ -191,12 +190,12 @@ class ReleasedTrainingObjective:
             segmentation = Segmentation(matched.warp[:, channels:], *labels)
         return Iteration(
             condition_features=condition.raw,
-            source_features=source.features.key,
-            exemplar_features=exemplar.features.key,
+            source_features=source.key,
+            exemplar_features=exemplar.key,
             source_latent=source.latent,
             exemplar_latent=exemplar.latent,
-            exemplar_cycle=matched.cycle,  # type: ignore[arg-type]
-            rewarp_cycles=cycles,  # type: ignore[arg-type]
+            exemplar_cycle=matched.cycles[0],
+            rewarp_cycles=cycles,
             diffused=diffused,
             source_result=model.first_stage.decode(source_result),
             exemplar_result=model.first_stage.decode(result),
@@ -204,36 +203,11 @@ class ReleasedTrainingObjective:
         )
 
 
-class _ExtraCall:
-    """The denoiser of the loop, which takes the diffusion term's freshly noised source latent along in one call."""
-
-    def __init__(self, model: MIDMs, settings: InterleaveSettings, source: Tensor, noise: Tensor, index: int) -> None:
-        tau = loop_times(model.schedule, settings)
-        level = tau.start if index == 0 else tau.alpha_bars[index - 1]
-        self.noised, self.alpha_bar = add_noise(source, noise, level), tau.alpha_bars[index]  # (B, c, h, w), ()
-        self.denoiser, self.index, self.calls = model.denoiser, index, 0
-        self.epsilon: Tensor | None = None
-
-    def __call__(self, latent: Tensor, times: Tensor) -> Tensor:
-        """eps of (2B, c, h, w); in call `index` that of the extra latent is kept."""
-        self.calls += 1
-        if self.calls - 1 != self.index:
-            return self.denoiser(latent, times)
-        eps = self.denoiser(torch.cat([latent, self.noised]), times[:1])  # (3B, c, h, w)
-        self.epsilon = eps[len(latent) :].to(self.noised)
-        return eps[: len(latent)]
-
-    def prediction(self) -> Tensor:
-        """x0 of the source latent."""
-        assert self.epsilon is not None  # the loop has more calls than `index`
-        return predict_x0(self.noised, self.epsilon, self.alpha_bar)
-
-
 def encode(model: MIDMs, batch: Batch, noise: Noise | None = None) -> tuple[ConditionFeatures, Exemplar]:
     """The condition, and exemplar and source as one batch (2B).
 
     Args:
-        noise: of a KL first stage's posterior; none takes its mode.
+        noise: of a KL first stage's posterior. None: its mode.
     """
     labels = None
     if model.encoders.form == "released":
@@ -255,7 +229,6 @@ def draw_start(noise: Noise, shape: Sequence[int]) -> Tensor:
 def run_loop(
     model: MIDMs,
     settings: InterleaveSettings,
-    denoiser: Callable[[Tensor, Tensor], Tensor],
     condition: ConditionFeatures,
     both: Exemplar,
     warps: Tensor,
@@ -273,7 +246,7 @@ def run_loop(
         rewarp = rematch(prediction)
         return rewarp._replace(mask=torch.cat([rewarp.mask[:size], torch.zeros_like(rewarp.mask[size:])]))
 
-    return interleave(denoiser, warps, keep_source, model.schedule, settings, noise)
+    return interleave(model.denoiser, warps, keep_source, model.schedule, settings, noise)
 
 
 def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tensor]:
@@ -283,8 +256,3 @@ def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tens
         "src": F.l1_loss(generated[1], latent),
         "perc": torch.stack([F.l1_loss(warp, latent) for warp in warps]).sum(),
     }
-
-
-def select_samples(both: Exemplar, part: slice) -> Exemplar:
-    """Some samples of an encoded batch."""
-    return Exemplar(both.latent[part], ExemplarFeatures(*(tensor[part] for tensor in both.features)))

@@ -27,7 +27,7 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | No
 
 
 def multi_step(optimizer: Optimizer, milestones: Sequence[int], gamma: float) -> LambdaLR:
-    """The rate times `gamma` at each milestone, counted in steps (the paper's decay, gamma = 0.3)."""
+    """Multiply the learning rate by `gamma` at each milestone (a step); the paper uses gamma = 0.3."""
     ordered = sorted(milestones)
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in ordered))
 
@@ -55,18 +55,18 @@ def sample_generators(
 def adamw(
     weights: Any, learning_rate: float, weight_decay: float, fused: bool | None, device: torch.device
 ) -> torch.optim.AdamW:
-    """AdamW with the default betas; `fused` none takes the one-kernel form on CUDA."""
+    """AdamW with the default betas. `fused` None: the fused kernel on CUDA, the plain form elsewhere."""
     return torch.optim.AdamW(
         weights, learning_rate, weight_decay=weight_decay, fused=device.type == "cuda" if fused is None else fused
     )
 
 
 def configure_unet(unet: Any, gradient_checkpointing: bool, backend: str | None) -> None:
-    """Set diffusers' U-Net up to save memory or time, in place; names of its weights stay.
+    """Enable gradient checkpointing and `torch.compile` on diffusers' U-Net, in place. The weight names stay the same.
 
     Args:
-        gradient_checkpointing: compute the inside of each block again on the way back.
-        backend: of `torch.compile`, none compiles nothing.
+        gradient_checkpointing: recompute each block's activations in the backward pass.
+        backend: of `torch.compile`. None: not compiled.
     Raises:
         ValueError: no such backend.
     """
@@ -113,6 +113,6 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Write the averages into a module of the same form."""
+        """Copy the averages into a module with the same parameters."""
         for name, parameter in module.named_parameters():
             parameter.copy_(getattr(self, self._key(name)))

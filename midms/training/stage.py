@@ -11,26 +11,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from midms.data.module import data_of
 from midms.training.errors import TrainingError
+from midms.training.export import TrainedComponents
 from midms.training.optimisation import sample_generators
 
 Batch = dict[str, Any]
-#: Part of a batch and one generator a sample -> scalars to log, among them "loss", a mean over the part's samples.
+#: Part of a batch and one generator per sample -> scalars to log, among them "loss", a mean over the part's samples.
 Terms = Callable[[Batch, list[torch.Generator]], dict[str, Tensor]]
 
 
 class Stage(pl.LightningModule):
-    """A stage of the training, optimised by hand so that a broken step can be left out.
+    """Base class of the three training stages; manual optimisation, so that a step without a finite loss is skipped.
 
     Random numbers belong to a sample: they are a function of (seed, step, its place among the samples of that step on
     all ranks). Two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
 
     Args:
         seed: of the random numbers.
-        gradient_clip: largest gradient norm; none clips nothing.
-        accumulation: parts that a batch is worked on in, one after another: the memory of a part, the gradient of the
-            whole batch.
-        channels_last: keep weights and maps with the channels innermost, which tensor cores like.
+        gradient_clip: largest gradient norm. None: no clipping.
+        accumulation: number of parts that a batch is split into. The gradient is that of the whole batch; the memory is
+            that of one part.
+        channels_last: channels-last memory format, which is faster on tensor cores.
 
     Attributes:
         max_bad_losses: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
@@ -50,7 +52,7 @@ class Stage(pl.LightningModule):
         self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
-        """Averages are equal on all ranks without being sent; the memory format is set before the optimiser is."""
+        """Exclude the averages from DDP (all ranks compute them); set the memory format before the optimiser exists."""
         averages = [name for name, _ in self.named_buffers() if name.startswith("average.")]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, averages)
         if self.channels_last:
@@ -63,27 +65,26 @@ class Stage(pl.LightningModule):
         return sample_generators(self.seed, step, places, self.global_rank, self.trainer.world_size)
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
-        """One generator a sample of a validation batch: the same at every validation, on any number of ranks."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return self.generators(batch_idx * data.batch_size, count, step=-1)
+        """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
+        return self.generators(batch_idx * data_of(self.trainer).batch_size, count, step=-1)
 
     def add_validation(self, values: dict[str, Tensor], count: int) -> None:
         """Add means over `count` samples to those of the validation set."""
         for name, value in values.items():
             total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
-            self.validated[name] = self.validated.get(name, 0.0) + total  # type: ignore[assignment]
+            self.validated[name] = self.validated[name] + total if name in self.validated else total
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all samples of all ranks, whose shares may differ by one."""
         for name, own in self.validated.items():
-            total = self.trainer.strategy.reduce(own, reduce_op="sum") if self.trainer.world_size > 1 else own
-            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)  # type: ignore[index]
+            total = self._over_ranks(own, "sum")
+            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)
         self.validated = {}
 
     def optimise(
         self, optimizer: Any, weights: Iterable[nn.Parameter], batch: Batch, terms_of: Terms
     ) -> dict[str, Tensor] | None:
-        """One step of `optimizer` on the mean gradient over the batch and all ranks; none where it was left out.
+        """One step of `optimizer` on the mean gradient over the batch and all ranks. None: the step was left out.
 
         The step is left out, before it touches a weight, when the loss or the gradient norm of any rank is not finite.
         It still counts as a step: its batch is used up.
@@ -104,7 +105,8 @@ class Stage(pl.LightningModule):
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
-                total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
+                mean = share * value.detach()
+                total[name] = total[name] + mean if name in total else mean
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self._mean_over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
@@ -116,10 +118,10 @@ class Stage(pl.LightningModule):
         return None
 
     def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a broken step, and stop after too many."""
+        """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
         self.skipped += 1
         self.consecutive_bad_losses += 1
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
         values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
         if self.consecutive_bad_losses >= self.max_bad_losses:
@@ -134,17 +136,36 @@ class Stage(pl.LightningModule):
         progress.increment_completed()
 
     def _no_gradient_sync(self) -> AbstractContextManager[None]:
-        """Gradients of all parts but the last stay on their rank."""
+        """Do not synchronise gradients between ranks: only the last part of a batch does."""
         block = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         return block()
 
     def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the ranks, in one message."""
+        """Means over the ranks, in one all-reduce."""
         if self.trainer.world_size == 1:
             return values
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-        mean = self.trainer.strategy.reduce(joined, reduce_op="mean")
-        return dict(zip(values, mean.unbind(), strict=True))  # type: ignore[union-attr]
+        return dict(zip(values, self._over_ranks(joined, "mean").unbind(), strict=True))
+
+    def _over_ranks(self, value: Tensor, how: str) -> Tensor:
+        """The "sum" or "mean" of a tensor over all ranks."""
+        if self.trainer.world_size == 1:
+            return value
+        reduced = self.trainer.strategy.reduce(value, reduce_op=how)
+        return torch.as_tensor(reduced)
+
+    def step_learning_rates(self) -> None:
+        """One step of the only schedule of the learning rates."""
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+
+    def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
+        """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+    def components(self) -> TrainedComponents:
+        """What an export saves."""
+        raise NotImplementedError
 
     def log_terms(self, terms: dict[str, Tensor] | None) -> None:
         """Log the terms of a step under "train/", and how many steps were left out so far."""
@@ -154,11 +175,11 @@ class Stage(pl.LightningModule):
         self.log("train/skipped", float(self.skipped))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of broken steps."""
+        """Store the count of skipped steps."""
         checkpoint["skipped_steps"] = (self.skipped, self.consecutive_bad_losses)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the count of skipped steps."""
         self.skipped, self.consecutive_bad_losses = checkpoint.get("skipped_steps", (0, 0))
 
 

@@ -27,7 +27,7 @@ def sampling_flop(config: str, size: int) -> dict[str, float]:
     """FLOP of one lean translation at the released schedule by part, counted on tensors without storage.
 
     Args:
-        config: one of `networks.SIZES`. size: pixels a side.
+        config: one of `networks.SIZES`. size: pixels per side.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 

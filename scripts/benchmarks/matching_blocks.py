@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from midms.matching.confidence import cycle_consistency_mask
-from midms.matching.correspondence import coordinate_grid, correlation, match, normalize_features
+from midms.matching.confidence import cycle_consistency_mask, match_confidence
+from midms.matching.correspondence import Backend, match
+from parity.dense_matching import DenseMatching
 
 TEMPERATURE = 0.005
 THRESHOLD = 0.3
@@ -65,25 +66,14 @@ def ceiling_scale(size: int, batch: int, backward: bool) -> float:
 
 def released_block(inputs: Inputs) -> tuple[Tensor, ...]:
     """The dense arithmetic of the release; returns warp, warped labels, cycle, both maps and the mask."""
-    query, key = normalize_features(inputs.query), normalize_features(inputs.key)
-    size = query.shape[2:]
-    matrix = correlation(query, key, clamp=True, eps=1e-5)  # (B, H, W, H, W)
-    grid = coordinate_grid(size[0], size[1], query.device, query.dtype).flatten(1).T  # (N, 2)
-    warp = _soft_warp(inputs.latent, matrix)
-    labels = _soft_warp(inputs.labels, matrix)
-    cycle = _soft_warp(warp, matrix.permute(0, 3, 4, 1, 2))
+    matching = DenseMatching.of(inputs.query, inputs.key, TEMPERATURE)
+    warp = matching.warp(inputs.latent)
+    labels = matching.warp(inputs.labels)
+    cycle = matching.warp_back(warp)
     with torch.no_grad():
-        flat = matrix.flatten(3).flatten(1, 2)  # (B, N, N)
-        forward_map = (torch.softmax(flat / TEMPERATURE, dim=2) @ grid).mT.unflatten(2, size)  # (B, 2, H, W)
-        backward_map = (torch.softmax(flat / TEMPERATURE, dim=1).mT @ grid).mT.unflatten(2, size)
-        masks = [cycle_consistency_mask(one, None, THRESHOLD, "released") for one in (forward_map, backward_map)]
-    return warp, labels, cycle, forward_map, backward_map, masks[0]
-
-
-def _soft_warp(values: Tensor, matrix: Tensor) -> Tensor:
-    """One of the release's warps: its own softmax over the last two axes, then weights times values."""
-    weights = torch.softmax(matrix.flatten(3).flatten(1, 2) / TEMPERATURE, dim=-1)  # (B, N, N)
-    return (weights @ values.flatten(2).mT).mT.unflatten(2, matrix.shape[1:3])  # (B, V, H, W)
+        maps = matching.maps()
+        masks = [cycle_consistency_mask(one, None, THRESHOLD, "released") for one in maps]
+    return warp, labels, cycle, *maps, masks[0]
 
 
 def _dense_block(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -94,7 +84,7 @@ def _streaming_block(inputs: Inputs) -> tuple[Tensor, ...]:
     return _block(inputs, "streaming")
 
 
-def _block(inputs: Inputs, backend: str) -> tuple[Tensor, ...]:
+def _block(inputs: Inputs, backend: Backend) -> tuple[Tensor, ...]:
     values = torch.cat([inputs.latent, inputs.labels], dim=1)  # (B, 18, S, S)
     matched = match(
         inputs.query,
@@ -104,11 +94,11 @@ def _block(inputs: Inputs, backend: str) -> tuple[Tensor, ...]:
         cycle=True,
         backward=True,
         cycle_channels=LATENT_CHANNELS,
-        backend=backend,  # type: ignore[arg-type]
+        backend=backend,
     )
-    mask = cycle_consistency_mask(matched.forward_map, matched.backward_map, THRESHOLD)  # type: ignore[arg-type]
-    warp = matched.warp
-    return warp[:, :3], warp[:, 3:], matched.cycle, matched.forward_map, matched.backward_map, mask  # type: ignore[return-value]
+    mask = match_confidence(matched, THRESHOLD)
+    maps = matched.forward_maps[0], matched.backward_maps[0]
+    return matched.warp[:, :3], matched.warp[:, 3:], matched.cycles[0], *maps, mask
 
 
 def _run(block: Callable[[Inputs], tuple[Tensor, ...]], inputs: Inputs, backward: bool) -> None:

@@ -17,7 +17,7 @@ def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: s
     """
     parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
     parser.add_argument("--config", help=f"sizes: celebahq, churches, demo or tiny (default: {config})")
-    parser.add_argument("--size", type=int, help=f"pixels a side (default: {size})")
+    parser.add_argument("--size", type=int, help=f"pixels per side (default: {size})")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1, help=rounds)
 

@@ -7,17 +7,19 @@ for the exemplar, 4 for the source, 1 for a loss, 20 of the refinement) and 7 de
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.networks import Pairs
-from midms.diffusion.interleave import Rewarp, interleave, refine
-from midms.diffusion.schedule import add_noise, sample_noise
-from midms.diffusion.settings import InterleaveSettings, loop_times
+from midms.diffusion.interleave import Rewarp, interleave, predict_once, refine
+from midms.diffusion.schedule import sample_noise
+from midms.diffusion.settings import InterleaveSettings
 from midms.matching.confidence import cycle_consistency_mask
-from midms.matching.correspondence import coordinate_grid, correlation, normalize_features, soft_warp
+from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
+from parity.dense_matching import DenseMatching
 
 MatchBlock = Callable[..., Rewarp]
 
@@ -36,10 +38,10 @@ def dense_match(query: Tensor, key: Tensor, latent: Tensor, labels: Tensor | Non
 
     Features (B, C, h, w), `latent` (B, c, h, w) and `labels` (B, L, h, w) on grids of one size.
     """
-    matrix = _matrix(query, key)
-    warp = soft_warp(latent, matrix, temperature)
+    matching = DenseMatching.of(query, key, temperature)
+    warp = matching.warp(latent)
     if labels is not None:
-        soft_warp(labels, matrix, temperature)
+        matching.warp(labels)
     return warp
 
 
@@ -50,26 +52,54 @@ def dense_rematch(
 
     Features (B, C, h, w), `latent` (B, c, h, w) and `labels` (B, L, h, w) on grids of one size.
     """
-    matrix = _matrix(query, key)
-    warp = soft_warp(latent, matrix, temperature)
-    cycle = soft_warp(warp, matrix.permute(0, 3, 4, 1, 2), temperature)
+    matching = DenseMatching.of(query, key, temperature)
+    warp = matching.warp(latent)
+    cycle = matching.warp_back(warp)
     if labels is None:  # source branch: only its cycle is looked at
-        return Rewarp(warp, torch.zeros_like(warp[:, :1]), cycle)
-    soft_warp(labels, matrix, temperature)
-    return Rewarp(warp, _mask(matrix, settings, temperature), cycle)
+        return Rewarp(warp, torch.zeros_like(warp[:, :1]), (cycle,))
+    matching.warp(labels)
+    masks = [cycle_consistency_mask(one, None, settings.threshold, "released") for one in matching.maps()]
+    return Rewarp(warp, masks[0], (cycle,))  # the second mask is computed and not used
 
 
-def _matrix(query: Tensor, key: Tensor) -> Tensor:
-    return correlation(normalize_features(query), normalize_features(key), clamp=True, eps=1e-5)
+class Branches(NamedTuple):
+    """Encoded pairs."""
+
+    condition: ConditionFeatures
+    exemplar: Exemplar
+    source: Exemplar  # the condition's own photo
+    labels: Tensor  # (B, L, h, w), the exemplar's condition maps on the latent grid
 
 
-def _mask(matrix: Tensor, settings: InterleaveSettings, temperature: float) -> Tensor:
-    size = (matrix.shape[1], matrix.shape[2])
-    flat = matrix.flatten(3).flatten(1, 2) / temperature  # (B, N, N)
-    grid = coordinate_grid(*size, matrix.device, matrix.dtype).flatten(1).T  # (N, 2)
-    maps = [(weights @ grid).mT.unflatten(2, size) for weights in (flat.softmax(2), flat.softmax(1).mT)]
-    masks = [cycle_consistency_mask(one, None, settings.threshold, "released") for one in maps]
-    return masks[0]  # the second is computed and not used
+def encode_branches(model: MIDMs, pairs: Pairs) -> Branches:
+    """Everything that is encoded before the first match."""
+    with torch.no_grad():
+        source, latent = model.first_stage.encode(pairs.source), model.first_stage.encode(pairs.exemplar)
+    size = (latent.shape[-2], latent.shape[-1])
+    grid, labels = (model.encoders.condition_grid(maps, size) for maps in (pairs.condition, pairs.exemplar_condition))
+    return Branches(
+        model.encoders.encode_condition(grid),
+        Exemplar(latent, *model.encoders.encode_exemplar(latent, labels)),
+        Exemplar(source, *model.encoders.encode_exemplar(source, grid)),
+        labels,
+    )
+
+
+def rematcher(
+    model: MIDMs,
+    condition: ConditionFeatures,
+    exemplar: Exemplar,
+    labels: Tensor | None,
+    settings: InterleaveSettings,
+    block: MatchBlock,
+) -> Callable[[Tensor], Rewarp]:
+    """A matching block as `interleave` calls it; without `labels` (B, L, h, w) it is the source branch's."""
+
+    def rematch(prediction: Tensor) -> Rewarp:
+        query = model.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
+        return block(query, exemplar.key, exemplar.latent, labels, settings, model.temperature)
+
+    return rematch
 
 
 @torch.no_grad()
@@ -83,53 +113,28 @@ def released_translation(
     """Images (B, 3, H, W) of pairs, and everything else that the release computes beside them.
 
     Args:
-        generators: one a pair; the exemplar branch reads them as `MIDMs.translate` does.
+        generators: one per pair; the exemplar branch reads them as `MIDMs.translate` does.
         first, again: the two matching blocks, for a clock to be put around.
     """
-    settings, stage, tau = InterleaveSettings.released(), model.first_stage, model.temperature
-    source, latent = stage.encode(pairs.source), stage.encode(pairs.exemplar)  # (B, c, h, w)
-    size = (latent.shape[-2], latent.shape[-1])
-    grid, labels = (model.encoders.condition_grid(maps, size) for maps in (pairs.condition, pairs.exemplar_condition))
-    condition = model.encoders.encode_condition(grid)
-    encoded_exemplar = Exemplar(latent, model.encoders.encode_exemplar(latent, labels))
-    encoded_source = Exemplar(source, model.encoders.encode_exemplar(source, grid))
-    warp = first(condition.features, encoded_exemplar.features.features, latent, labels, tau)
-    source_warp = first(condition.features, encoded_source.features.features, source, None, tau)
-
-    def rematch(exemplar: Exemplar, maps: Tensor | None) -> Callable[[Tensor], Rewarp]:
-        return lambda prediction: again(
-            model.encoders.encode_iterate(prediction, condition),
-            exemplar.features.key,
-            exemplar.latent,
-            maps,
-            settings,
-            tau,
-        )
+    settings, tau = InterleaveSettings.released(), model.temperature
+    condition, exemplar, source, labels = encode_branches(model, pairs)
+    warp = first(condition.features, exemplar.features, exemplar.latent, labels, tau)
+    source_warp = first(condition.features, source.features, source.latent, None, tau)
 
     def noise() -> Tensor:
-        return sample_noise(latent.shape, generators).to(latent)
+        return sample_noise(warp.shape, generators).to(warp)
 
-    loop = interleave(model.denoiser, warp, rematch(encoded_exemplar, labels), model.schedule, settings, noise())
+    rematch = rematcher(model, condition, exemplar, labels, settings, again)
+    loop = interleave(model.denoiser, warp, rematch, model.schedule, settings, noise())
     steps = [noise() for _ in range(settings.refine_steps - 1)]
     result = refine(model.denoiser, loop.latent, model.schedule, settings, noise(), steps)
-    _source_branch(model, source, source_warp, rematch(encoded_source, None), settings)
+    # the source's own chain and the call for the diffusion loss: nothing of them reaches the result
+    fixed = torch.randn(warp.shape, generator=torch.Generator().manual_seed(1)).to(warp)
+    source_rematch = rematcher(model, condition, source, None, settings, again)
+    interleave(model.denoiser, source_warp, source_rematch, model.schedule, settings, fixed)
+    predict_once(model.denoiser, source.latent, model.schedule, settings, fixed, 0)
     mixed = [loop.rewarps[i].mask * loop.rewarps[i].warp + (1 - loop.rewarps[i].mask) * loop.predictions[i]
              for i in range(2)]  # fmt: skip
     for extra in (source_warp, warp, loop.rewarps[0].warp, mixed[0], loop.rewarps[1].warp, mixed[1]):
         model.decode(extra)
     return model.decode(result)
-
-
-def _source_branch(
-    model: MIDMs,
-    source: Tensor,
-    warp: Tensor,
-    rematch: Callable[[Tensor], Rewarp],
-    settings: InterleaveSettings,
-) -> None:
-    """The source's own chain and the call for the diffusion loss; nothing of it reaches the result."""
-    noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(1)).to(source)
-    interleave(model.denoiser, warp, rematch, model.schedule, settings, noise)
-    tau = loop_times(model.schedule, settings)
-    time = torch.full((len(source),), tau.times[0], device=source.device)
-    model.denoiser(add_noise(source, noise, tau.start), time)

@@ -11,7 +11,7 @@ from benchmarks import timing
 from midms.data.procedural.dataset import TASKS, generator, task_module
 from midms.data.retrieval import colour_and_gradient_features, nearest
 
-_COUNT, _LENGTH = 20, 512  # exemplars a photo, and numbers of a feature (VGG-19's)
+_COUNT, _LENGTH = 20, 512  # exemplars per photo, and numbers of a feature (VGG-19's)
 
 
 def retrieval_rows(photos: int) -> Iterator[timing.Row]:

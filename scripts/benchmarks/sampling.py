@@ -144,7 +144,7 @@ def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[Par
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """Stacked bars, one a mode, of the parts' times; the floor as a line."""
+    """Stacked bars, one per mode, of the parts' times; the floor as a line."""
     from benchmarks.parts import PARTS
     from benchmarks.plots import stacked_bars
 

@@ -2,11 +2,11 @@
 
     reference  with --reference: float32, everything materialised, 9 U-Net calls (`benchmarks.released_training`)
     ours       the same loss by `ReleasedTrainingObjective`: exemplar and source as one batch (4 U-Net calls),
-               streaming matching, fused attention, U-Net blocks computed again on the way back, fused AdamW
+               streaming matching, fused attention, U-Net blocks recomputed in the backward pass, fused AdamW
 
 A step is forward, backward and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses. Modes take
 turns in one run; `peak_mb` is that of one step above the weights, each mode in a process of its own. Rows named after
-a part hold what autograd saves for the way back in it, `saved_mb`, each tensor once; the inputs of blocks that are
+a part hold what autograd saves for the backward pass in it, `saved_mb`, each tensor once; the inputs of blocks that are
 computed again are in the peak alone. The published size needs a GPU: without one its rows say: not measured.
 """
 
@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """Stacked bars, one a mode, of what the parts save."""
+    """Stacked bars, one per mode, of what the parts save."""
     from benchmarks.plots import stacked_bars
 
     bars: dict[str, dict[str, float]] = {}
     for row in rows:
         if row["pass"] not in ("step", "all"):
             bars.setdefault(row["name"], {})[row["pass"]] = row["saved_mb"]
-    stacked_bars(file, bars, "saved for the way back, MB")
+    stacked_bars(file, bars, "saved for the backward pass, MB")

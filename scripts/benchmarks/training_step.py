@@ -15,7 +15,7 @@ from benchmarks.released_sampling import dense_rematch, plain_attention
 from benchmarks.released_training import plain_iteration
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.objective import ReleasedLossWeights, released_objective
-from midms.losses.perceptual import VGG19Features
+from midms.losses.perceptual import FeatureNetwork, VGG19Features
 from midms.models.midms import MIDMs
 from midms.models.numerics import fused_attention
 from midms.training.memory import SavedTensors
@@ -48,23 +48,18 @@ class Step:
 
     def loss(self, wrap: Wrap = lambda _, function: function) -> Tensor:
         """The weighted sum of the released objective; `wrap` is put around features and dense matching."""
-        features, objective = wrap("features", self.features), ReleasedLossWeights(warp=0.0)
+        features: FeatureNetwork = wrap("features", self.features)
+        weights = ReleasedLossWeights(warp=0.0)
         if not self.plain:
-            released = ReleasedTrainingObjective(self.model, self.settings, features, objective)  # type: ignore[arg-type]
-            return released(self.pairs._asdict(), noise, NUMBER, WARMUP, INDEX)["loss"]
+            released = ReleasedTrainingObjective(self.model, self.settings, features, weights, lambda _: INDEX)
+            return released(self.pairs._asdict(), noise, NUMBER, WARMUP)["loss"]
         shape, device = self._latent_shape(), self.pairs.source.device
         block = wrap("matching", dense_rematch)
         iteration = plain_iteration(
             self.model, self.pairs, self.settings, lambda name: noise(name, shape).to(device), INDEX, block
         )
         return released_objective(
-            iteration,
-            self.pairs.source,
-            self.pairs.exemplar,
-            features,
-            NUMBER,
-            WARMUP,
-            objective,  # type: ignore[arg-type]
+            iteration, self.pairs.source, self.pairs.exemplar, features, NUMBER, WARMUP, weights
         ).total
 
     def _latent_shape(self) -> tuple[int, ...]:
@@ -92,7 +87,7 @@ def build(mode: str, config: str, size: int, batch: int, device: str) -> Callabl
 
 
 def saved_megabytes(mode: str, config: str, size: int, batch: int, device: str) -> dict[str, float]:
-    """What autograd saves for the way back in each part of the forward pass, and in all, in MB."""
+    """What autograd saves for the backward pass in each part of the forward pass, and in all, in MB."""
     step = Step(mode, config, size, batch, device)
     saved, bytes_by_part = SavedTensors(nn.ModuleList([step.model, step.features])), Counter[str]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,12 +12,14 @@ from midms.diffusion.interleave import Rewarp, interleave, refine
 from midms.diffusion.schedule import Schedule, add_noise, ddim_tables, ddim_timesteps, linear_schedule
 from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.matching.confidence import cycle_consistency_mask, self_composition_error
-from midms.matching.correspondence import coordinate_grid, correlation, match, normalize_features, soft_warp
+from midms.matching.correspondence import Backend, coordinate_grid, correlation, match, normalize_features
 from parity.cases import Case, CaseFunction, Check, compare, load_case
+from parity.dense_matching import DenseMatching
 
 # A float32 cosine is off by about 1e-7 however it is summed, a logit at tau = 0.005 so by 2e-5, a weight by as much.
 # The files' own tolerances hold for the release's order of summation alone.
 LOGIT_ROUNDING = 4e-5
+BACKENDS: tuple[Backend, ...] = ("dense", "streaming")
 
 
 def check_correlation(path: Path) -> list[Check]:
@@ -29,58 +32,62 @@ def check_warp(path: Path) -> list[Check]:
     """The dense released arithmetic, and `match` in both backends, against one released matching."""
     case = load_case(path)
     inputs, temperature = case.inputs, case.meta["config"]["temperature"]
-    query, key = normalize_features(inputs["query"]), normalize_features(inputs["support"])
-    matrix = correlation(query, key, clamp=True, eps=1e-5)  # (B, H, W, H, W)
-    warped = soft_warp(inputs["latent"], matrix, temperature)
-    checks = [
-        case.check("query_unit", query),
-        case.check("corr", matrix),
-        case.check("warped", warped),
-        case.check("warped_seg", soft_warp(inputs["seg"], matrix, temperature)),
-        case.check("cycle", soft_warp(warped, matrix.permute(0, 3, 4, 1, 2), temperature)),
-    ]
-    for backend in ("dense", "streaming"):
+    matching = DenseMatching.of(inputs["query"], inputs["support"], temperature)
+    warped = matching.warp(inputs["latent"])
+    got = {
+        "query_unit": normalize_features(inputs["query"]),
+        "corr": matching.matrix,
+        "warped": warped,
+        "warped_seg": matching.warp(inputs["seg"]),
+        "cycle": matching.warp_back(warped),
+    }
+    checks = [case.check(name, value) for name, value in got.items() if name in case.outputs]
+    maps = _map_outputs(*matching.maps(), case.meta["config"]["threshold"])
+    checks += _rounded_checks(case, maps, "released")
+    for backend in BACKENDS:
         checks += _match_checks(case, temperature, backend)
     return checks
 
 
-def _match_checks(case: Case, temperature: float, backend: str) -> list[Check]:
-    values = torch.cat([case.inputs["latent"], case.inputs["seg"]], dim=1)
-    temperature = (
-        temperature * (1.0 + 1e-5) ** 2
-    )  # the release's epsilon in the norms of unit vectors, as a temperature
+def _match_checks(case: Case, temperature: float, backend: Backend) -> list[Check]:
+    # the release's epsilon in the norms of unit vectors acts as a factor of the temperature
     matched = match(
         case.inputs["query"],
         case.inputs["support"],
-        values,
-        temperature,
+        torch.cat([case.inputs["latent"], case.inputs["seg"]], dim=1),
+        temperature * (1.0 + 1e-5) ** 2,
         cycle=True,
         backward=True,
         cycle_channels=3,
-        backend=backend,  # type: ignore[arg-type]
+        backend=backend,
     )
-    assert isinstance(matched.forward_map, Tensor) and isinstance(matched.backward_map, Tensor)
-    assert isinstance(matched.cycle, Tensor)
-    height, width = matched.forward_map.shape[2:]
-    grid = coordinate_grid(height, width)  # (2, H, W)
-    threshold = case.meta["config"]["threshold"]
-    error = self_composition_error(matched.forward_map)  # (B, 1, H, W)
-    got = {
-        "warped": matched.warp[:, :3],
-        "warped_seg": matched.warp[:, 3:],
-        "cycle": matched.cycle,
-        "map_trg": matched.forward_map.permute(0, 2, 3, 1),
-        "map_src": matched.backward_map.permute(0, 2, 3, 1),
-        "flow_trg": (matched.forward_map - grid).permute(0, 2, 3, 1),
-        "flow_src": (matched.backward_map - grid).permute(0, 2, 3, 1),
+    got = {"warped": matched.warp[:, :3], "warped_seg": matched.warp[:, 3:], "cycle": matched.cycles[0]}
+    maps = matched.forward_maps[0], matched.backward_maps[0]
+    return _rounded_checks(case, got | _map_outputs(*maps, case.meta["config"]["threshold"]), backend)
+
+
+def _map_outputs(forward_map: Tensor, backward_map: Tensor, threshold: float) -> dict[str, Tensor]:
+    """What the release derives from the expected coordinates (B, 2, H, W) of both directions, by golden name."""
+    grid = coordinate_grid(forward_map.shape[2], forward_map.shape[3])  # (2, H, W)
+    error = self_composition_error(forward_map)  # (B, 1, H, W)
+    return {
+        "map_trg": forward_map.permute(0, 2, 3, 1),
+        "map_src": backward_map.permute(0, 2, 3, 1),
+        "flow_trg": (forward_map - grid).permute(0, 2, 3, 1),
+        "flow_src": (backward_map - grid).permute(0, 2, 3, 1),
         "fb_ts": error[:, 0],
-        "fb_st": self_composition_error(matched.backward_map)[:, 0],
+        "fb_st": self_composition_error(backward_map)[:, 0],
         "mask_raw": (error < threshold).float(),
-        "mask": cycle_consistency_mask(matched.forward_map, None, threshold, "released"),
+        "mask": cycle_consistency_mask(forward_map, None, threshold, "released"),
     }
+
+
+def _rounded_checks(case: Case, got: Mapping[str, Tensor], source: str) -> list[Check]:
+    """Compare what the case stores, allowing for another order of summation."""
     return [
-        compare(f"{name} ({backend})", value, case.outputs[name], max(case.tolerance(name), LOGIT_ROUNDING))
+        compare(f"{name} ({source})", value, case.outputs[name], max(case.tolerance(name), LOGIT_ROUNDING))
         for name, value in got.items()
+        if name in case.outputs
     ]
 
 
@@ -126,12 +133,13 @@ def check_chain(path: Path) -> list[Check]:
         settings,
         case.inputs["noise"],
     )
+    epsilons = [step.epsilon for step in loop.steps]
     for name in case.outputs:
-        kind, index = name.rsplit("_", 1)
+        kind, _, index = name.rpartition("_")
         if kind == "pred_x0":
             checks.append(case.check(name, loop.predictions[int(index)]))
         else:
-            checks.append(case.check(name, _step_part(kind, int(index), case, settings, schedule, loop.epsilons)))
+            checks.append(case.check(name, _step_part(kind, int(index), case, settings, schedule, epsilons)))
     return checks
 
 

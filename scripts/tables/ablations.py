@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from midms.checkpoints.loading import open_weights
 from midms.config import ConfigError, check, load_config, to_yaml
@@ -26,7 +26,8 @@ def ablation_config(
 
     Args:
         bases: of the full method, merged left to right. ablation: what differs.
-        steps: shorten the training to so many steps, at most three quarters of them warm-up; None keeps the lengths.
+        steps: shorten the training to so many steps, at most three quarters of them warm-up. None: the configs'
+            own lengths.
         overrides: "key.path=value", such as the weights to start from.
     Raises:
         ConfigError: a file is missing, or a key has no reader.
@@ -41,7 +42,7 @@ def ablation_config(
             "trainer": {"max_steps": steps, "val_check_interval": steps},
             "run": {"checkpoint_every": steps, "picture_every": steps},
         }
-        config = OmegaConf.merge(config, short)  # type: ignore[assignment]
+        config.merge_with(short)
     check(config)
     return config
 

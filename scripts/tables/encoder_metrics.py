@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from midms.evaluation.folders import ImageFolder, PairedFolders
 from midms.evaluation.metrics import OutputPairs, condition_of
 from midms.evaluation.rows import RowStore, fill
-from midms.losses.perceptual import FirstStageFeatures
+from midms.losses.perceptual import FeatureNetwork
 from midms.metrics.diversity import diversity_pairs
 from midms.metrics.fidelity import feature_moments, frechet_distance, frechet_distance_of_features
 from midms.metrics.truth import feature_distance
@@ -24,20 +24,22 @@ COLOUR, TEXTURE, SEMANTIC = "down0", "down1", "mid"
 
 
 class EncoderMetrics:
-    """Metrics on the maps of a first stage.
+    """Metrics on the maps of a first stage, or of another feature network.
 
     Args:
-        features: the encoder's maps by layer.
+        features: the network's maps by layer.
         key: what its weights are (a hash), for the cache.
         cache: folder for rows, shared by all ranks.
         device, batch_size: of the network.
     """
 
     def __init__(
-        self, features: FirstStageFeatures, key: str, cache: Path, device: str = "cpu", batch_size: int = 16
+        self, features: FeatureNetwork, key: str, cache: Path, device: str = "cpu", batch_size: int = 16
     ) -> None:
         self.features, self.key, self.cache = features, key, cache
         self.device, self.batch_size = device, batch_size
+        if isinstance(features, nn.Module):
+            features.to(device)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """uint8 (B, 3, H, W) to maps by layer."""

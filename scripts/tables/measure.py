@@ -19,8 +19,10 @@ from midms.evaluation.rows import rank_and_world
 from midms.evaluation.suite import evaluate
 from midms.evaluation.tables import Cell, Column, Row, Table
 from midms.losses.perceptual import FirstStageFeatures
+from midms.metrics import fixed_features
+from midms.metrics.fixed_features import EfficientNetLiteFeatures, MissingNetworkError
 from midms.metrics.swd import SWDDifference, swd_paired_difference
-from midms.metrics.truth import paired_difference
+from midms.metrics.truth import paired_difference, sharpness
 from midms.models.midms import MIDMs
 from midms.pipelines.midms import MIDMsPipeline
 from tables.bands import DETAIL, band_columns, band_detail, level_cells
@@ -46,6 +48,8 @@ COLUMNS = [
     Column("psnr", "PSNR dB", "higher"),
     Column("ssim", "SSIM", "higher", 3),
     Column("feature_distance", "feature distance", "lower", 3),
+    Column("fixed_distance", "distance-L", "lower", 3),
+    Column("sharpness", "sharpness", "higher", 3),
     Column("swd_truth", "SWD to truth", "lower"),
     Column("pck", "PCK 0.1", "higher", 3),
 ]
@@ -106,6 +110,7 @@ class Session:
         self.skipped: dict[str, str] = {}
         self.networks: dict[str, str] = {}
         self.encoder: EncoderMetrics | None = None
+        self._fixed: EncoderMetrics | None = None
 
     def load(self, weights: str) -> tuple[MIDMsPipeline, str]:
         """A pipeline on the job's device, and the hash of its weights; the first one's encoder measures all rows."""
@@ -119,8 +124,24 @@ class Session:
             self.encoder = EncoderMetrics(features, key, cache, options.device, self.job.batch_size)
         return pipe, digest
 
+    def fixed_network(self) -> EncoderMetrics | None:
+        """Distances on a network that does not change with our weights; None, with the reason, without its package."""
+        try:
+            self._fixed = self._fixed or EncoderMetrics(
+                EfficientNetLiteFeatures(),
+                fixed_features.SHA256,
+                self.job.out / "cache",
+                self.job.options.device,
+                self.job.batch_size,
+            )
+        except MissingNetworkError as error:
+            self.skipped["distance-L"] = str(error)
+        else:
+            self.networks[fixed_features.NAME] = fixed_features.SHA256
+        return self._fixed
+
     def sample(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, list[Path]]:
-        """Folders of the rows' images, one a seed, filled."""
+        """Folders of the rows' images, one per seed, filled."""
         folders: dict[str, list[Path]] = {}
         rows: dict[Path, tuple[Plan, int]] = {}
         for plan in plans:
@@ -190,6 +211,10 @@ class Session:
             measured.add("diversity_encoder", encoder.diversity(ImageFolder(crossed)))
         if truth is not None:
             measured.add("feature_distance", encoder.distance(generated, ImageFolder(truth), "truth"))
+            measured.add("sharpness", _sharpness(folder, truth))
+            fixed = self.fixed_network()
+            if fixed is not None:
+                measured.add("fixed_distance", fixed.distance(generated, ImageFolder(truth), "truth"))
         return measured
 
 
@@ -209,6 +234,12 @@ def _average(runs: Sequence[MeasuredRow]) -> MeasuredRow:
 def _images(path: Path) -> torch.Tensor:
     folder = ImageFolder(path)
     return torch.stack([folder[index] for index in range(len(folder))])
+
+
+def _sharpness(folder: Path, truth: Path) -> np.ndarray:
+    """Sharpness of each picture against its true translation, (N,)."""
+    got, want = (_images(path).float() / 127.5 - 1 for path in (folder, truth))
+    return sharpness(got, want).numpy()
 
 
 def _differences(first: MeasuredRow, row: MeasuredRow) -> dict[str, Cell]:
@@ -234,13 +265,17 @@ def matching_numbers(model: MIDMs, pairs: Sequence[benchmark.EncodedPairs]) -> d
             "pck": float(np.nanmean(scores.pck)),
             "end_point_error": float(np.nanmean(scores.error)),
             "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
+            "same_part": float(np.nanmean(scores.same_part)),
         }
     return numbers
 
 
 def _matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> list[str]:
     names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
-    text = "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}"
+    text = (
+        "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}, "
+        "same part everywhere {same_part:.3f}"
+    )
     notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
     if mask:
         text = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
@@ -268,7 +303,8 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
         if job.truth and table != "bands" and rank_and_world()[0] == 0:
-            pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
+            dataset: Any = job.dataset  # drawn pairs, for their items know the truth
+            pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
             if table == "3" and not mask:
                 mask = benchmark.score_masks(pipe.model, pairs, own[0].settings)
@@ -338,6 +374,8 @@ def _notes(session: Session, keys: set[str]) -> list[str]:
         details = band_detail(_images(session.partners / "truth"))
         truth = ", ".join(f"{rows.mean():.2f} at {level}" for level, rows in details.items())
         notes.append(f"{DETAIL}; the truth has {truth}")
+    if "fixed_distance" in keys:
+        notes.append(f"distance-L: feature distance on {fixed_features.NAME}, the same for all weights and releases")
     if keys & {"fd_reference", "diversity_encoder", "colour_encoder"}:
         notes.append(_ENCODER_NOTE)
     return notes

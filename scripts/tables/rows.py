@@ -82,7 +82,12 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
         return [PlannedRow(Plan(name, benchmark.full_method, s), len(s.rewarped_steps())) for name, s in chosen.items()]
     if table == "5":
         return [PlannedRow(Plan(name, benchmark.full_method, settings)) for name in ABLATIONS["5"]]
-    needs_truth = (benchmark.autoencoded_truth, benchmark.mean_part_colours)
+    needs_truth = (
+        benchmark.autoencoded_truth,
+        benchmark.mean_part_colours,
+        benchmark.true_latent_warp,
+        benchmark.autoencoded_true_warp,
+    )
     methods = {name: m for name, m in benchmark.METHODS.items() if truth or m not in needs_truth}
     return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
 

@@ -75,7 +75,7 @@ def test_a_candidate_file_with_one_line_is_a_pose_with_one_joint(tmp_path):
         ("1 2 1 0\n", "-1 " * 18 + "0 0\n", "no person"),
         ("", "", "no person"),
         ("1 2 one 0\n", "", "not a table of numbers"),
-        ("1 2 1 0\n", "0 1 2\n", "3 numbers a line; expected at least 18"),
+        ("1 2 1 0\n", "0 1 2\n", "3 numbers per line; expected at least 18"),
     ],
 )
 def test_pose_files_that_cannot_be_used_are_named(tmp_path, candidate, subset, message):

@@ -9,9 +9,9 @@ from files_on_disk import photo, standing, write_lines
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from midms.conditions.edges import FACE_PARTS
 from midms.conditions.poses import read_json_poses, write_json_poses, write_text_poses
 from midms.data import ImageFolder
-from midms.conditions.edges import FACE_PARTS
 from midms.data.folder import annotation_folder, list_photos, part_masks, scan_folder
 from midms.io.files import BrokenFileError
 

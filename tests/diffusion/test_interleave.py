@@ -45,7 +45,7 @@ def test_follows_the_algorithm_line_by_line() -> None:
             r = alpha.sqrt() * prediction + (1 - alpha).sqrt() * eps
     result = interleave(network, warp, lambda _: Rewarp(other, mask), SCHEDULE, SHORT, noise)
     assert torch.allclose(result.latent, prediction, atol=1e-12)
-    assert len(result.predictions) == len(result.epsilons) == len(result.latents) == 5 and len(result.rewarps) == 3
+    assert len(result.steps) == len(result.predictions) == 5 and len(result.rewarps) == 3
 
 
 def test_callback_sees_every_step_and_changes_nothing() -> None:
@@ -69,7 +69,7 @@ def test_switches() -> None:
     assert not plain.rewarps
     assert torch.equal(interleave(network, draw(0), keep, SCHEDULE, SHORT, draw(1)).latent, plain.latent)
     nothing = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(num_interleaved_steps=0), draw(1))
-    assert torch.equal(nothing.latent, draw(0)) and not nothing.predictions
+    assert torch.equal(nothing.latent, draw(0)) and not nothing.steps
     first = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(rewarp="none", solver="dpm1"), draw(1))
     second = interleave(network, draw(0), keep, SCHEDULE, SHORT.replace(rewarp="none", solver="dpm2"), draw(1))
     assert torch.allclose(first.latent, plain.latent, atol=1e-4)  # float32 tables
@@ -92,7 +92,7 @@ def test_gradients_reach_warp_noise_network_and_rematch_through_the_whole_chain(
 
 def test_cycles_are_collected_where_given() -> None:
     result = interleave(
-        network, draw(0), lambda p: Rewarp(p, torch.ones_like(p[:, :1]), p + 1), SCHEDULE, SHORT, draw(1)
+        network, draw(0), lambda p: Rewarp(p, torch.ones_like(p[:, :1]), (p + 1,)), SCHEDULE, SHORT, draw(1)
     )
     assert [torch.equal(c, p + 1) for c, p in zip(result.cycles, result.predictions, strict=False)] == [True] * 3
 

@@ -24,6 +24,9 @@ def test_every_method_gives_images_and_bounds_are_ordered(setting):
     }
     assert all(s.images.shape == (4, 3, 32, 32) and np.isfinite(s.psnr).all() for s in scores.values())
     assert scores["mean part colours"].psnr.mean() > scores["other style"].psnr.mean()
+    oracle = torch.cat([benchmark.true_image_warp(pair) for pair in pairs])
+    truth = torch.cat([pair.batch["truth"] for pair in pairs])
+    assert benchmark.psnr(oracle, truth).mean() > scores["mean part colours"].psnr.mean()
     truth = torch.cat([pair.batch["truth"] for pair in pairs])
     difference, first, second = benchmark.compare(scores["full method"], scores["full method"], truth)
     assert difference.psnr == (0.0, 0.0) and first == second
@@ -60,3 +63,43 @@ def test_token_and_pixel_coordinates_agree():
     image = benchmark.to_image_coordinates(tokens, 4)
     torch.testing.assert_close(image[0, 0, 0], pixels)
     torch.testing.assert_close(image[0, 1, :, 0], pixels)
+    torch.testing.assert_close(benchmark.to_latent_coordinates(image, 4), tokens)
+
+
+def test_the_true_warp_undoes_a_known_shift(setting):
+    """An exemplar whose every token moved by two positions: warping its latent gives the latent back."""
+    pipe, pairs = setting
+    pair, factor = pairs[0], pipe.model.first_stage.factor
+    shifted = pair.exemplar.latent.roll(2, dims=3)
+    side = pair.batch["truth"].shape[-1]
+    axis = torch.linspace(-1, 1, side)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    coordinates = torch.stack([x + 2 * factor * 2 / (side - 1), y]).expand(len(shifted), -1, -1, -1)
+    visible = torch.zeros(len(shifted), side, side, dtype=torch.bool)
+    visible[..., : side - 2 * factor] = True
+    moved = pair._replace(
+        exemplar=pair.exemplar._replace(latent=shifted),
+        batch={**pair.batch, "coordinates": coordinates, "visible": visible},
+    )
+    seen = []
+    decode = pipe.model.decode
+    pipe.model.decode = lambda latent, *arguments: seen.append(latent) or decode(latent, *arguments)
+    try:
+        benchmark.true_latent_warp(pipe.model, moved, pipe.settings)
+    finally:
+        del pipe.model.decode
+    torch.testing.assert_close(seen[0][..., :-2], pair.exemplar.latent[..., :-2], atol=1e-4, rtol=1e-4)
+
+
+def test_same_part_accuracy_on_a_known_answer():
+    """Left half part 1, right half part 2, the exemplar mirrored: staying in place is wrong, mirroring is right."""
+    labels = torch.ones(1, 8, 8, dtype=torch.long)
+    labels[..., 4:] = 2
+    batch = {"labels": labels, "exemplar_labels": labels.flip(-1)}
+    axis = benchmark.to_image_coordinates(benchmark.coordinate_grid(4, 4)[None], 2)
+    mirrored = axis * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+    assert benchmark.same_part_accuracy(axis, batch) == 0 and benchmark.same_part_accuracy(mirrored, batch) == 1
+    batch["exemplar_labels"] = torch.ones_like(labels)  # part 2 is missing, so only part 1 counts
+    assert benchmark.same_part_accuracy(axis, batch) == 1
+    batch["exemplar_labels"] = torch.full_like(labels, 7)
+    assert torch.isnan(benchmark.same_part_accuracy(axis, batch)).all()

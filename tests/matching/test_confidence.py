@@ -38,9 +38,8 @@ def test_a_perfect_match_passes_the_paper_check_but_not_always_the_released_one(
     """There and back is home for both; the flow added to itself is zero for a mirror only, being its own inverse."""
     key = torch.randn(1, 64, 8, 8, generator=torch.Generator().manual_seed(0))
     matched = match(key.flip(3) if moved == "mirrored" else key.roll(3, 3), key, key[:, :2], backward=True)
-    assert isinstance(matched.forward_map, Tensor) and isinstance(matched.backward_map, Tensor)
-    assert cycle_consistency_mask(matched.forward_map, matched.backward_map, 0.3).all()
-    released = cycle_consistency_mask(matched.forward_map, None, 0.5, "released").mean()
+    assert cycle_consistency_mask(matched.forward_maps[0], matched.backward_maps[0], 0.3).all()
+    released = cycle_consistency_mask(matched.forward_maps[0], None, 0.5, "released").mean()
     assert released == 1.0 if moved == "mirrored" else released < 0.5
 
 
@@ -68,7 +67,7 @@ def test_with_several_exemplars_the_giver_decides() -> None:
     good, bad = grid(4, 4), grid(4, 4) + 0.9
     share = torch.tensor([0.7, 0.3], dtype=torch.float64)[None, :, None, None].repeat(1, 1, 4, 4)
     share[..., 2:] = share[..., 2:].flip(1)  # the right half comes from the second exemplar
-    matched = Match(good, (good, good), (good, bad), None, share)
+    matched = Match(good, share, (good, good), (good, bad))
     mask = match_confidence(matched, 0.3)
     assert mask[0, 0, :, :2].all() and not mask[0, 0, :, 2:].any()
 
@@ -83,4 +82,4 @@ def test_with_several_exemplars_the_giver_decides() -> None:
 )
 def test_errors(size: int, form: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cycle_consistency_mask(grid(size, size), None, 0.3, form)  # type: ignore[arg-type]
+        cycle_consistency_mask(grid(size, size), None, 0.3, form)

@@ -1,10 +1,13 @@
 """Matching: solvable cases, masks, several exemplars, precision and error texts. Backends: see test_streaming.py."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from midms.matching.correspondence import (
+    Backend,
     argmax_correspondence,
     coordinate_grid,
     correlation,
@@ -13,7 +16,7 @@ from midms.matching.correspondence import (
     soft_warp,
 )
 
-BACKENDS = ("dense", "streaming")
+BACKENDS: tuple[Backend, ...] = ("dense", "streaming")
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -54,61 +57,62 @@ def test_grid_spans_minus_one_to_one_as_grid_sample_reads_it() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_permuted_exemplar_is_put_back_in_place(backend: str) -> None:
+def test_a_permuted_exemplar_is_put_back_in_place(backend: Backend) -> None:
     key, values = draw(2, 32, 6, 5), draw(2, 3, 6, 5, seed=1)
     query = key.roll((2, 1), (2, 3))  # query at (i, j) is key at (i - 2, j - 1)
-    matched = match(query, key, values, 0.001, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
+    matched = match(query, key, values, 0.001, cycle=True, backward=True, backend=backend)
     grid = coordinate_grid(6, 5, dtype=torch.float64)
     assert torch.allclose(matched.warp, values.roll((2, 1), (2, 3)), atol=1e-8)
-    assert torch.allclose(matched.forward_map, grid.roll((2, 1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(matched.backward_map, grid.roll((-2, -1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(matched.cycle, values, atol=1e-8)  # type: ignore[arg-type]
-    assert torch.allclose(argmax_correspondence(query, key, rows=7), matched.forward_map, atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(matched.forward_maps[0], grid.roll((2, 1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)
+    assert torch.allclose(matched.backward_maps[0], grid.roll((-2, -1), (1, 2)).expand(2, -1, -1, -1), atol=1e-8)
+    assert torch.allclose(matched.cycles[0], values, atol=1e-8)
+    assert torch.allclose(argmax_correspondence(query, key, rows=7), matched.forward_maps[0], atol=1e-8)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_constant_values_stay_constant_and_only_what_is_asked_is_returned(backend: str) -> None:
+def test_constant_values_stay_constant_and_only_what_is_asked_is_returned(backend: Backend) -> None:
     values = torch.full((1, 2, 4, 3), 0.25)
-    matched = match(draw(1, 8, 3, 5), draw(1, 8, 4, 3, seed=1), values, 0.01, backend=backend)  # type: ignore[arg-type]
+    matched = match(draw(1, 8, 3, 5), draw(1, 8, 4, 3, seed=1), values, 0.01, backend=backend)
     assert torch.allclose(matched.warp, torch.full((1, 2, 3, 5), 0.25, dtype=torch.float64))
-    assert matched.backward_map is None and matched.cycle is None and matched.share is None
+    assert matched.backward_maps == matched.cycles == () and len(matched.forward_maps) == 1
+    assert torch.equal(matched.share, torch.ones(1, 1, 3, 5, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_masked_key_counts_as_absent(backend: str) -> None:
+def test_a_masked_key_counts_as_absent(backend: Backend) -> None:
     query, key, values = draw(1, 8, 3, 4), draw(1, 8, 4, 5, seed=1), draw(1, 2, 4, 5, seed=2)
     mask = torch.zeros(1, 4, 5, dtype=torch.bool)
     mask[:, :3] = True  # the first three rows of keys: also expressible by cutting the grid
-    masked = match(query, key, values, 0.05, key_mask=mask, backend=backend)  # type: ignore[arg-type]
-    cut = match(query, key[:, :, :3], values[:, :, :3], 0.05, backend=backend)  # type: ignore[arg-type]
+    masked = match(query, key, values, 0.05, key_mask=mask, backend=backend)
+    cut = match(query, key[:, :, :3], values[:, :, :3], 0.05, backend=backend)
     assert torch.allclose(masked.warp, cut.warp, atol=1e-12)
-    as_real = match(query, key, values, 0.05, key_mask=mask[:, None].float(), backend=backend)  # type: ignore[arg-type]
+    as_real = match(query, key, values, 0.05, key_mask=mask[:, None].float(), backend=backend)
     assert torch.equal(masked.warp, as_real.warp)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_several_exemplars_are_one_softmax_over_all_their_keys(backend: str) -> None:
+def test_several_exemplars_are_one_softmax_over_all_their_keys(backend: Backend) -> None:
     query, key, values = draw(2, 8, 3, 4), draw(2, 8, 4, 6, seed=1), draw(2, 2, 4, 6, seed=2)
-    whole = match(query, key, values, 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
+    whole = match(query, key, values, 0.05, cycle=True, backward=True, backend=backend)
     keys, parts = key.split([2, 4], dim=3), values.split([2, 4], dim=3)
-    matched = match(query, keys, parts, 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
-    assert matched.share is not None and matched.share.shape == (2, 2, 3, 4)
+    matched = match(query, keys, parts, 0.05, cycle=True, backward=True, backend=backend)
+    assert matched.share.shape == (2, 2, 3, 4)
     assert torch.allclose(matched.share.sum(dim=1), torch.ones(2, 3, 4, dtype=torch.float64))
     assert torch.allclose(matched.warp, whole.warp, atol=1e-12)
     for index in range(2):
-        alone = match(query, keys[index], parts[index], 0.05, cycle=True, backward=True, backend=backend)  # type: ignore[arg-type]
-        for name in ("forward_map", "backward_map", "cycle"):
-            assert torch.equal(getattr(matched, name)[index], getattr(alone, name))
+        alone = match(query, keys[index], parts[index], 0.05, cycle=True, backward=True, backend=backend)
+        for name in ("forward_maps", "backward_maps", "cycles"):
+            assert torch.equal(getattr(matched, name)[index], getattr(alone, name)[0])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_exemplar_masked_away_gives_nothing(backend: str) -> None:
+def test_an_exemplar_masked_away_gives_nothing(backend: Backend) -> None:
     query, keys = draw(1, 8, 3, 3), [draw(1, 8, 2, 3, seed=1), draw(1, 8, 4, 2, seed=2)]
     values = [draw(1, 2, 2, 3, seed=3), draw(1, 2, 4, 2, seed=4)]
     nothing = torch.zeros(1, 2, 3, dtype=torch.bool)
-    matched = match(query, keys, values, key_mask=[nothing, None], backend=backend)  # type: ignore[arg-type]
-    alone = match(query, keys[1], values[1], backend=backend)  # type: ignore[arg-type]
-    assert matched.share is not None and matched.share[:, 0].max() == 0.0
+    matched = match(query, keys, values, key_mask=[nothing, None], backend=backend)
+    alone = match(query, keys[1], values[1], backend=backend)
+    assert matched.share[:, 0].max() == 0.0
     assert torch.allclose(matched.warp, alone.warp, atol=1e-12)
 
 
@@ -159,14 +163,14 @@ def test_soft_warp_at_high_temperature_is_the_mean() -> None:
         ({"key": [torch.zeros(2, 8, 3, 4)] * 2}, "got 2 key, 1 values and 2 mask tensors"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> None:
-    arguments: dict[str, object] = {
+def test_what_does_not_fit_is_named(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
         "query": torch.zeros(2, 8, 3, 4),
         "key": torch.zeros(2, 8, 3, 4),
         "values": torch.zeros(2, 3, 3, 4),
     }
     with pytest.raises(ValueError, match=message):
-        match(**(arguments | change))  # type: ignore[arg-type]
+        match(**(arguments | change))
 
 
 def test_clamped_cosines_are_the_released_ones() -> None:
@@ -176,7 +180,7 @@ def test_clamped_cosines_are_the_released_ones() -> None:
     cosine = correlation(normalize_features(query), normalize_features(key), clamp=True)
     matched = match(query, key, values, 1.0, cycle=True, clamp=True)
     torch.testing.assert_close(matched.warp, soft_warp(values, cosine, 1.0))
-    torch.testing.assert_close(matched.cycle, soft_warp(matched.warp, cosine.permute(0, 3, 4, 1, 2), 1.0))
+    torch.testing.assert_close(matched.cycles[0], soft_warp(matched.warp, cosine.permute(0, 3, 4, 1, 2), 1.0))
     assert not torch.allclose(matched.warp, match(query, key, values, 1.0).warp)
     with pytest.raises(ValueError, match="needs the dense form"):
         match(query, key, values, clamp=True, backend="streaming")

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midms.metrics import truth as truth_metrics
 from midms.metrics.truth import (
     end_point_error,
     feature_distance,
@@ -106,3 +107,13 @@ def test_paired_difference_leaves_undefined_pairs_out():
     assert np.isnan(paired_difference(np.zeros(1), np.zeros(1)).standard_error)
     with pytest.raises(ValueError, match=r"\(N,\)"):
         paired_difference(np.zeros(2), np.zeros(3))
+
+
+def test_sharpness_is_one_for_the_truth_and_falls_with_blur():
+    truth = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blurred = [torch.nn.functional.avg_pool2d(truth, k, 1, k // 2, count_include_pad=False) for k in (1, 3, 5)]
+    values = [truth_metrics.sharpness(image, truth).mean() for image in blurred]
+    assert values[0] == 1 and values[0] > values[1] > values[2] > 0
+    step = torch.full((1, 1, 4, 4), -1.0)
+    step[..., 2:] = 1  # one edge of height 1 in [0, 1], in each of four rows
+    assert truth_metrics.gradient_energy(step) == 4

@@ -82,6 +82,33 @@ def test_the_scale_factor_applies_on_request_only(kl: FirstStage) -> None:
     torch.testing.assert_close(kl.decode(scaled, scaled=True), kl.decode(latents))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["vq", "kl"])
+def test_whitening_changes_no_reconstruction(kind: str) -> None:
+    torch.manual_seed(1)
+    stage = FirstStage({**SMALL, "kind": kind, "z_channels": 3}).eval()
+    images = draw(4, 3, 16, 16)
+    before = stage.encode(images)
+    decoded = stage.decode(before, quantise=False)
+    mean, whitening = stage.standardise(before)
+    after = stage.encode(images)
+    expected = ((before.movedim(1, -1) - mean) @ whitening.mT).movedim(-1, 1)
+    torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cov(after.movedim(1, -1).flatten(0, 2).mT), torch.eye(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(stage.decode(after, quantise=False), decoded, atol=1e-4, rtol=1e-3)
+
+
+def test_collapsed_latents_are_refused(vq: FirstStage) -> None:
+    one = draw(2, 1, 8, 8)
+    copies = torch.cat([one, -2 * one + 1e-3 * draw(2, 1, 8, 8, seed=1), draw(2, 1, 8, 8, seed=2)], dim=1)
+    weight = vq.model.quant_conv.weight.clone()
+    with pytest.raises(ValueError, match="collapsed to fewer channels"):
+        vq.standardise(copies)
+    with pytest.raises(ValueError, match="a channel without any"):
+        vq.standardise(copies * torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1))
+    assert torch.equal(vq.model.quant_conv.weight, weight), "a refused stage must stay as it was"
+
+
 def test_wrong_use(vq: FirstStage, kl: FirstStage) -> None:
     with pytest.raises(ValueError, match="no codes"):
         kl.quantise(draw(1, 4, 4, 4))

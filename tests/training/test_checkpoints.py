@@ -57,7 +57,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(TrainingError, match=r"No space left on device.*last whole one is .*step_00000001\.ckpt"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*last complete one is .*step_00000001\.ckpt"):
         files.save_checkpoint({"step": 2}, tmp_path / "step_00000002.ckpt")
     assert names(tmp_path) == ["step_00000001.ckpt"]
     assert torch.load(tmp_path / "step_00000001.ckpt", weights_only=True) == {"step": 1}

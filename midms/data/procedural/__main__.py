@@ -42,7 +42,7 @@ def measure(options: argparse.Namespace) -> int:
         task.condition(scene)
     end = time.process_time()
     rates = (options.time / (middle - start), options.time / (end - middle))
-    print(f"{options.task}, {options.size} px: {rates[0]:.0f} scenes/s, {rates[1]:.0f} conditions/s a core")
+    print(f"{options.task}, {options.size} px: {rates[0]:.0f} scenes/s, {rates[1]:.0f} conditions/s per core")
     return 0
 
 

@@ -1,0 +1,194 @@
+"""The few classes of diffusers that the networks are made of, without the rest of diffusers.
+
+`from diffusers import UNet2DModel` imports every model and quantizer of diffusers, and with them transformers, peft,
+accelerate, scipy and torch._dynamo: 6 seconds of processor time for one class. Inside `narrow_diffusers()`
+
+- packages of diffusers whose `__init__` imports all of their modules are entered without running it (`LatePackage`);
+  it runs when somebody asks for a name that is not there yet;
+- modules that the networks do not need, ours and other projects', are represented by a `StandIn`, whose names are
+  looked up in the real module when they are first used.
+
+The classes are diffusers' own: `from diffusers import UNet2DModel` gives the same ones afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from midms._lazy import LazyClass
+
+LATE_PACKAGES = (
+    "diffusers.hooks",
+    "diffusers.models.autoencoders",
+    "diffusers.models.transformers",
+    "diffusers.models.unets",
+    "diffusers.quantizers",
+)
+#: Modules, with all that is below them, that no network of ours uses.
+STAND_INS = (
+    "accelerate",
+    "diffusers.loaders.single_file_utils",
+    "diffusers.quantizers.auto",
+    "diffusers.quantizers.base",
+    "diffusers.quantizers.pipe_quant_config",
+    "peft",
+    "torch._dynamo",
+    "transformers",
+)
+#: What diffusers asked torch._dynamo to put into graphs as it is, while torch._dynamo was not loaded.
+_left_in_graph: list[Any] = []
+
+
+class LatePackage(ModuleType):
+    """A package whose modules can be imported and whose `__init__` runs at the first name that is missing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or self.__dict__.get("_complete"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if _finder is not None and (module := _LATE_NAMES.get((self.__name__, name))) is not None:
+            return _Later(module, name)
+        self.__dict__["_complete"] = True  # before it runs: its modules may import each other through it
+        spec = self.__spec__
+        assert spec is not None and isinstance(spec.loader, _LateLoader)
+        spec.loader.real.exec_module(self)
+        return getattr(self, name)
+
+
+#: Names that modules of ours import from a late package itself -> the module that defines them.
+_LATE_NAMES = {
+    ("diffusers.quantizers", "DiffusersAutoQuantizer"): "diffusers.quantizers.auto",
+    ("diffusers.quantizers", "DiffusersQuantizer"): "diffusers.quantizers.base",
+}
+
+
+class _Later(LazyClass):
+    """A name of a module that a stand-in represents, looked up in the real module at the first use."""
+
+    @property
+    def __wrapped__(self) -> Any:
+        if _finder is not None:
+            _finder.withdraw(self._module)
+        return super().__wrapped__
+
+
+class StandIn(ModuleType):
+    """Represents a module while `narrow_diffusers` is open; afterwards `sys.modules` does not hold it any more."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return version(self.__name__)
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if self.__name__ == "torch._dynamo" and name in _DECORATORS:
+            return _DECORATORS[name]
+        return _Later(self.__name__, name)
+
+
+class _LateLoader(Loader):
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return LatePackage(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing yet: `LatePackage` does it."""
+
+
+class _StandInLoader(Loader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: its names are looked up when they are used."""
+
+
+class _Finder(MetaPathFinder):
+    """Finds late packages and stand-ins before the real modules are found."""
+
+    def __init__(self) -> None:
+        self.stand_ins = {name for name in STAND_INS if name not in sys.modules}
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name in LATE_PACKAGES:
+            spec = PathFinder.find_spec(name, path)
+            if spec is not None:
+                spec.loader = _LateLoader(spec.loader)
+            return spec
+        root = next((root for root in self.stand_ins if name == root or name.startswith(f"{root}.")), None)
+        if root is None or (name == root and PathFinder.find_spec(name, path) is None):  # not installed
+            return None
+        return ModuleSpec(name, _StandInLoader(), is_package=True)
+
+    def withdraw(self, name: str) -> None:
+        """Let the real module of that name, and what is below its root, be imported."""
+        self.stand_ins = {root for root in self.stand_ins if name != root and not name.startswith(f"{root}.")}
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove the stand-ins that are not, or no longer, wanted from `sys.modules`."""
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, StandIn) and not any(name.startswith(root) for root in self.stand_ins):
+                del sys.modules[name]
+
+
+_finder: _Finder | None = None
+
+
+@contextmanager
+def narrow_diffusers() -> Iterator[None]:
+    """Inside it, an import from a module of diffusers loads little more than that module.
+
+    What is loaded already stays as it is. Calls may be nested.
+    """
+    global _finder  # noqa: PLW0603 - the import system is one per process, and so is what changes it
+    if _finder is not None:
+        yield
+        return
+    _finder = _Finder()
+    sys.meta_path.insert(0, _finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(_finder)
+        _finder.stand_ins = set()
+        _finder.forget()
+        _finder = None
+
+
+def tell_dynamo() -> None:
+    """Pass on what diffusers asked of torch._dynamo while it was not loaded; call it before anything is compiled."""
+    allow_in_graph: Callable[[Any], Any] = importlib.import_module("torch._dynamo").allow_in_graph
+    while _left_in_graph:
+        allow_in_graph(_left_in_graph.pop())
+
+
+def _leave_in_graph(item: Any) -> Any:
+    _left_in_graph.append(item)
+    return item
+
+
+def _disable(function: Callable[..., Any] | None = None, recursive: bool = True, **options: Any) -> Any:
+    """`torch.compiler.disable`, applied when the function is called."""
+    if function is None:
+        return partial(_disable, recursive=recursive, **options)
+
+    @wraps(function)
+    def disabled(*arguments: Any, **named: Any) -> Any:
+        real = importlib.import_module("torch._dynamo").disable
+        return real(function, recursive, **options)(*arguments, **named)
+
+    return disabled
+
+
+#: Functions of torch._dynamo that diffusers calls while it is imported.
+_DECORATORS: dict[str, Callable[..., Any]] = {"allow_in_graph": _leave_in_graph, "disable": _disable}
