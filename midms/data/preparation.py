@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -37,7 +36,7 @@ from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
-from midms.io.images import read_rgb
+from midms.io.images import read_header, read_rgb
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
 
@@ -164,7 +163,7 @@ def keypoints(options: argparse.Namespace) -> int:
     missing = [name for name in names if not _has_both(stems[name])]
     run, made = ParallelRun(options, "keypoints"), 0
     if options.tool == "convert":
-        results = run(missing, partial(_poses, out))
+        results = run(missing, partial(_poses, options.photos, out))
     else:
         find = _pose_finder(options) if missing else None
         photos = run(missing, partial(_upright, options.photos))
@@ -182,8 +181,8 @@ def _pose_finder(options: argparse.Namespace) -> annotators.Poses:
     return annotators.controlnet_poses(options.weights, options.device)
 
 
-def _poses(out: Path, name: str) -> list[poses.Pose]:
-    return poses.read_poses((out / name).with_suffix(""))
+def _poses(photos: Path, out: Path, name: str) -> list[poses.Pose]:
+    return poses.read_poses((out / name).with_suffix(""), read_header(photos / name).size)
 
 
 def _json(stem: Path) -> Path:
@@ -258,10 +257,9 @@ def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
     if listed is None:
         above = root.absolute().parent
         if all((above / f"{split}.txt").is_file() for split in ("train", "val")):
-            print(
+            warn(
                 f"note: {above} has train.txt and val.txt, and all photos may become exemplars of one another; "
-                "for the list of one split give its --names",
-                file=sys.stderr,
+                "for the list of one split give its --names"
             )
         return photos
     spellings: dict[str, str] = {}
@@ -275,7 +273,7 @@ def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
             chosen.append(spellings[name])
         else:
             run.broken += 1
-            print(f"{run.word}{name}: named in {listed}, no such photo in {root}", file=sys.stderr)
+            warn(f"{run.word}{name}: named in {listed}, no such photo in {root}")
     if not chosen:
         raise ValueError(f"{listed}: names no photo of {root}")
     return chosen
@@ -370,11 +368,12 @@ def _verify_photos(options: argparse.Namespace) -> int:
     found = scan_folder(options.root)
     read = sum(1 for _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset)))
     for name in dataset.without_line:
-        print(f"{name}: no line in {options.pairs}", file=sys.stderr)
+        warn(f"{name}: no line in {options.pairs}")
     for name in dataset.without_photo:
-        print(f"{name}: a line in {options.pairs}, but no photo", file=sys.stderr)
+        warn(f"{name}: a line in {options.pairs}, but no photo")
     if found.others:
-        print(f"files of other kinds {len(found.others)}, first {found.others[0]}")
+        say(f"files of other kinds {len(found.others)}, first {found.others[0]}")
     faults = run.broken + len(dataset.without_line) + len(dataset.without_photo)
-    print(f"photos {read + run.broken}\n{faults} faults")
+    say(f"photos {read + run.broken}")
+    say(f"{faults} faults")
     return int(faults > 0)

@@ -47,12 +47,17 @@ def _applies(x: Tensor) -> bool:
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`nn.Conv2d._conv_forward`, by oneDNN also where PyTorch would take its own convolution for a small input."""
+    """`nn.Conv2d._conv_forward`: layers of 1 x 1 as a matrix product per sample, the others by oneDNN.
+
+    PyTorch chooses between the two by size of the input and threads.
+    """
     if not _applies(x) or not torch.backends.mkldnn.is_available() or isinstance(layer.padding, str):
         return nn.Conv2d._conv_forward(layer, x, weight, bias)
     padding = layer.padding
     if layer.padding_mode != "zeros":
         x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), (0, 0)
+    if weight.shape[2:] == (1, 1) and padding == (0, 0) and layer.groups == 1:
+        return torch.ops.aten.thnn_conv2d(x, weight, (1, 1), bias, layer.stride, padding)  # without oneDNN's overhead
     return torch.mkldnn_convolution(x, weight, bias, padding, layer.stride, layer.dilation, layer.groups)
 
 

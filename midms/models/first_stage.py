@@ -228,8 +228,8 @@ class FirstStage(nn.Module):
     def nearest_codes(self, latents: Tensor, rows: int = 512) -> Tensor:
         """What `decode` does first (VQ only): (B, C, h, w) to its nearest codes, with straight-through gradients.
 
-        Distances are made `rows` latent vectors at a time, so memory is rows x codes. They are float32; where the second
-        nearest code is as near as rounding allows, float64 decides, so that a batch's size or a thread does not.
+        Distances are made `rows` latent vectors at a time, so memory is rows x codes. They are float32; where the
+        second nearest code is as near as rounding allows, float64 decides, so that the size of a batch does not.
         """
         codes = self.model.quantize.embedding.weight.detach().float()  # (K, C)
         flat = latents.detach().movedim(1, -1).flatten(0, 2).float()  # (N, C)

@@ -40,11 +40,10 @@ def _check_model(unet: Any, vae: Any, scheduler: Any) -> None:
     Raises:
         ConfigError: a scheduler of flow matching or EDM, or an inpainting U-Net.
     """
-    name = scheduler.get("_class_name", "scheduler")
-    prediction = scheduler.get("prediction_type", "epsilon")
-    if not (scheduler.get("beta_schedule") or scheduler.get("trained_betas") is not None) or scheduler.get(
-        "use_flow_sigmas"
-    ):
+    name, table = type(scheduler).__name__, scheduler.config
+    prediction = table.get("prediction_type", "epsilon")
+    has_betas = table.get("beta_schedule") or table.get("trained_betas") is not None
+    if not has_betas or table.get("use_flow_sigmas"):
         raise ConfigError(
             f"{name}: no table of betas (flow matching and EDM have none); expected a model whose scheduler has a "
             "beta_schedule, such as Stable Diffusion 1.x or 2.x"
@@ -117,7 +116,7 @@ class OIGPipeline(DiffusionPipeline):
         feature_extractor: Any = None,
     ) -> None:
         super().__init__()
-        _check_model(unet, vae, cast(Any, scheduler).config)
+        _check_model(unet, vae, scheduler)
         ddim = DDIMScheduler.from_config(
             cast(Any, scheduler).config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )
