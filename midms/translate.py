@@ -15,6 +15,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
+from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
@@ -22,8 +23,11 @@ from midms.io.files import check_output_files
 from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
 from midms.io.provenance import Record, file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
+from midms.pipelines.settings import Settings, gan_settings
 from midms.visualize import (
     LoopPictures,
     animation,
@@ -119,12 +123,15 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
 
 
-def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> InterleaveSettings:
+def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
     """The protocol's settings with the command line's numbers.
 
     Raises:
         ConfigError: a number is out of range.
     """
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, options)
+    assert isinstance(pipe.model, MIDMs)
     presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
     chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
     limit = pipe.model.schedule.num_train_timesteps
@@ -155,7 +162,13 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
     """
     spec = condition_spec(pipe, options.size)
     condition = make_condition(
-        options.condition, spec, options.condition_kind, options.condition_weights, options.condition_size, device
+        options.condition,
+        spec,
+        options.condition_kind,
+        options.condition_weights,
+        options.condition_size,
+        device,
+        options.align,
     )
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
@@ -201,9 +214,7 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def record(
-    options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings, inputs: Inputs, device: str
-) -> Record:
+def record(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, inputs: Inputs, device: str) -> Record:
     """All that decides the picture."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
     return Record(
@@ -214,24 +225,29 @@ def record(
         weight_files=pipe.weight_files,
         seed=options.seed,
         condition_kind=inputs.condition.kind,
+        photo_networks=models.digests() if inputs.condition.models else {},
         settings=asdict(settings),
         device=device,
     )
 
 
-def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: str, device: str) -> list[str]:
+def command_of(options: argparse.Namespace, settings: Settings, kind: str, device: str) -> list[str]:
     """The words of the command that makes the same picture, with every number that defaults could change."""
     words = ["midms", "translate", "--condition", str(options.condition), "--condition-kind", kind]
     if options.condition_weights:
         words += ["--condition-weights", *options.condition_weights]
     if options.condition_size:
         words += ["--condition-size", "x".join(map(str, options.condition_size))]
+    if not options.align:
+        words.append("--no-align")
     for name in ("exemplar", "exemplar_mask", "exemplar_condition"):
         if getattr(options, name):
             words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
     words += ["--weights", options.weights, "--protocol", options.protocol]
-    words += ["--steps", str(settings.num_inference_steps), "--calls", str(settings.num_interleaved_steps)]
-    words += ["--threshold", repr(settings.threshold), "--seed", str(options.seed)]
+    calls = ["--calls", str(settings.num_interleaved_steps)]
+    if isinstance(settings, InterleaveSettings):
+        calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
+    words += [*calls, "--seed", str(options.seed)]
     if options.size is not None:
         words += ["--size", str(options.size)]
     words += ["--device", device, "--threads", str(torch.get_num_threads())]
@@ -246,9 +262,10 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     """
     pipe = MIDMsPipeline.from_pretrained(weights)
     spec, model = condition_spec(pipe), pipe.model
-    parts = {"first stage": model.first_stage, "encoders": model.encoders, "denoiser": model.denoiser}
+    parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
+        "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
         "condition": "an image" if spec.images else f"{spec.channels} maps",

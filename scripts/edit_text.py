@@ -151,11 +151,12 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     """
     import torch
 
+    from midms.io.hub import hub_options
     from midms.oig.pipeline import OIGPipeline
 
     def load(option: str, name: str, reader: Any) -> Any:
         try:
-            return reader.from_pretrained(name)
+            return reader.from_pretrained(name, **hub_options(name))
         except ConfigError as error:
             raise ConfigError(f"{option} {name}: {error}") from None
         except (OSError, ValueError, KeyError) as error:

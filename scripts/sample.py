@@ -95,7 +95,11 @@ def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]
 def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
     """The protocol's settings with the command line's changes."""
     from midms.diffusion.settings import InterleaveSettings
+    from midms.models.translation_gan import GANSettings
+    from midms.pipelines.settings import gan_settings
 
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, options)
     settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
     return settings.with_steps(options.steps, options.calls)
 

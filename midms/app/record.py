@@ -34,7 +34,9 @@ def command_of(result: Result, weights: str) -> str:
         words += ["--exemplar-mask", *(f"mask_{number}.png" for number in count)]
     if task.exemplars[0].condition is not None:
         words += ["--exemplar-condition", *(f"exemplar_condition_{number}.npy" for number in count)]
-    words += ["--steps", str(task.steps), "--calls", str(task.calls), "--threshold", repr(task.threshold)]
+    words += [] if task.steps is None else ["--steps", str(task.steps)]
+    words += ["--calls", str(task.calls)]
+    words += [] if task.threshold is None else ["--threshold", repr(task.threshold)]
     words += ["--seed", str(task.seed), "--weights", weights, "--device", result.device]
     return shlex.join([*words, "--threads", str(result.threads), "--out", "again.png"])
 

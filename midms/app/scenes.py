@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from PIL import Image
 
 from midms.app.drawing import PAIRED, PALETTE
 from midms.conditions.edges import EDGE_CHANNELS
-from midms.data.procedural.dataset import TASKS, ProceduralPairs, test_pairs
+from midms.data.procedural.dataset import TASKS, ProceduralPairs, Task, test_pairs
 from midms.visualize import Pixels, condition_image, to_pixels
 
 COUNT = 24
@@ -88,4 +88,4 @@ def on_square(pixels: Pixels, side: int, smooth: bool = True) -> Pixels:
 
 @cache
 def _pairs(task: str, size: int) -> ProceduralPairs:
-    return test_pairs(task, size, COUNT)
+    return test_pairs(cast(Task, task), size, COUNT)

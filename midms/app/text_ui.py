@@ -41,11 +41,7 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
             gr.Markdown("### Reconstruction")
             rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
             numbers = edit_sliders()
-    with gr.Accordion("Weights", open=weights is None):
-        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
-                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
-        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
-        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+    name, clip_name = weights_boxes(weights, clip)
 
     @show_user_errors
     def receive(file: str | None) -> tuple[Any, Any]:
@@ -80,6 +76,16 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
         show_progress="minimal", **HIDDEN,
     )  # fmt: skip
     stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
+
+
+def weights_boxes(weights: str | None, clip: str | None) -> tuple[Any, Any]:
+    """Where the names of Stable Diffusion and of CLIP are written; open where no weights are given."""
+    with gr.Accordion("Weights", open=weights is None):
+        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
+                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
+        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
+        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+    return name, clip_name
 
 
 def edit_sliders() -> list[Any]:

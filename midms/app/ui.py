@@ -22,6 +22,8 @@ from midms.app.page import (
     to_canvas,
 )
 from midms.config import ConfigError
+from midms.diffusion.settings import InterleaveSettings
+from midms.models.midms import MIDMs
 from midms.visualize import Pixels
 
 SLOTS = 3  # exemplars at once
@@ -90,7 +92,7 @@ def file_upload(context: AppContext, maps: gr.State) -> None:
     channels = context.spec.channels
     forms = [("as its name and the weights suggest", "")]
     if drawing.paintable(channels) and not context.spec.images:
-        forms += [("a line drawing", "drawing"), ("a photo, of which the edges are taken", "edges")]
+        forms += [("a line drawing", "drawing"), ("a portrait photo", "edges")]
     what = (
         "An image" if context.spec.images else f"Maps ({channels}, H, W) as `.npy` or `.npz`, or what they are made of"
     )
@@ -102,8 +104,11 @@ def file_upload(context: AppContext, maps: gr.State) -> None:
 
     @show_user_errors
     def receive(file: str | None, kind: str) -> tuple[NDArray[np.uint8], Pixels, str]:
-        array, remark = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
-        return array, scenes.enlarge(scenes.picture_of_maps(array), CANVAS, False), remark
+        read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
+        drawn = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
+        if read.photo is not None:
+            drawn = np.concatenate([scenes.enlarge(read.photo, CANVAS), drawn], axis=1)
+        return read.maps, drawn, read.note
 
     upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
 
@@ -190,7 +195,7 @@ def exemplar_slot(
 class ResultView(NamedTuple):
     """Components that show a result."""
 
-    numbers: list[Any]  # T, N, gamma, seed
+    numbers: list[Any]  # T, N, gamma, seed; T and gamma are states of None for weights without a diffusion
     start: Any
     stop: Any
     picture: Any
@@ -204,6 +209,10 @@ class ResultView(NamedTuple):
 def setting_sliders(context: AppContext) -> list[Any]:
     """Sliders of what a run can change."""
     own = context.pipe.settings
+    if not isinstance(own, InterleaveSettings):
+        with gr.Row():
+            calls = gr.Slider(1, 8, own.num_interleaved_steps, step=1, min_width=120, label="Pictures generated, N")
+        return [gr.State(None), calls, gr.State(None), gr.State(0)]  # nothing is random
     with gr.Row():
         steps = gr.Slider(2, max(100, own.num_inference_steps), own.num_inference_steps, step=1, min_width=120,
                           label="Steps T")  # fmt: skip
@@ -305,7 +314,7 @@ def connect_translate_button(
             raise ConfigError("seed: expected a number")
         maps = chosen_condition(context, kind, index, maps, canvas)
         chosen = chosen_exemplars(slots, editors)
-        task = actions.Task(maps, chosen, int(total), int(calls), float(threshold), int(seed))
+        task = actions.Task(maps, chosen, as_number(int, total), int(calls), as_number(float, threshold), int(seed))
         off = gr.update(interactive=False)
         yield {view.result: None, view.message: "Matching ...", view.command: "", view.png: off, view.bundle: off}
         for progress in actions.translate(context.pipe, task):
@@ -319,6 +328,11 @@ def connect_translate_button(
     view.stop.click(lambda: "Stopped.", None, view.message, cancels=[event], queue=False, **HIDDEN)
 
 
+def as_number(kind: type, value: Any) -> Any:
+    """A slider's value as a number of a kind; None, where there is no slider, stays."""
+    return None if value is None else kind(value)
+
+
 def shown(context: AppContext, view: ResultView, steps: gr.Gallery, progress: actions.Progress) -> dict[Any, Any]:
     """Updates of the page for what is known so far; the finished picture is saved."""
     frames = [(scenes.enlarge(frame.pixels, STEP_SIDE), frame.caption) for frame in progress.frames]
@@ -327,8 +341,9 @@ def shown(context: AppContext, view: ResultView, steps: gr.Gallery, progress: ac
         return updates | {view.message: f"Step {progress.done} of {progress.total} ..."}
     context.prune()
     saved = record.save_result(context.results, progress.result, context.weights)
+    network = "U-Net" if context.pipe.kind == MIDMs.kind else "generator"
     return updates | {
-        view.message: f"Done: {progress.total} U-Net calls. Click the picture to see where a pixel came from.",
+        view.message: f"Done: {progress.total} {network} calls. Click the picture to see where a pixel came from.",
         view.result: progress.result,
         view.png: gr.update(value=str(saved.picture), interactive=True),
         view.bundle: gr.update(value=str(saved.bundle), interactive=True),

@@ -13,8 +13,8 @@ FACE_PARTS = (
     "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip", "eye_g", "hair",
 )  # fmt: skip
 EDGE_CHANNELS = len(FACE_PARTS) + 2
-#: Parts that lie on the skin: the skin masks of CelebAMask-HQ, with which weights are trained, cover them.
-_ON_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
+#: Parts below which the skin goes on.
+INSIDE_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
 #: Orders in which known face parsers number the parts from 1 on. The parts that `FACE_PARTS` lacks are not drawn.
 PART_ORDERS = {
     "midms": FACE_PARTS,
@@ -51,6 +51,7 @@ def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint
     if not edge.any():
         return np.full(edge.shape, 255, np.uint8)
     distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
+    distance = np.minimum(distance, 1e6)  # without an edge OpenCV gives the largest float there is
     return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
 
 
@@ -92,7 +93,8 @@ def edge_condition(
 def part_masks(ids: NDArray[np.uint8], order: str = "midms") -> dict[str, NDArray[np.bool_]]:
     """Masks of the face parts in a map of ids (H, W), 0 for none; absent parts are left out.
 
-    The skin is the union of its own id and of the parts that lie on it, for a map holds one id a pixel.
+    In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have skin there as well, and so
+    do these.
 
     Args:
         order: a key of `PART_ORDERS`: id k is its k-th part.
@@ -108,5 +110,6 @@ def part_masks(ids: NDArray[np.uint8], order: str = "midms") -> dict[str, NDArra
             f"part id {ids.max()}; the order {order!r} has 1 ... {len(parts)}, 0 for none (other orders: {others})"
         )
     masks = {part: ids == k for k, part in enumerate(parts, start=1) if part in FACE_PARTS and (ids == k).any()}
-    on_skin = [masks[part] for part in ("skin", *_ON_SKIN) if part in masks]
-    return masks | ({"skin": np.logical_or.reduce(on_skin)} if on_skin else {})
+    if "skin" in masks:
+        masks["skin"] = np.logical_or.reduce([masks[part] for part in ("skin", *INSIDE_SKIN) if part in masks])
+    return masks

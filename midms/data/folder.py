@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
 from midms.io.files import BrokenFileError
 from midms.io.images import IMAGE_SUFFIXES, read_labels
+from midms.schema import Channels, Text
 
 #: Condition -> ending of the folder with its annotations, which lies beside the photos.
 ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
@@ -118,13 +119,13 @@ class ImageFolder(PairDataset):
 
     def __init__(
         self,
-        root: str | Path,
-        condition: str,
+        root: Text | Path,
+        condition: Literal["edges", "keypoints", "segmentation"],
         training: bool = True,
-        annotations: str | Path | None = None,
-        pairs: str | Path | None = None,
-        classes: int = SEGMENTATION_CHANNELS,
-        part_order: str = "midms",
+        annotations: Text | Path | None = None,
+        pairs: Text | Path | None = None,
+        classes: Channels = SEGMENTATION_CHANNELS,
+        part_order: Literal["midms", "face-parsing.PyTorch", "CelebAMask-HQ"] = "midms",
         **options: Any,
     ) -> None:
         self.root, self.condition, self.classes, self.part_order = Path(root), condition, classes, part_order

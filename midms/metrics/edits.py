@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.io.hub import hub_options
+
 CLIP_NAME = "openai/clip-vit-large-patch14"
 DINO_NAME = "facebook/dino-vitb8"
 DINO_SIZE = 224
@@ -50,7 +52,7 @@ def _load(kind: str, reader: Any, name: str, **options: Any) -> Any:
         FileNotFoundError: it is in neither; the message says what to do.
     """
     try:
-        return reader.from_pretrained(name, **options)
+        return reader.from_pretrained(name, **hub_options(name), **options)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{kind}: cannot load {name}: {' '.join(str(error).split())[:200]}; give the path of a folder in "

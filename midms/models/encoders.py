@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from midms.models.spade import PaddingMode, SPADEBlock, convolution
+from midms.schema import Channels, Widths
 
-FORMS = ("released", "paper")
-CONDITION_INPUTS = ("latent", "nearest", "unshuffle")
+Form = Literal["released", "paper"]
+ConditionInput = Literal["latent", "nearest", "unshuffle"]
+FORMS, CONDITION_INPUTS = get_args(Form), get_args(ConditionInput)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -151,20 +154,22 @@ class CorrespondenceEncoders(MatchingHead):
         condition_input: how a condition map becomes D_X, see `condition_grid`. The released form knows "nearest" only.
         factor: size of the image over size of the latent, needed by "unshuffle".
         spectral_norm: normalise the convolutions of the three encoders.
+        iterate: have F_iter; a model that never matches its own latents again needs none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the keys of its config
         self,
-        latent_channels: int,
-        condition_channels: int,
-        widths: Sequence[int] = (64, 256, 512),
-        out_channels: int = 256,
-        hidden: int = 128,
+        latent_channels: Channels,
+        condition_channels: Channels,
+        widths: Widths = (64, 256, 512),
+        out_channels: Channels = 256,
+        hidden: Channels = 128,
         padding_mode: PaddingMode = "zeros",
-        form: str = "released",
-        condition_input: str = "nearest",
-        factor: int = 4,
+        form: Form = "released",
+        condition_input: ConditionInput = "nearest",
+        factor: Annotated[int, Interval(ge=1, le=64)] = 4,
         spectral_norm: bool = True,
+        iterate: bool = True,
     ) -> None:
         if form not in FORMS:
             raise ValueError(f"form {form!r} is unknown; choose one of {', '.join(FORMS)}")
@@ -200,7 +205,11 @@ class CorrespondenceEncoders(MatchingHead):
 
         self.seg_enc = encoder(grid_channels, grid_channels)
         self.real_enc = encoder(latent_channels, latent_channels)
-        self.iter_enc = encoder(latent_channels, out_channels if form == "released" else grid_channels)
+        self.iter_enc = None
+        if iterate:
+            self.iter_enc = encoder(latent_channels, out_channels if form == "released" else grid_channels)
+        else:
+            self.config["iterate"] = False  # named only where it is: older weights do not know the key
 
     def condition_grid(self, condition_map: Tensor, latent_size: tuple[int, int]) -> Tensor:
         """D_X: the condition on the latent grid.
@@ -254,7 +263,13 @@ class CorrespondenceEncoders(MatchingHead):
         return ExemplarFeatures(features, raw if self.form == "released" else features)
 
     def encode_iterate(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
-        """S_iter = F_iter(r, condition) (Eq. 8): (B, latent_channels, H, W) -> (B, out_channels, H, W)"""
+        """S_iter = F_iter(r, condition) (Eq. 8): (B, latent_channels, H, W) -> (B, out_channels, H, W)
+
+        Raises:
+            ValueError: these encoders were built without F_iter.
+        """
+        if self.iter_enc is None:
+            raise ValueError("these encoders have no F_iter (iterate: false), so no prediction can be matched again")
         if self.form == "released":
             return self.iter_enc(prediction, condition.raw)
         return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)

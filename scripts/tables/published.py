@@ -11,6 +11,8 @@ from collections.abc import Mapping
 Published = Mapping[str, Mapping[str, float]]  # row -> column -> number
 
 OURS = "MIDMs"
+#: Rows of the baseline (`midms.models.translation_gan`): as it is, and with its picture matched again.
+GAN, ITERATED_GAN = "matching GAN", "matching GAN, iterated"
 FULL = "full method"
 
 #: What each table shows.

@@ -57,6 +57,12 @@ def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_fol
     assert last.result is not None and last.result.pixels.shape == (32, 32, 3)
 
 
+def test_the_baseline_has_no_sliders_of_a_diffusion(tiny_gan_folder: Path, tmp_path: Path) -> None:
+    page = build(AppContext(MIDMsPipeline.from_pretrained(tiny_gan_folder), "mine", tmp_path))
+    labels = {block.label for block in page.blocks.values() if isinstance(block, gr.Slider)}
+    assert "Pictures generated, N" in labels and not labels & {"Steps T", "Noise level N", "Threshold γ"}
+
+
 def test_every_tab_says_what_is_missing(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     made = context(tiny_pipeline_folder, "edges", tmp_path)
     assert chosen_condition(made, "scene", 3, None, None).shape == (15, 32, 32)
