@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
@@ -19,7 +20,7 @@ from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.io.files import check_output_files
-from midms.io.images import at_working_size, read_rgb
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
 from midms.io.provenance import Record, file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
 from midms.models.midms import MIDMs
@@ -188,9 +189,14 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
 
 
 def exemplar_mask(file: Path) -> Tensor:
-    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
-    grey = np.asarray(read_rgb(file).convert("L"))
-    return torch.from_numpy(grey > 127).float()[None, None]
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey.
+
+    Of a picture whose transparency varies (a cut-out) the transparency alone counts: 1 where it is opaque.
+    """
+    picture = ImageOps.exif_transpose(open_image(file))
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
+    level = alpha if alpha.min() != alpha.max() else np.asarray(to_rgb(picture).convert("L"))
+    return torch.from_numpy(level > 127).float()[None, None]
 
 
 def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:
@@ -262,6 +268,7 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
         "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
+        "knows": what_weights_know(pipe),
         "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
@@ -271,6 +278,15 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(facts, indent=2)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def what_weights_know(pipe: MIDMsPipeline) -> str:
+    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    side, task = condition_spec(pipe).side, pipe.info.get("task")
+    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
+    if drawn is None:
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
+    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

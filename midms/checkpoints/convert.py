@@ -32,7 +32,7 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     Raises:
         CheckpointError: none of them.
     """
-    keys = {key.removeprefix("module.") for key in state}
+    keys = set(state)
     if any(key.startswith("seg_enc.") for key in keys):
         return "released"
     if any(key.startswith("model.diffusion_model.") for key in keys):

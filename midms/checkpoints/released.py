@@ -75,8 +75,6 @@ def convert_released(
     Raises:
         CheckpointError: anything missing, superfluous, of another shape, or not finite.
     """
-    if state and all(key.startswith("module.") for key in state):  # saved from inside DistributedDataParallel
-        state = strip_prefix(state, "module.")
     latent_diffusion = strip_prefix(state, LDM_PREFIX)
     result = convert_ldm(latent_diffusion, source, params, check_values=check_values)
     result.ignored = {reason: [LDM_PREFIX + key for key in keys] for reason, keys in result.ignored.items()}

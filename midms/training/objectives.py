@@ -199,7 +199,7 @@ class ReleasedTrainingObjective:
         )
 
 
-def encoded_parts(condition: ConditionFeatures, exemplar: Exemplar, source: Exemplar) -> dict[str, Tensor]:
+def encoded_parts(condition: ConditionFeatures, exemplar: Exemplar, source: Exemplar) -> dict[str, Any]:
     """What the released objective compares of the encoded pairs, by field of `Iteration`."""
     return {
         "condition_features": condition.raw,

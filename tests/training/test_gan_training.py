@@ -213,9 +213,9 @@ def test_encoders_can_go_on_from_other_weights(tiny_pipeline_folder, tiny_weight
     ("more", "message"),
     [
         (["model.params.loss_weights.diff=1"], "unknown ['diff']"),
-        (["model.params.generator.width=[8]"], "unknown key(s) width"),
+        (["model.params.generator.width=[8]"], "unknown key model.params.generator.width"),
         (["model.params.discriminator.scales=3"], "pictures of 32 pixels, expected 48 or more"),
-        (["model.params.discriminator.scales=0"], "scales must be at least 1, got 0"),
+        (["model.params.discriminator.scales=0"], "scales: got 0, expected a whole number"),
         (["model.params.encoders.form=released", "model.params.encoders.condition_input=nearest"], "expected 'paper'"),
     ],
 )
