@@ -55,4 +55,5 @@ def plain_iteration(
         diffused=predict_once(model.denoiser, source.latent, schedule, settings, noise("fresh"), index),
         source_result=model.first_stage.decode(source_loop.latent),
         exemplar_result=model.first_stage.decode(loop.latent),
+        segmentation=None,
     )

@@ -220,7 +220,7 @@ def test_the_picture_holds_its_settings(pair: Result, tmp_path: Path) -> None:
     assert json.dumps(settings)
     assert all(tmp_path in file.parents for file in (saved.picture, saved.animation, saved.bundle))
     with Image.open(saved.animation) as animation:
-        assert animation.format == "GIF" and animation.n_frames == 2  # type: ignore[attr-defined]
+        assert animation.format == "GIF" and animation.n_frames == 2
 
 
 def test_where_a_pixel_came_from_in_words() -> None:

@@ -13,7 +13,7 @@ from midms.app.faults import FaultLog
 
 def test_a_traceback_is_one_line_on_the_console(tmp_path: Path) -> None:
     console = io.StringIO()
-    with redirect_stderr(FaultLog(tmp_path / "new" / "app.log", console)):  # type: ignore[type-var]
+    with redirect_stderr(FaultLog(tmp_path / "new" / "app.log", console)):
         try:
             raise RuntimeError("\x1b[31mbroken")
         except RuntimeError:
@@ -22,7 +22,7 @@ def test_a_traceback_is_one_line_on_the_console(tmp_path: Path) -> None:
     assert "broken" in (tmp_path / "new" / "app.log").read_text()
 
 
-def test_the_file_is_bounded(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_file_is_bounded(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(faults, "MAX_BYTES", 100)
     log = FaultLog(tmp_path / "app.log", io.StringIO())
     for _ in range(50):

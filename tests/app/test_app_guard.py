@@ -22,7 +22,7 @@ def ask(
         sent.append(message)
 
     scope = {"type": kind, "method": method, "path": path, "headers": headers}
-    asyncio.run(guard(scope, None, send))  # type: ignore[arg-type]
+    asyncio.run(guard(scope, None, send))
     return sent[0].get("status", sent[0]["type"])
 
 
