@@ -268,6 +268,7 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
         "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
+        "knows": what_weights_know(pipe),
         "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
@@ -277,6 +278,15 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(facts, indent=2)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def what_weights_know(pipe: MIDMsPipeline) -> str:
+    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    side, task = condition_spec(pipe).side, pipe.info.get("task")
+    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
+    if drawn is None:
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
+    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

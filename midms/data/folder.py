@@ -65,7 +65,8 @@ def scan_folder(root: Path) -> FolderScan:
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    photos, others = [], []
+    photos: list[str] = []
+    others: list[str] = []
     inside, seen = root.resolve(), {root.resolve()}
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, StrictInt
 
 from midms.evaluation.folders import list_images
 from midms.evaluation.report import thumbnail_uri
-from midms.io.files import BrokenFileError
+from midms.io.files import BrokenFileError, atomic_write
 from midms.io.schemas import check_content
 
 QUESTIONS = {
@@ -257,4 +257,5 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     axes.set_ylim(0, 105)
     axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=150)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)
