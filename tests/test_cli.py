@@ -118,6 +118,24 @@ def test_masks_decide_which_exemplar_is_used(folder, weights):
     assert not np.array_equal(pixels("one.png"), pixels("half_used.png"))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40000), (40000, 1), (4, 32)])
+def test_maps_of_a_pixel_or_a_line_are_refused_in_one_line(folder, weights, capsys, shape):
+    np.save("maps.npy", np.zeros((15, *shape), np.float32))
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*words, "--out", "out.png"]) == 2
+    error = capsys.readouterr().err
+    assert f"condition of {shape[1]} x {shape[0]} pixels, expected more than" in error and error.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("name", [".", "-", "/dev/null"])
+def test_a_folder_a_dash_or_a_device_is_no_exemplar(folder, weights, capsys, name):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", name, "--weights", weights]
+    assert main([*words, "--out", "out.png"]) == 2
+    error = capsys.readouterr().err
+    assert f"{name}: " in error and error.count("\n") == 1 and not Path("out.png").exists()
+
+
 @pytest.mark.parametrize("colour", [255, 0])
 def test_the_mask_of_a_cut_out_is_its_transparency(folder, colour):
     """Whatever lies under it; grey counts where nothing or everything is transparent."""

@@ -124,12 +124,16 @@ class Matcher(nn.Module):
         Sides that are no multiple of the first stage's factor are padded at the right and bottom border.
 
         Raises:
-            ValueError: the maps have another number of channels than the encoders take.
+            ValueError: the maps have another number of channels than the encoders take, or a side of less than two
+                positions of the matching.
         """
         expected = 3 if self.encoders.condition_input == "latent" else self.encoders.config["condition_channels"]
         if condition.shape[1] != expected:
             raise ValueError(f"condition maps with {condition.shape[1]} channels, these weights take {expected}")
         factor = self.first_stage.factor
+        if min(condition.shape[-2:]) <= factor:
+            height, width = condition.shape[-2:]
+            raise ValueError(f"condition of {width} x {height} pixels, expected more than {factor} per side")
         condition = pad_to_multiple(condition, factor)
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":

@@ -241,7 +241,7 @@ def test_blank_paper_and_photos_as_drawings_are_noted(tmp_path: Path) -> None:
         ("one", np.zeros((1, 1)), "no line was found"),
     ):
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
-        made = make_condition(tmp_path / f"{name}.png", EDGES)
+        made = make_condition(tmp_path / f"{name}.png", EDGES, "drawing")
         assert words in made.note and "\n" not in made.note, name
         assert made.maps[0].any() == (name == "halves")
 
