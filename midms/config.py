@@ -28,6 +28,7 @@ TARGETS = {
     "midms.training.first_stage.FirstStageTraining": "stage",
     "midms.training.latent_diffusion.LatentDiffusionTraining": "stage",
     "midms.training.midms.MIDMsTraining": "stage",
+    "midms.training.translation_gan.MatchingGANTraining": "stage",
     "midms.data.module.DataModule": "data module",
     "midms.data.celeba.CelebAEdges": "data set",
     "midms.data.churches.ChurchesSegmentation": "data set",

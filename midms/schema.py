@@ -196,8 +196,8 @@ def describe(annotation: Any) -> str:
         said = " ".join([describe(parts[0]), " and ".join(limits)]).strip()
         return said.replace("text (1 to 1000 of them)", "printable text")
     if origin in (Union, types.UnionType):
-        said = list(dict.fromkeys(describe(part) for part in parts if part is not types.NoneType))
-        return " or ".join(said) + (", or null" if types.NoneType in parts else "")
+        choices = dict.fromkeys(describe(part) for part in parts if part is not types.NoneType)
+        return " or ".join(choices) + (", or null" if types.NoneType in parts else "")
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if isinstance(origin, type) and issubclass(origin, Mapping):

@@ -11,18 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
+from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.io.files import check_output_files
-from midms.io.images import at_working_size, read_rgb
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
 from midms.io.provenance import Record, file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
+from midms.pipelines.settings import Settings, gan_settings
 from midms.visualize import (
     LoopPictures,
     animation,
@@ -118,12 +123,15 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
 
 
-def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> InterleaveSettings:
+def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
     """The protocol's settings with the command line's numbers.
 
     Raises:
         ConfigError: a number is out of range.
     """
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, options)
+    assert isinstance(pipe.model, MIDMs)
     presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
     chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
     limit = pipe.model.schedule.num_train_timesteps
@@ -154,7 +162,13 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
     """
     spec = condition_spec(pipe, options.size)
     condition = make_condition(
-        options.condition, spec, options.condition_kind, options.condition_weights, options.condition_size, device
+        options.condition,
+        spec,
+        options.condition_kind,
+        options.condition_weights,
+        options.condition_size,
+        device,
+        options.align,
     )
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
@@ -175,9 +189,14 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -
 
 
 def exemplar_mask(file: Path) -> Tensor:
-    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
-    grey = np.asarray(read_rgb(file).convert("L"))
-    return torch.from_numpy(grey > 127).float()[None, None]
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey.
+
+    Of a picture whose transparency varies (a cut-out) the transparency alone counts: 1 where it is opaque.
+    """
+    picture = ImageOps.exif_transpose(open_image(file))
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
+    level = alpha if alpha.min() != alpha.max() else np.asarray(to_rgb(picture).convert("L"))
+    return torch.from_numpy(level > 127).float()[None, None]
 
 
 def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:
@@ -195,9 +214,7 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def record(
-    options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings, inputs: Inputs, device: str
-) -> Record:
+def record(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, inputs: Inputs, device: str) -> Record:
     """All that decides the picture."""
     files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
     return Record(
@@ -208,24 +225,29 @@ def record(
         weight_files=pipe.weight_files,
         seed=options.seed,
         condition_kind=inputs.condition.kind,
+        photo_networks=models.digests() if inputs.condition.models else {},
         settings=asdict(settings),
         device=device,
     )
 
 
-def command_of(options: argparse.Namespace, settings: InterleaveSettings, kind: str, device: str) -> list[str]:
+def command_of(options: argparse.Namespace, settings: Settings, kind: str, device: str) -> list[str]:
     """The words of the command that makes the same picture, with every number that defaults could change."""
     words = ["midms", "translate", "--condition", str(options.condition), "--condition-kind", kind]
     if options.condition_weights:
         words += ["--condition-weights", *options.condition_weights]
     if options.condition_size:
         words += ["--condition-size", "x".join(map(str, options.condition_size))]
+    if not options.align:
+        words.append("--no-align")
     for name in ("exemplar", "exemplar_mask", "exemplar_condition"):
         if getattr(options, name):
             words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
     words += ["--weights", options.weights, "--protocol", options.protocol]
-    words += ["--steps", str(settings.num_inference_steps), "--calls", str(settings.num_interleaved_steps)]
-    words += ["--threshold", repr(settings.threshold), "--seed", str(options.seed)]
+    calls = ["--calls", str(settings.num_interleaved_steps)]
+    if isinstance(settings, InterleaveSettings):
+        calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
+    words += [*calls, "--seed", str(options.seed)]
     if options.size is not None:
         words += ["--size", str(options.size)]
     words += ["--device", device, "--threads", str(torch.get_num_threads())]
@@ -240,11 +262,13 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     """
     pipe = MIDMsPipeline.from_pretrained(weights)
     spec, model = condition_spec(pipe), pipe.model
-    parts = {"first stage": model.first_stage, "encoders": model.encoders, "denoiser": model.denoiser}
+    parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
+        "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
+        "knows": what_weights_know(pipe),
         "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
@@ -254,6 +278,15 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(facts, indent=2)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def what_weights_know(pipe: MIDMsPipeline) -> str:
+    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    side, task = condition_spec(pipe).side, pipe.info.get("task")
+    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
+    if drawn is None:
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
+    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

@@ -27,6 +27,8 @@ def base(path: Path) -> list[Path]:
         return [ROOT / "configs/ldm/demo.yaml"]
     if path.name == "demo_small_rate.yaml":
         return [ROOT / "configs/demo.yaml", ROOT / "configs/demo_end_to_end.yaml"]
+    if path.name in ("matching_gan_figures.yaml", "matching_gan_churches.yaml"):
+        return [ROOT / "configs/baselines/matching_gan.yaml"]
     overlay = path.parent.name == "ablations" or path.name in ("demo_warmup.yaml", "demo_end_to_end.yaml")
     return [ROOT / "configs/demo.yaml"] if overlay else []
 

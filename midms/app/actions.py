@@ -18,7 +18,10 @@ from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.matching.correspondence import normalize_features
 from midms.matching.streaming import masked_logit
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
 from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.settings import Settings
 from midms.translate import condition_spec
 from midms.visualize import Pixels, overlay, to_pixels
 
@@ -41,9 +44,9 @@ class Task(NamedTuple):
 
     condition: NDArray[np.uint8]  # (L, H, W), from 0 to 255
     exemplars: Sequence[ChosenExemplar]
-    steps: int  # T
+    steps: int | None  # T; None for weights without a diffusion
     calls: int  # N
-    threshold: float  # gamma
+    threshold: float | None  # gamma; None for weights without a diffusion
     seed: int
 
 
@@ -79,7 +82,7 @@ class Progress(NamedTuple):
     """What is known so far."""
 
     frames: list[Frame]
-    done: int  # U-Net calls of the loop
+    done: int  # calls of the U-Net, or of the generator
     total: int
     result: Result | None = None
 
@@ -96,7 +99,7 @@ class Trace(NamedTuple):
     rewarps: int
 
 
-def loop_settings(pipe: MIDMsPipeline, task: Task) -> InterleaveSettings:
+def loop_settings(pipe: MIDMsPipeline, task: Task) -> Settings:
     """The weights' own settings with the visitor's numbers.
 
     Raises:
@@ -106,8 +109,14 @@ def loop_settings(pipe: MIDMsPipeline, task: Task) -> InterleaveSettings:
         raise ConfigError(f"seed {task.seed}: expected 0 to {MAX_SEED}")
     if not 0 <= task.calls <= MAX_CALLS:
         raise ConfigError(f"noise level N = {task.calls}: expected 0 to {MAX_CALLS}")
+    try:
+        if isinstance(pipe.settings, GANSettings):
+            return pipe.settings.with_steps(task.steps, task.calls)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    assert isinstance(pipe.model, MIDMs)
     limit = pipe.model.schedule.num_train_timesteps
-    if task.steps > limit:
+    if task.steps is None or task.threshold is None or task.steps > limit:
         raise ConfigError(f"steps T = {task.steps}: expected at most {limit}")
     try:
         return pipe.settings.replace(
@@ -133,7 +142,8 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
         exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
         keys = [exemplar.features for exemplar in exemplars]
         masks = [exemplar.mask for exemplar in exemplars]
-        first = pipe.model.first_match(condition.encoded, exemplars, clamp=settings.clamp_cosines)
+        clamp = isinstance(settings, InterleaveSettings) and settings.clamp_cosines
+        first = pipe.model.first_match(condition.encoded, exemplars, clamp=clamp)
         frames = [Frame("first warp", _picture(pipe, first.warp, condition.size))]
     total = settings.num_interleaved_steps
     shown = shown_steps(total)
@@ -158,7 +168,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     rewarped = [record for record in records if record.rewarp is not None]
     if rewarped:
         with torch.no_grad():
-            query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.encoded)
+            query = pipe.model.encode_prediction(rewarped[-1].prediction, condition.encoded)
         matches["last"] = MatchInputs(query, [exemplar.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
     pixels, threads = np.asarray(output.images[0]), torch.get_num_threads()

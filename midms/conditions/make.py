@@ -2,16 +2,18 @@
 
     map            .npy, .npz (L, H, W), or a picture with as many channels as the weights take
     drawing        a picture of lines, dark on light or the reverse                                 15 channels
-    edges          a photo: Canny edges and, with a SegFormer face parser, outlines of face parts   15 channels
-    keypoints      a photo with a pose network, OpenPose JSON, candidate and subset files           20 channels
+    edges          a portrait photo: Canny edges, and the outlines of the parts of its face         15 channels
+    keypoints      a photo of a person, OpenPose JSON, candidate and subset files                   20 channels
     segmentation   a PNG of class ids, or a photo with UperNet                                      one per class
 
-Pictures are worked on at about the side the weights were trained with, in their own aspect ratio
-(`midms.io.images.working_size`); ready maps are taken as they are.
+Face parts and joints of a photo come from the networks of `midms get photos` (`midms.conditions.photos`), or from
+heavier ones whose weights are named. Pictures are worked on at about the side the weights were trained with, in their
+own aspect ratio (`midms.io.images.working_size`); ready maps are taken as they are.
 """
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +29,16 @@ from midms.conditions import annotators, poses
 from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.kinds import KINDS
-from midms.conditions.segmentation import class_map, one_hot
+from midms.conditions.photos import annotate, models
+from midms.conditions.segmentation import IGNORED, class_map, one_hot
 from midms.config import ConfigError
 from midms.io.files import BrokenFileError
-from midms.io.images import IMAGE_SUFFIXES, at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.images import IMAGE_SUFFIXES, LOSSY_FORMATS, at_working_size, open_image, read_rgb, to_rgb, working_size
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
+_LEAST_CONTRAST = 16  # levels of 255 between paper and ink
+_MOST_INK = 0.3  # share of a drawing
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
 
 
@@ -52,6 +57,8 @@ class BuiltCondition(NamedTuple):
     size: tuple[int, int]  # (H, W) of what it was made from, and so of the result
     kind: str
     note: str = ""  # one line, or nothing
+    photo: Image.Image | None = None  # the photo it was made of, aligned where it was
+    models: bool = False  # whether the networks of `midms get photos` made it
 
 
 def make_condition(
@@ -61,18 +68,20 @@ def make_condition(
     weights: Sequence[str] = (),
     canvas: tuple[int, int] | None = None,
     device: str = "cpu",
+    align: bool = True,
 ) -> BuiltCondition:
     """The condition in a file.
 
     Args:
         source: the file; of candidate and subset files either one.
         spec: what the weights take.
-        kind: one of `KINDS`. None: by the file's ending and the weights (a picture is a drawing, a photo of a
-            person, a map of classes).
-        weights: of the network that annotates a photo, a folder, file or hub id: SegFormer face parser (edges), pose
-            network (keypoints: detector.onnx and pose.onnx of rtmlib, or body_pose_model.pth of controlnet-aux),
-            UperNet (segmentation).
+        kind: one of `KINDS`. None: by the file's ending, the weights (a picture is a drawing or a portrait, a
+            photo of a person, a map of classes) and whether a picture `is_drawn`.
+        weights: of a network that annotates a photo instead of those of `midms get photos`, a folder, file or hub id:
+            SegFormer face parser (edges), pose network (keypoints: detector.onnx and pose.onnx of rtmlib, or
+            body_pose_model.pth of controlnet-aux), UperNet (segmentation).
         canvas: (width, height) of the photo that joints in a file belong to.
+        align: whether a face is cut out upright, as in CelebA-HQ, when `midms get photos`' networks find it.
     Raises:
         ConfigError: the file cannot be used for these weights; one line says why.
     """
@@ -84,12 +93,14 @@ def make_condition(
             return _ready_map(file, spec)
         if chosen == "drawing":
             picture = read_rgb(file)
-            return BuiltCondition(line_drawing(picture, spec.side), (picture.height, picture.width), chosen)
+            ink = ink_of(picture)
+            maps = ink_maps(ink, spec.side)
+            return BuiltCondition(maps, (picture.height, picture.width), chosen, note_on_ink(ink))
         if chosen == "keypoints":
             return _keypoints(file, spec, weights, canvas, device)
         if chosen == "segmentation":
             return _segmentation(file, spec, weights, device)
-        return _edges(file, spec, weights, device)
+        return _edges(file, spec, weights, device, align)
     except ConfigError:
         raise
     except ValueError as error:  # of the readers and annotators
@@ -105,17 +116,65 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
     Args:
         side: pixels per side to work on, see `midms.io.images.working_size`. None: the drawing's own size.
     """
-    picture = to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)
-    grey = np.asarray(picture, np.float32).mean(axis=-1) / 255  # (H, W)
-    ink = grey < 0.5 if grey.mean() > 0.5 else grey > 0.5
+    return ink_maps(ink_of(to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)), side)
+
+
+def ink_of(drawing: Image.Image) -> NDArray[np.bool_]:
+    """Where a drawing (RGB) has ink, (H, W): the rarer of the two classes of grey that Otsu's threshold tells apart.
+
+    Nothing is ink where the means of the two classes differ by less than 16 of 255 levels: blank paper.
+    """
+    grey = np.asarray(drawing.convert("L"))
+    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    below, sums = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    above = below[-1] - below
+    means = np.stack([sums / np.maximum(below, 1), (sums[-1] - sums) / np.maximum(above, 1)])  # (2, 256)
+    between = below * above * (means[1] - means[0]) ** 2
+    best = np.flatnonzero(between == between.max())
+    threshold = int(best[(len(best) - 1) // 2])  # the middle of the levels that tell the classes apart equally well
+    if means[1, threshold] - means[0, threshold] < _LEAST_CONTRAST or not between.max() > 0:
+        return np.zeros(grey.shape, bool)
+    return grey <= threshold if below[threshold] <= above[threshold] else grey > threshold
+
+
+def ink_maps(ink: NDArray[np.bool_], side: int | None = None) -> Tensor:
+    """Ink (H, W) as the 15 edge channels of `line_drawing`, at the working size of `side`."""
     if side is not None:
-        size = working_size(picture.size, side)
+        height, width = ink.shape
+        size = working_size((width, height), side)
         cover = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX)
-        shrink = max(1.0, picture.width / size[0], picture.height / size[1])
+        shrink = max(1.0, width / size[0], height / size[1])
         ink = np.asarray(cover) >= 0.5 / shrink
     maps = torch.ones(EDGE_CHANNELS, *ink.shape)
     maps[0], maps[14] = torch.from_numpy(ink.astype(np.float32)), 0
     return maps
+
+
+def note_on_ink(ink: NDArray[np.bool_]) -> str:
+    """What the user should know where a picture is no drawing of lines; nothing else."""
+    share = float(ink.mean())
+    if share == 0:
+        return "no line was found in the drawing: it is blank, or its lines are nearly as light as its paper"
+    if share > _MOST_INK:
+        return (
+            f"{share:.0%} of the drawing counts as ink, where lines cover a few percent; for a photo use "
+            "--condition-kind edges"
+        )
+    return ""
+
+
+def is_drawn(picture: Image.Image) -> bool:
+    """Whether an RGB picture looks like a drawing: nearly all of it ground, or most of it and the rest without colour.
+
+    A grey photo of something small on a plain ground looks the same; `kind` says what it is.
+    """
+    small = picture.copy()
+    small.thumbnail((256, 256), Image.Resampling.NEAREST)  # lines keep their darkness
+    values = np.asarray(small, np.float32)
+    away = values - np.median(values, axis=(0, 1)).astype(np.float32)  # from the colour of the paper
+    ground = float((np.abs(away.mean(axis=-1)) < 25).mean())
+    coloured = float((away.max(axis=-1) - away.min(axis=-1) >= 25).mean())
+    return ground > 0.9 or (ground > 0.6 and coloured < 0.02)
 
 
 def photo_edges(photo: Image.Image, side: int, parts: NDArray[np.uint8] | None = None) -> Tensor:
@@ -156,7 +215,9 @@ def _default_kind(file: Path, spec: ConditionSpec) -> str:
         return "map"
     if suffix in (".json", ".txt"):
         return "keypoints"
-    return {EDGE_CHANNELS: "drawing", KEYPOINT_CHANNELS: "keypoints"}.get(spec.channels, "segmentation")
+    if spec.channels == EDGE_CHANNELS:
+        return "drawing" if is_drawn(read_rgb(file)) else "edges"
+    return "keypoints" if spec.channels == KEYPOINT_CHANNELS else "segmentation"
 
 
 def _check_kind(kind: str, spec: ConditionSpec) -> None:
@@ -191,35 +252,63 @@ def _ready_map(file: Path, spec: ConditionSpec) -> BuiltCondition:
     return BuiltCondition(_unit(planes), (picture.height, picture.width), "map")
 
 
-def _edges(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
+def _edges(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str, align: bool) -> BuiltCondition:
     photo = read_rgb(file)
     size = (photo.height, photo.width)
-    if not weights:
-        note = "no face parser given (--condition-weights): the edges are Canny's alone, without outlines of face parts"
-        return BuiltCondition(photo_edges(photo, spec.side), size, "edges", note)
-    parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
-    return BuiltCondition(photo_edges(photo, spec.side, parts), size, "edges")
+    if weights:
+        parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
+        return BuiltCondition(photo_edges(photo, spec.side, parts), size, "edges", "", photo)
+    if models.have_models():
+        try:
+            found = annotate.portrait(photo, align, spec.side)
+        except annotate.PhotoError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        size = (found.photo.height, found.photo.width)
+        return BuiltCondition(
+            photo_edges(found.photo, spec.side, found.parts), size, "edges", found.note, found.photo, True
+        )
+    note = f"the edges are Canny's alone, without the parts of the face; `{models.REMEDY}` gets networks that find them"
+    return BuiltCondition(photo_edges(photo, spec.side), size, "edges", note, photo)
 
 
 def _keypoints(
     file: Path, spec: ConditionSpec, weights: Sequence[str], canvas: tuple[int, int] | None, device: str
 ) -> BuiltCondition:
     if file.suffix.lower() not in (".json", ".txt"):
-        photo = read_rgb(file)
+        return _joints_of_photo(file, spec, weights, device)
+    if file.suffix.lower() == ".json":
+        found = poses.read_pose_file(file)
+    else:
+        found = poses.PoseFile(poses.read_text_poses(*_text_pair(file)), None, False)
+    size, note = canvas or _size_of_photo_beside(file) or found.canvas, ""
+    if size is None and found.relative:
+        size = (spec.side, spec.side)
+        note = "joints between 0 and 1 are read as of a square picture; say its size with --condition-size WIDTHxHEIGHT"
+    size = size or _square_canvas(poses.main_person(found.people, file), spec.side, file)
+    pose = poses.main_person(found.in_pixels(size), file)
+    return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints", note)
+
+
+def _joints_of_photo(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
+    photo = read_rgb(file)
+    own = not weights and models.have_models()
+    if own:
+        try:
+            pose, small = annotate.pose_of_person(photo), photo
+        except annotate.PhotoError as error:
+            raise ConfigError(f"{file}: {error}") from None
+    else:
         small = _smaller(photo)
         pose = poses.main_person(_pose_network(weights, device)(small), file)
-        return BuiltCondition(pose_maps(pose, small.size, spec.side), (photo.height, photo.width), "keypoints")
-    people = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
-    pose = poses.main_person(people, file)
-    size = canvas or _size_of_photo_beside(file) or _square_canvas(pose, spec.side, file)
-    return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints")
+    size = (photo.height, photo.width)
+    return BuiltCondition(pose_maps(pose, small.size, spec.side), size, "keypoints", "", photo, own)
 
 
 def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
     if not weights:
         raise ConfigError(
-            "poses of a photo need a pose network: --condition-weights detector.onnx pose.onnx (rtmlib) or "
-            "body_pose_model.pth (controlnet-aux); or give joints as OpenPose JSON"
+            f"joints of a photo need networks: run `{models.REMEDY}`, or give --condition-weights detector.onnx "
+            "pose.onnx (rtmlib) or body_pose_model.pth (controlnet-aux), or joints as OpenPose JSON"
         )
     if Path(weights[-1]).suffix == ".pth":
         return annotators.controlnet_poses(weights[-1], device)
@@ -230,7 +319,16 @@ def _segmentation(file: Path, spec: ConditionSpec, weights: Sequence[str], devic
     picture = open_image(file)
     size = (picture.height, picture.width)
     if picture.mode in ("L", "P", "1"):
-        return BuiltCondition(label_maps(np.array(picture, np.uint8), spec.side, spec.channels), size, "segmentation")
+        labels = np.array(picture, np.uint8)
+        note = ""
+        if picture.format in LOSSY_FORMATS:
+            raise ConfigError(f"{file}: JPEG changes class ids between its pixels; save the map of classes as PNG")
+        if (labels == IGNORED).any():
+            note = (
+                f"ids of {IGNORED} (don't care) are read as class {spec.channels - 1}, the others as they are; "
+                "raise ids that count from 0 without an 'unlabelled' by one first"
+            )
+        return BuiltCondition(label_maps(labels, spec.side, spec.channels), size, "segmentation", note)
     if not weights:
         raise ConfigError(
             f"{file}: mode {picture.mode} holds no class ids (expected one channel of 8 bits); for a photo give an "
@@ -251,9 +349,8 @@ def _text_pair(file: Path) -> tuple[Path, Path]:
 def _size_of_photo_beside(file: Path) -> tuple[int, int] | None:
     """Size of the photo that lies beside a file of joints under its name."""
     stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
-    for suffix in IMAGE_SUFFIXES:
-        photo = file.with_name(stem + suffix)
-        if photo.is_file():
+    for photo in sorted(file.absolute().parent.glob(f"{glob.escape(stem)}.*")):
+        if photo.stem == stem and photo.suffix.lower() in IMAGE_SUFFIXES and photo.is_file():
             return read_rgb(photo).size
     return None
 

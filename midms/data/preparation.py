@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,9 +24,10 @@ from tqdm import tqdm
 
 from midms.conditions import annotators, poses
 from midms.conditions.edges import edge_condition
+from midms.conditions.photos import annotate, models
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
 from midms.data.exemplars import format_pairs, read_names
-from midms.data.folder import annotation_folder, list_photos
+from midms.data.folder import annotation_folder, list_photos, scan_folder
 from midms.data.pairs import PairDataset
 from midms.data.retrieval import (
     colour_and_gradient_features,
@@ -34,7 +40,7 @@ from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
-from midms.io.images import read_rgb
+from midms.io.images import read_header, read_rgb
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
 
@@ -46,6 +52,7 @@ DATA_SETS: dict[str, type[PairDataset]] = {
 _BLOCK = 512  # photos whose features make one file
 _FEATURE_SIDE = 128
 _PAIRS = 20  # exemplars per line, as in the lists of the field
+_MOST_PROCESSES, _WORTH_PROCESSES = 8, 16  # at most so many at once, and for so many photos or more
 
 
 class FunctionDataset(Dataset[tuple[str, Any]]):
@@ -68,8 +75,11 @@ class FunctionDataset(Dataset[tuple[str, Any]]):
 class ParallelRun:
     """Results of `function` over names, with a progress bar; broken files are told and counted."""
 
-    def __init__(self, options: argparse.Namespace, text: str, word: str = "skipped ") -> None:
-        self.workers, self.quiet, self.text, self.word, self.broken = options.workers, options.quiet, text, word, 0
+    def __init__(
+        self, options: argparse.Namespace, text: str, word: str = "skipped ", workers: int | None = None
+    ) -> None:
+        self.workers, self.quiet = (options.workers or 0) if workers is None else workers, options.quiet
+        self.text, self.word, self.broken = text, word, 0
 
     def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
         loader = DataLoader(
@@ -94,6 +104,26 @@ class ParallelRun:
 
 def _identity(result: Any) -> Any:
     return result
+
+
+def _processes(options: argparse.Namespace, photos: int) -> int:
+    """Processes for networks that run on one core each: as asked, else one per core; none for a handful of photos."""
+    if options.workers is not None:
+        return int(options.workers)
+    return min(os.cpu_count() or 1, _MOST_PROCESSES) if photos >= _WORTH_PROCESSES else 0
+
+
+@contextmanager
+def _named(photo: Path) -> Iterator[None]:
+    """A photo that no annotation can be made of is a broken file; the networks keep to one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    except annotate.PhotoError as error:
+        raise BrokenFileError(photo, str(error)) from None
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _upright(root: Path, name: str) -> Image.Image:
@@ -123,14 +153,24 @@ def _canny(root: Path, out: Path, name: str) -> None:
     _save_png(_png(out, name), edge_condition(grey_pixels(_upright(root, name), 256), {})[0])
 
 
+def _face_parts(root: Path, out: Path, name: str) -> None:
+    photo = _upright(root, name)
+    with _named(root / name):
+        _save_png(_png(out, name), annotate.portrait(photo, align=False).parts)
+
+
 def edges(options: argparse.Namespace) -> int:
-    """Part maps by a face parser; without one the Canny edges at 256 x 256, to look at."""
+    """Part maps by the networks of `midms get photos` or a face parser; without either the Canny edges, to look at."""
     if options.parser is not None:
         return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
-    names = list_photos(options.photos)
-    out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_edges")
-    missing, run = [name for name in names if not _png(out, name).is_file()], ParallelRun(options, "edges")
-    made = sum(1 for _ in run(missing, partial(_canny, options.photos, out)))
+    names, found = list_photos(options.photos), models.have_models()
+    out = options.out or annotation_folder(options.photos, "edges")
+    if not found:
+        warn(f"no networks for face parts: Canny edges to look at; `{models.REMEDY}` gets the networks")
+        out = options.out or out.with_name(f"{options.photos.absolute().name}_edges")
+    missing = [name for name in names if not _png(out, name).is_file()]
+    run = ParallelRun(options, "edges", workers=_processes(options, len(missing)) if found else None)
+    made = sum(1 for _ in run(missing, partial(_face_parts if found else _canny, options.photos, out)))
     return run.finish(out, made, len(names) - len(missing))
 
 
@@ -154,33 +194,53 @@ def _label(options: argparse.Namespace, condition: str, make: Callable[[], annot
 
 
 def keypoints(options: argparse.Namespace) -> int:
-    """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last."""
+    """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last.
+
+    Raises:
+        ValueError: no tool is named, and the networks of `midms get photos` are not here.
+    """
+    tool = options.tool or ("rtmlib" if options.det or options.weights else "mediapipe")
+    if tool == "mediapipe" and not models.have_models():
+        raise ValueError(f"no networks for joints: run `{models.REMEDY}`, or name a --tool that is installed")
     names = list_photos(options.photos)
     out = options.out or annotation_folder(options.photos, "keypoints")
     stems = {name: (out / name).with_suffix("") for name in names}
     missing = [name for name in names if not _has_both(stems[name])]
-    run, made = ParallelRun(options, "keypoints"), 0
-    if options.tool == "convert":
-        results = run(missing, partial(_poses, out))
-    else:
-        find = _pose_finder(options) if missing else None
-        photos = run(missing, partial(_upright, options.photos))
-        results = ((name, find(photo)) for name, photo in photos if find is not None)
-    for name, people in results:
+    run = ParallelRun(options, "keypoints", workers=_processes(options, len(missing)) if tool == "mediapipe" else None)
+    made = 0
+    for name, people in _people(options, tool, run, missing, out):
         poses.write_text_poses(stems[name], people)
         poses.write_json_poses(_json(stems[name]), people)
         made += 1
     return run.finish(out, made, len(names) - len(missing))
 
 
-def _pose_finder(options: argparse.Namespace) -> annotators.Poses:
-    if options.tool == "rtmlib":
-        return annotators.rtmlib_poses(options.det, options.weights, options.device)
-    return annotators.controlnet_poses(options.weights, options.device)
+def _people(
+    options: argparse.Namespace, tool: str, run: ParallelRun, names: Sequence[str], out: Path
+) -> Iterable[tuple[str, list[poses.Pose]]]:
+    """Each photo with the poses of everyone in it."""
+    if tool == "convert":
+        return run(names, partial(_poses, options.photos, out))
+    if tool == "mediapipe":
+        return run(names, partial(_main_pose, options.photos))
+    if not names:
+        return []
+    network = (
+        annotators.rtmlib_poses(options.det, options.weights, options.device)
+        if tool == "rtmlib"
+        else (annotators.controlnet_poses(options.weights, options.device))
+    )
+    return ((name, network(photo)) for name, photo in run(names, partial(_upright, options.photos)))
 
 
-def _poses(out: Path, name: str) -> list[poses.Pose]:
-    return poses.read_poses((out / name).with_suffix(""))
+def _main_pose(root: Path, name: str) -> list[poses.Pose]:
+    photo = _upright(root, name)
+    with _named(root / name):
+        return [annotate.pose_of_person(photo)]
+
+
+def _poses(photos: Path, out: Path, name: str) -> list[poses.Pose]:
+    return poses.read_poses((out / name).with_suffix(""), read_header(photos / name).size)
 
 
 def _json(stem: Path) -> Path:
@@ -196,10 +256,12 @@ def pairs(options: argparse.Namespace) -> int:
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
     run = ParallelRun(options, "features")
-    names, features = photo_features(options.photos, options, out.with_suffix(".features"), run)
+    chosen = split_names(options.photos, options.names, run)
+    names, features = photo_features(options.photos, chosen, options, out.with_suffix(".features"), run)
     key_names, key_features = names, features
-    if keys.resolve() != options.photos.resolve():
-        key_names, key_features = photo_features(keys, options, out.with_suffix(".features"), run)
+    if keys.resolve() != options.photos.resolve() or options.key_names:
+        chosen = split_names(keys, options.key_names, run)
+        key_names, key_features = photo_features(keys, chosen, options, out.with_suffix(".features"), run)
     groups = group_numbers(
         identities(names, options.photos, options.identities), identities(key_names, keys, options.identities)
     )
@@ -221,18 +283,64 @@ def identities(names: Sequence[str], root: Path, source: str | None) -> list[str
     if source == "folder":
         return [str((root / name).resolve().parent) for name in names]
     listed: dict[str, str] = {}
+    known = set(names)
     for line in read_names(Path(source)):
-        photo, _, identity = line.replace(",", " ").partition(" ")
-        listed[photo] = identity.strip()
+        photo, identity = _photo_and_identity(line, known)
+        listed[photo] = identity
     without = [name for name in names if name not in listed]
     if without:
         raise ValueError(f"{source}: {len(without)} of {len(names)} photos have no identity, first {without[0]!r}")
     return [listed[name] for name in names]
 
 
-def photo_features(root: Path, options: argparse.Namespace, folder: Path, run: ParallelRun) -> tuple[list[str], Tensor]:
-    """Names and features of all photos that can be read; finished blocks are kept in `folder`."""
-    everyone = list_photos(root)
+def _photo_and_identity(line: str, known: set[str]) -> tuple[str, str]:
+    """The longest known name that a line begins with, and the rest; both may hold spaces, tabs and commas."""
+    for separator in reversed(list(re.finditer(r"[,\s]+", line))):
+        photo = line[: separator.start()]
+        quoted = photo[1:-1].replace('""', '"') if len(photo) > 1 and photo[0] == photo[-1] == '"' else photo
+        if quoted in known:
+            return quoted, line[separator.end() :].strip()
+    return line, ""
+
+
+def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
+    """The photos of a folder that a list of names names, or all; names without a photo are told and counted.
+
+    Names are paths relative to the folder or to the one above, with or without extension.
+
+    Raises:
+        ValueError: no such folder or list, or the list names no photo of the folder.
+    """
+    photos = list_photos(root)
+    if listed is None:
+        above = root.absolute().parent
+        if all((above / f"{split}.txt").is_file() for split in ("train", "val")):
+            warn(
+                f"note: {above} has train.txt and val.txt, and all photos may become exemplars of one another; "
+                "for the list of one split give its --names"
+            )
+        return photos
+    spellings: dict[str, str] = {}
+    for name in photos:
+        for path in (name, name.rpartition(".")[0]):
+            spellings.setdefault(path, name)
+            spellings.setdefault(f"{root.absolute().name}/{path}", name)
+    chosen = []
+    for name in dict.fromkeys(read_names(listed)):
+        if name in spellings:
+            chosen.append(spellings[name])
+        else:
+            run.broken += 1
+            warn(f"{run.word}{name}: named in {listed}, no such photo in {root}")
+    if not chosen:
+        raise ValueError(f"{listed}: names no photo of {root}")
+    return chosen
+
+
+def photo_features(
+    root: Path, everyone: Sequence[str], options: argparse.Namespace, folder: Path, run: ParallelRun
+) -> tuple[list[str], Tensor]:
+    """Names and features of the photos that can be read; finished blocks are kept in `folder`."""
     rows, names = [], []
     network: Callable[[Tensor], Tensor] | None = None
     for start in range(0, len(everyone), _BLOCK):
@@ -300,7 +408,7 @@ def verify(options: argparse.Namespace) -> int:
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
         return tqdm(results, "verify", total, disable=options.quiet)
 
-    report = verify_data_set(options.data, options.root, options.workers, bar)
+    report = verify_data_set(options.data, options.root, options.workers or 0, bar)
     for fault in report.faults:
         say(f"{fault.file}: {fault.reason}")
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
@@ -309,8 +417,21 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _verify_photos(options: argparse.Namespace) -> int:
-    dataset = ImageFolder(options.root, options.condition, training=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the pair list: what it leaves out is named below
+        dataset = ImageFolder(
+            options.root, options.condition, training=False, pairs=options.pairs, part_order=options.part_order
+        )
     run = ParallelRun(options, "verify", "")
-    read = sum(1 for _ in run(dataset.names, partial(_prepare, dataset)))
-    print(f"photos {read + run.broken}\n{run.broken} faults")
-    return int(run.broken > 0)
+    found = scan_folder(options.root)
+    read = sum(1 for _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset)))
+    for name in dataset.without_line:
+        warn(f"{name}: no line in {options.pairs}")
+    for name in dataset.without_photo:
+        warn(f"{name}: a line in {options.pairs}, but no photo")
+    if found.others:
+        say(f"files of other kinds {len(found.others)}, first {found.others[0]}")
+    faults = run.broken + len(dataset.without_line) + len(dataset.without_photo)
+    say(f"photos {read + run.broken}")
+    say(f"{faults} faults")
+    return int(faults > 0)

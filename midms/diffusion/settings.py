@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -58,7 +59,7 @@ class InterleaveSettings:
         _check_steps("refine_steps", self.refine_steps, "refine_num_inference_steps", self.refine_num_inference_steps)
         if self.rewarp_interval < 1:
             raise ValueError(f"rewarp_interval: got {self.rewarp_interval}, expected 1 (re-warp at every step) or more")
-        if not self.threshold >= 0.0:
+        if not 0.0 <= self.threshold < math.inf:
             raise ValueError(f"threshold: got {self.threshold}, expected a number >= 0")
         if not 0.0 <= self.refine_eta <= 1.0:
             raise ValueError(f"refine_eta: got {self.refine_eta}, expected a number from 0 (DDIM) to 1 (DDPM)")

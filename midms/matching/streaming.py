@@ -29,6 +29,22 @@ LOG2_E = math.log2(math.e)
 CPU_TILE = 2**21  # logits per tile: 8 MB of float32 stay in the last cache
 GPU_TILE = 2**26
 MIN_ROWS = 64
+#: The weights are applied to a multiple of so many channels, for which MKL sums alike with any number of threads.
+ROWS = 4
+
+
+class Problem(NamedTuple):
+    """What both backends are given: one query grid, one exemplar, and what is wanted of them."""
+
+    query: Tensor  # unit features (B, C, Hq, Wq), float32 or float64
+    key: Tensor  # unit features (B, C, Hk, Wk)
+    values: Tensor  # (B, V, Hk, Wk)
+    query_grid: Tensor  # coordinates (2, Hq, Wq)
+    key_grid: Tensor  # coordinates (2, Hk, Wk)
+    temperature: float  # tau
+    cycle_channels: int  # how many of the value channels are warped back; 0 for none
+    backward: bool  # whether the expected query coordinates of the keys are wanted
+    key_mask: Tensor | None  # true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk); None for everywhere
 
 
 class Correspondence(NamedTuple):
@@ -58,30 +74,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def stream_correspondence(
-    query: Tensor,
-    key: Tensor,
-    values: Tensor,
-    query_grid: Tensor,
-    key_grid: Tensor,
-    temperature: float,
-    cycle_channels: int,
-    backward: bool,
-    key_mask: Tensor | None,
-) -> Correspondence:
-    """Match one query grid with one exemplar in memory linear in the number of tokens.
-
-    Args:
-        query: unit features (B, C, Hq, Wq), float32 or float64.
-        key: unit features (B, C, Hk, Wk).
-        values: (B, V, Hk, Wk).
-        query_grid: coordinates (2, Hq, Wq).
-        key_grid: coordinates (2, Hk, Wk).
-        temperature: tau.
-        cycle_channels: how many of the value channels are warped back; 0 for none.
-        backward: whether the expected query coordinates of the keys are wanted.
-        key_mask: true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk), or None.
-    """
+def stream_correspondence(problem: Problem) -> Correspondence:
+    """Match one query grid with one exemplar in memory linear in the number of tokens."""
+    query, key, values, query_grid, key_grid, temperature, cycle_channels, backward, key_mask = problem
     batch, channels = values.shape[:2]
     query_size, key_size = query.shape[-2:], key.shape[-2:]
     forbidden = None
@@ -145,8 +140,8 @@ class _Stream(torch.autograd.Function):
             for part, redone in zip(ctx.parts, ctx.redone, strict=True):
                 inputs = query[part], key[part], values[part], _at(forbidden, part)
                 saved = _Result(row[part], row_log[part], column[part], column_log[part], redone)
-                upstream = row_gradient[part], mass_gradient[part], _at(column_gradient, part)
-                gradients.append(_backward(ctx.plan, *inputs, saved, *upstream))
+                upstream = _Upstream(row_gradient[part], mass_gradient[part], _at(column_gradient, part))
+                gradients.append(_backward(ctx.plan, *inputs, saved, upstream))
         whole = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
         return *whole, None, None, None, None
 
@@ -180,6 +175,14 @@ class _Result(NamedTuple):
     redone: Tensor  # indices of the keys whose column underflowed and was made again
 
 
+class _Upstream(NamedTuple):
+    """Gradients of the results, from what they are used for."""
+
+    row: Tensor  # (b, V, Nq)
+    mass: Tensor  # (b, Nq)
+    column: Tensor | None  # (b, Vc+G, Nk)
+
+
 class _Range(NamedTuple):
     """Exponents of two that a number type can hold, and how the shared exponential is placed among them."""
 
@@ -198,25 +201,25 @@ def _forward(plan: _Plan, query: Tensor, key: Tensor, values: Tensor, forbidden:
     lowest, shift, margin = _Range.of(query.dtype)
     tiles, room = _tiles(query, key)
     row, row_log = query.new_empty(batch, values.shape[1], n_query), query.new_empty(batch, n_query)
-    row_values = _with_ones(values)  # (b, V+1, Nk): the last channel sums the weights
+    row_values = _with_ones(values, ROWS)  # (b, V+1 or more, Nk): the last channels sum the weights
     column_channels = plan.cycle_channels + len(plan.query_values)
-    column_sum = query.new_zeros(batch, column_channels + 1, n_key)
+    column_sum = query.new_zeros(batch, column_channels + _ones(column_channels, ROWS), n_key)
     peak = query.new_full((batch, 1, 1), -math.inf)  # largest logit so far
     for tile in tiles:
         logits = plan.logits(query, key, tile, forbidden, room)  # (b, r, Nk)
         top = logits.amax(dim=2, keepdim=True)  # (b, r, 1)
         weights = logits.sub_(top - shift).clamp_(min=lowest).exp2_()  # (b, r, Nk)
-        total = row_values @ weights.mT  # (b, V+1, r): the narrow operand on the left
-        row[:, :, tile] = total[:, :-1] / total[:, -1:]
+        total = row_values @ weights.mT  # (b, V+1 or more, r): the narrow operand on the left
+        row[:, :, tile] = total[:, : values.shape[1]] / total[:, -1:]
         row_log[:, tile] = total[:, -1].log2() + (top[:, :, 0] - shift)
         if column_channels:
             new_peak = torch.maximum(peak, top.amax(dim=1, keepdim=True))
             column_sum *= torch.exp2(peak - new_peak)
             peak = new_peak
             factor = torch.exp2(top - peak + shift).mT  # (b, 1, r)
-            column_sum.baddbmm_(_with_ones(plan.column_values(row, tile)) * factor, weights)
+            column_sum.baddbmm_(_with_ones(plan.column_values(row, tile), ROWS) * factor, weights)
     mass = column_sum[:, -1]  # (b, Nk)
-    column, column_log = column_sum[:, :-1] / mass[:, None], mass.log2() + peak[:, 0] - 2.0 * shift
+    column, column_log = column_sum[:, :column_channels] / mass[:, None], mass.log2() + peak[:, 0] - 2.0 * shift
     lost = (mass < n_query * 2.0 ** (lowest + shift + margin)).any(dim=0) if column_channels else mass.new_zeros(0)
     redone = lost.nonzero()[:, 0]
     if len(redone):
@@ -232,9 +235,7 @@ def _backward(
     values: Tensor,
     forbidden: Tensor | None,
     result: _Result,
-    row_gradient: Tensor,  # (b, V, Nq)
-    mass_gradient: Tensor,  # (b, Nq)
-    column_gradient: Tensor | None,  # (b, Vc+G, Nk)
+    upstream: _Upstream,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and values.
 
@@ -247,7 +248,7 @@ def _backward(
     tiles, room = _tiles(query, key)
     slope_room = torch.empty_like(room)
     query_gradient, key_gradient, values_gradient = (torch.zeros_like(tensor) for tensor in (query, key, values))
-    row_gradient = row_gradient.clone()
+    row_gradient, mass_gradient, column_gradient = upstream.row.clone(), upstream.mass, upstream.column
     right = _with_ones(values)  # (b, V+1, Nk)
     if column_gradient is not None:
         if len(result.redone):
@@ -289,10 +290,8 @@ def _backward_redone(
     redone = result.redone
     columns = _Result(result.column[:, :, redone], result.column_log[:, redone], redone, redone, redone[:0])
     keys, gradient = key[:, :, redone], column_gradient[:, :, redone]
-    no_mass = torch.zeros_like(columns.row_log)
-    parts = _backward(
-        plan.rows_only(), keys, query, plan.column_values(result.row), None, columns, gradient, no_mass, None
-    )
+    upstream = _Upstream(gradient, torch.zeros_like(columns.row_log), None)
+    parts = _backward(plan.rows_only(), keys, query, plan.column_values(result.row), None, columns, upstream)
     return parts[1], parts[0], parts[2][:, : plan.cycle_channels]
 
 
@@ -311,9 +310,15 @@ def _samples_at_once(query: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(query), step)]
 
 
-def _with_ones(values: Tensor) -> Tensor:
-    """(b, V, n) -> (b, V+1, n)"""
-    return torch.cat([values, values.new_ones(len(values), 1, values.shape[2])], dim=1)
+def _ones(channels: int, multiple: int) -> int:
+    """How many channels make a multiple of it, at least one."""
+    return multiple - channels % multiple
+
+
+def _with_ones(values: Tensor, multiple: int = 1) -> Tensor:
+    """(b, V, n) -> (b, V+1, n), or with more channels of ones, so many that all are a multiple of `multiple`."""
+    shape = (len(values), _ones(values.shape[1], multiple), values.shape[2])
+    return torch.cat([values, values.new_ones(shape)], dim=1)
 
 
 def _at(tensor: Tensor | None, part: slice) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from midms.models.midms import MIDMs
+from midms.models.matcher import Matcher
 from midms.models.narrow_import import narrow_diffusers, tell_dynamo
 
 
@@ -35,7 +35,7 @@ def weights_to_come() -> Iterator[None]:
         yield
 
 
-def fused_attention(model: MIDMs) -> None:
+def fused_attention(model: Matcher) -> None:
     """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
     with narrow_diffusers():
         from diffusers.models.attention_processor import (  # noqa: PLC0415 - seconds to import
@@ -48,28 +48,22 @@ def fused_attention(model: MIDMs) -> None:
             module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
 
 
-def set_dtype_and_memory_format(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
-    """Set precision and memory format of the first stage and the U-Nets. The encoders stay float32 and contiguous.
+def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
+    """Set precision and memory format of all networks but the encoders, which stay float32 and contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
     """
     form = torch.channels_last if channels_last else torch.contiguous_format
-    for part in (model.first_stage, model.denoiser, model.refiner):
-        if part is not None:
-            part.to(dtype=dtype).to(memory_format=form)
+    for part in model.networks():
+        part.to(dtype=dtype).to(memory_format=form)
 
 
-def compile_static(model: MIDMs) -> None:
+def compile_static(model: Matcher) -> None:
     """Compile U-Nets and the first stage's decoder for static shapes, in place; with CUDA graphs on a GPU.
 
     The first call of each shape compiles (minutes for the published sizes).
     """
     tell_dynamo()
-    mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
-    for part in (
-        model.denoiser.unet,
-        None if model.refiner is None else model.refiner.unet,
-        model.first_stage.model.decoder,
-    ):
-        if part is not None:
-            part.compile(dynamic=False, mode=mode)
+    mode = "reduce-overhead" if model.device.type == "cuda" else "default"
+    for part in model.compiled_networks():
+        part.compile(dynamic=False, mode=mode)

@@ -17,20 +17,47 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from midms.config import ConfigError
 from midms.oig import networks
 from midms.oig.features import structure_layers
-from midms.oig.guidance import ClipTerm, clip_margin_loss, oig_step_size
+from midms.oig.guidance import ClipTerm, clip_margin_loss
 from midms.oig.images import Resize, prepare_images, to_rgb
 from midms.oig.lockstep import Conditions
 from midms.oig.outputs import InversionOutput, OIGOutput
 from midms.oig.prompts import check_prompts, match_batch, parse_task, replace_word
 from midms.oig.sampling import EditStep, edit, invert
 from midms.oig.schedule import InversionKind, Schedule, inversion_plan, make_schedule
-from midms.oig.settings import EditSettings, GuidanceBranch, StepSize
+from midms.oig.settings import EditSettings
 
 logger = logging.get_logger(__name__)
 
 OnStep = Callable[[EditStep], None]
+
+
+def _check_model(unet: Any, vae: Any, scheduler: Any) -> None:
+    """Refuse models that DDIM on a table of noise levels does not sample, or whose U-Net reads more than latents.
+
+    Raises:
+        ConfigError: a scheduler of flow matching or EDM, or an inpainting U-Net.
+    """
+    name, table = type(scheduler).__name__, scheduler.config
+    prediction = table.get("prediction_type", "epsilon")
+    has_betas = table.get("beta_schedule") or table.get("trained_betas") is not None
+    if not has_betas or table.get("use_flow_sigmas"):
+        raise ConfigError(
+            f"{name}: no table of betas (flow matching and EDM have none); expected a model whose scheduler has a "
+            "beta_schedule, such as Stable Diffusion 1.x or 2.x"
+        )
+    if prediction not in networks.PREDICTION_TYPES:
+        raise ConfigError(
+            f"{name}: prediction_type is {prediction!r}, expected one of {', '.join(networks.PREDICTION_TYPES)}"
+        )
+    expected, found = vae.config.latent_channels, unet.config.in_channels
+    if found != expected:
+        raise ConfigError(
+            f"the U-Net reads {found} channels, latents have {expected}: an inpainting or image-to-image model; "
+            "expected a text-to-image model, such as Stable Diffusion 1.x or 2.x"
+        )
 
 
 class OIGPipeline(DiffusionPipeline):
@@ -42,6 +69,8 @@ class OIGPipeline(DiffusionPipeline):
         clip_tokenizer: its tokenizer; None means `tokenizer`, which is the same for Stable Diffusion 1.x and 2.x.
         captioner, caption_processor: BLIP, for images without a prompt.
         safety_checker, feature_extractor: applied to the edits when both are given.
+    Raises:
+        ConfigError: a scheduler without a table of betas, or a U-Net of another number of channels than the latents.
 
     Example:
         >>> clip = CLIPModel.from_pretrained("openai/clip-vit-base-patch32")
@@ -87,6 +116,7 @@ class OIGPipeline(DiffusionPipeline):
         feature_extractor: Any = None,
     ) -> None:
         super().__init__()
+        _check_model(unet, vae, scheduler)
         ddim = DDIMScheduler.from_config(
             cast(Any, scheduler).config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )
@@ -228,31 +258,21 @@ class OIGPipeline(DiffusionPipeline):
         return InversionOutput(latents=trajectory[-1], prompt=prompts, trajectory=trajectory, image=pixels)
 
     @torch.no_grad()
-    def __call__(  # noqa: PLR0913 - one argument per hyper-parameter
+    def __call__(  # noqa: PLR0913 - what a call of a diffusers pipeline takes
         self,
         prompt: str | list[str],
         target_prompt: str | list[str],
         latents: Tensor | None = None,
         *,
         num_inference_steps: int = 50,
-        guidance_scale: float = 5.0,
         negative_prompt: str | list[str] | None = None,
-        clip_weight: float = 0.1,
-        structure_weight: float = 1.0,
-        clip_margin: float = 0.5,
-        structure_margin: float = 2.5,
-        cycle_weight: float = 0.0,
-        cycle_source_weight: float | None = None,
-        guidance_branch: GuidanceBranch = "uncond",
-        step_shift: int = 0,
-        fix_last_inverse: bool = True,
         clip_antialias: bool = True,
-        step_size: StepSize = oig_step_size,
         height: int | None = None,
         width: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         on_step: OnStep | None = None,
         output_type: str = "pil",
+        **settings: Any,
     ) -> OIGOutput:
         """Edit images: OIG, or OIG+ with `cycle_weight` above 0.
 
@@ -267,26 +287,12 @@ class OIGPipeline(DiffusionPipeline):
             generator: for random latents.
             on_step: called with an `EditStep` after every step.
             output_type: "pil", "np", "pt" or "latent".
-
-        The other arguments are the fields of `midms.oig.settings.EditSettings`.
-
+            settings: fields of `midms.oig.settings.EditSettings`: guidance_scale, clip_weight, structure_weight, ...
         Raises:
-            ValueError: an argument is unusable.
+            ValueError: an argument is unusable. TypeError: no such argument.
             RuntimeError: a gradient is not finite.
         """
-        settings = EditSettings(
-            guidance_scale=guidance_scale,
-            clip_weight=clip_weight,
-            structure_weight=structure_weight,
-            clip_margin=clip_margin,
-            structure_margin=structure_margin,
-            cycle_weight=cycle_weight,
-            cycle_source_weight=cycle_source_weight,
-            guidance_branch=guidance_branch,
-            step_shift=step_shift,
-            fix_last_inverse=fix_last_inverse,
-            step_size=step_size,
-        )
+        chosen = EditSettings(**settings)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}")
         schedule = self.sampling_schedule(num_inference_steps)
@@ -296,8 +302,10 @@ class OIGPipeline(DiffusionPipeline):
         x_top = self.starting_latents(latents, batch, height, width, generator)
         layers = list(structure_layers(self.unet).values())
         with networks.frozen(self.unet, self.vae, self.text_encoder, self.clip_model):
-            conditions = self.conditions(sources, targets, negative_prompt, settings)
-            clip = self.clip_objective(sources, targets, clip_margin, clip_antialias) if clip_weight > 0 else None
+            conditions = self.conditions(sources, targets, negative_prompt, chosen)
+            clip = None
+            if chosen.clip_weight > 0:
+                clip = self.clip_objective(sources, targets, chosen.clip_margin, clip_antialias)
             with self.progress_bar(total=schedule.num_steps) as progress:
 
                 def tick(step: EditStep) -> None:
@@ -305,7 +313,7 @@ class OIGPipeline(DiffusionPipeline):
                     if on_step is not None:
                         on_step(step)
 
-                result = edit(self.noise_predictor(), schedule, conditions, x_top, settings, layers, clip, tick)
+                result = edit(self.noise_predictor(), schedule, conditions, x_top, chosen, layers, clip, tick)
         return self.output(result.edit, result.reconstruction, output_type)
 
     @property
@@ -387,6 +395,8 @@ class OIGPipeline(DiffusionPipeline):
         if output_type == "latent":
             return OIGOutput(latents, reconstruction, latents, reconstruction, None)
         pictures = [networks.decode_latents(self.vae, z).clamp(0, 1) for z in (latents, reconstruction)]
+        if not all(bool(torch.isfinite(picture).all()) for picture in pictures):
+            raise ValueError("the edit holds NaN or infinite values; use smaller weights of the guidance")
         flags = None
         if self.safety_checker is not None and self.feature_extractor is not None:
             pictures[0], flags = networks.check_safety(self.safety_checker, self.feature_extractor, pictures[0])

@@ -186,7 +186,7 @@ class FirstStageTraining(Stage):
         return {"loss": loss, "reconstruction": reconstruction_loss, "regularisation": regularisation, "psnr": accuracy}
 
     def discriminator_step(self, critic: PatchDiscriminator, images: Tensor, reconstruction: Tensor) -> Tensor:
-        """One step of the discriminator on real and decoded images; its loss."""
+        """One step of the discriminator on real and decoded images; its loss over all ranks."""
         loss = hinge_discriminator_loss(critic(images), critic(reconstruction))
         optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the critic's counts no step
         optimizer = optimizers[1]
@@ -194,7 +194,7 @@ class FirstStageTraining(Stage):
         self.manual_backward(loss)
         self.unscale(optimizer)
         self.step_scaled(optimizer)
-        return loss.detach()
+        return self._mean_over_ranks({"loss": loss})["loss"]
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:

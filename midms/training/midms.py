@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -18,13 +17,15 @@ from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.midms import MIDMs, Translation
+from midms.models.matcher import Translation
+from midms.models.midms import MIDMs
 from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import TrainedComponents
 from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
+    averaged,
     configure_unet,
     multi_step,
     step_generator,
@@ -37,6 +38,9 @@ from midms.visualize import condition_image, overlay
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
 #: A place that no sample has: random numbers that all samples of a step share.
 SHARED = 65_536
+
+#: Keys of the layers' weights, and what they are where a config does not say.
+_LAYER_DEFAULTS = {"source_layers": RELEASED_SOURCE_WEIGHTS, "style_layers": RELEASED_STYLE_WEIGHTS}
 
 
 class MIDMsTraining(Stage):
@@ -116,34 +120,36 @@ class MIDMsTraining(Stage):
         self.settings = InterleaveSettings(**{"refine_steps": 0, **(interleave or {})})
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
-        if loss == "paper":
-            source, style = dict(source_layers or RELEASED_SOURCE_WEIGHTS), dict(style_layers or RELEASED_STYLE_WEIGHTS)
-            _require_layers(self.features, [*source, *style, perceptual_layer], features is None)
-            self.objective: PaperTrainingObjective | ReleasedTrainingObjective = PaperTrainingObjective(
-                self.model,
-                self.settings,
-                self.features,
-                self.loss_weights,
-                source,
-                style,
-                perceptual_layer,
-                warmup_space,
-                warmup_rematch,
-            )
-        elif loss == "released":
-            _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
-            weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedTrainingObjective(
-                self.model, self.settings, self.features, weights_and_layer, self.diffusion_call
-            )
-        else:
-            raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
+        layers = {"source_layers": source_layers, "style_layers": style_layers}
+        warmup = {"warmup_space": warmup_space, "warmup_rematch": warmup_rematch}
+        self.objective = self._objective(loss, perceptual_layer, layers, warmup)
         self.warmup_steps = warmup_steps
         self.learning_rate, self.denoiser_learning_rate = learning_rate, denoiser_learning_rate
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
         configure_unet(self.model.denoiser.unet, gradient_checkpointing, compile)
+
+    def _objective(
+        self,
+        loss: str,
+        perceptual_layer: str,
+        layers: Mapping[str, Mapping[str, float] | None],
+        warmup: Mapping[str, Any],
+    ) -> PaperTrainingObjective | ReleasedTrainingObjective:
+        """What `loss` names; `layers` and `warmup` are keys of the constructor, which the released loss has fixed."""
+        if loss == "paper":
+            source, style = (dict(layers[key] or default) for key, default in _LAYER_DEFAULTS.items())
+            own = isinstance(self.features, FirstStageFeatures)
+            _require_layers(self.features, [*source, *style, perceptual_layer], own)
+            return PaperTrainingObjective(
+                self.model, self.settings, self.features, self.loss_weights, source, style, perceptual_layer, **warmup
+            )
+        if loss != "released":
+            raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
+        _check_released(self.model.encoders, layers, warmup)
+        weights = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
+        return ReleasedTrainingObjective(self.model, self.settings, self.features, weights, self.diffusion_call)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -178,26 +184,11 @@ class MIDMsTraining(Stage):
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch, batch_idx)
         images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block, where there are any."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: parameter.detach().clone() for name, parameter in self.trained.named_parameters()}
-        self.average.copy_to(self.trained)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.trained.named_parameters():
-                    parameter.copy_(kept[name])
 
     @torch.no_grad()
     def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:
@@ -210,7 +201,7 @@ class MIDMsTraining(Stage):
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch)
         decode, loop = self.model.decode, translation.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
@@ -240,12 +231,7 @@ class MIDMsTraining(Stage):
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
-        facts = {
-            "settings": asdict(self.settings),
-            "schedule": model.schedule_config,
-            "temperature": model.temperature,
-        }
-        return TrainedComponents(*model.components(), facts)
+        return TrainedComponents(*model.components(), model.facts() | {"settings": asdict(self.settings)})
 
 
 def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
@@ -261,16 +247,12 @@ def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> Non
 
 
 def _check_released(
-    network: CorrespondenceEncoders,
-    source_layers: Mapping[str, float] | None,
-    style_layers: Mapping[str, float] | None,
-    warmup_space: str,
-    warmup_rematch: bool,
+    network: CorrespondenceEncoders, layers: Mapping[str, Mapping[str, float] | None], warmup: Mapping[str, Any]
 ) -> None:
     """The released loss leaves no choice in some keys; say so instead of not reading them."""
     if network.form != "released":
         raise ValueError(f"loss 'released' needs encoders.form 'released', got {network.form!r}")
-    if source_layers or style_layers or warmup_space != "image" or warmup_rematch:
+    if any(layers.values()) or warmup["warmup_space"] != "image" or warmup["warmup_rematch"]:
         raise ValueError(
             "loss 'released' has its own source_layers and style_layers and warms up on images: leave out "
             "source_layers, style_layers, warmup_space and warmup_rematch, or take loss 'paper'"

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
-from midms.io.files import BrokenFileError
+from midms.io.files import BrokenFileError, write_atomically
 from midms.programs import say
 from midms.settings import RunSettings
 from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
@@ -84,7 +84,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
         trainer = _trainer(options, settings, folder, callbacks, _loggers(folder, settings))
         with claimed(folder) if first else nullcontext():
             if first:
-                (folder / CONFIG).write_text(to_yaml(config))
+                write_atomically(folder / CONFIG, to_yaml(config))
             fit = partial(trainer.fit, module, datamodule=data, ckpt_path=_path(resume))
             stepped = _guarded(trainer, resume, fit)
             SIGNALS.patient, SIGNALS.step = False, trainer.global_step
@@ -152,7 +152,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
         Whether any step was done.
     """
     counts: list[int] = []
-    trainer.callbacks.append(_FirstStep(counts))
+    trainer.callbacks.append(_FirstStep(counts))  # type: ignore[attr-defined]  # a list that Lightning sets
     try:
         action()
     except (TrainingError, ConfigError):
@@ -162,7 +162,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
             raise
         raise TrainingError(f"{error.filename or error}: could not be written ({error.strerror})") from error
     except Interrupted:
-        launcher = trainer.strategy.launcher
+        launcher: Any = trainer.strategy.launcher
         if not counts and hasattr(launcher, "kill"):  # ranks that wait for this one at the start
             launcher.kill(15)
         raise

@@ -54,8 +54,8 @@ class Signals:
             yield
         finally:
             self.installed = False
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for received, handler in before.items():
+                signal.signal(received, handler)
 
     def take(self) -> None:
         """Take the signals back from a library that put a handler of its own in front."""

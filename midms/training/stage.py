@@ -101,7 +101,7 @@ class Stage(pl.LightningModule):
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
-        vectors = [buffer for name, buffer in self.named_buffers() if name.endswith(("weight_u", "weight_v"))]
+        vectors = [value for name, value in self.named_buffers() if name.endswith(("_u", "_v"))]  # of spectral norms
         before = [vector.clone() for vector in vectors]
         for first, part, share, last in split_batch(batch, self.accumulation):
             for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
@@ -183,9 +183,9 @@ class Stage(pl.LightningModule):
         return block()
 
     def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the ranks, in one all-reduce."""
+        """Means of scalars over the ranks, in one all-reduce."""
         if self.trainer.world_size == 1:
-            return values
+            return {name: value.detach() for name, value in values.items()}
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
         return dict(zip(values, self._over_ranks(joined, "mean").unbind(), strict=True))
 

@@ -15,9 +15,11 @@ from programs import load_program
 
 from midms.conditions.edges import FACE_PARTS
 from midms.conditions.keypoints import JOINTS
+from midms.conditions.photos import annotate, models
 from midms.conditions.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 from midms.data import CelebAEdges, ImageFolder, preparation
 from midms.data.exemplars import read_pairs
+from midms.data.verify import verify
 
 program = load_program("scripts/prepare_data.py")
 
@@ -140,9 +142,63 @@ def test_poses_by_rtmlib_have_unsure_joints_left_out(photos, monkeypatch):
             return np.full((1, 18, 2), 7.0), scores
 
     monkeypatch.setitem(sys.modules, "rtmlib", types.SimpleNamespace(Body=Body))
-    assert run("keypoints", photos) == 0
+    assert run("keypoints", photos, "--tool", "rtmlib") == 0
     (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
     assert np.flatnonzero(np.isnan(pose[:, 0])).tolist() == [3] and (np.delete(pose, 3, 0)[:, :2] == 7).all()
+
+
+def half_known(photo: Image.Image, align: bool = True) -> annotate.Portrait:
+    """Stands in for the networks: the left half is skin; a photo of one colour has no face."""
+    pixels = np.asarray(photo)
+    if (pixels == pixels[0, 0]).all():
+        raise annotate.PhotoError("no face was found; give another photo")
+    ids = np.zeros(pixels.shape[:2], np.uint8)
+    ids[:, : ids.shape[1] // 2] = 1
+    return annotate.Portrait(photo, ids)
+
+
+def test_the_networks_for_photos_are_the_default(photos, monkeypatch, capsys):
+    """Parts and joints without another tool named; a photo without a face is told, and the rest is done once."""
+    monkeypatch.setattr(models, "have_models", lambda: True)
+    monkeypatch.setattr(annotate, "portrait", half_known)
+    monkeypatch.setattr(annotate, "pose_of_person", lambda photo: standing(*photo.size))
+    Image.new("RGB", (40, 40)).save(photos / "person0" / "0.jpg")
+    assert run("edges", photos) == 1
+    told = capsys.readouterr()
+    assert "4 made, 0 were there, 1 skipped" in told.out and "0.jpg: no face was found" in told.err
+    assert len(list(photos.with_name("photos_parts").rglob("*.png"))) == 4
+    assert (ImageFolder(photos, "edges", size=16)[2]["condition"][1] < 1).any()
+    assert run("edges", photos) == 1 and "0 made, 4 were there, 1 skipped" in capsys.readouterr().out
+    assert run("keypoints", photos) == 0 and "5 made" in capsys.readouterr().out
+    (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
+    np.testing.assert_allclose(pose, standing(60, 50))
+    assert run("keypoints", photos) == 0 and "0 made, 5 were there" in capsys.readouterr().out
+
+
+def test_without_networks_it_is_said_what_to_run(photos, capsys):
+    assert run("edges", photos) == 0 and "`midms get photos` gets the networks" in capsys.readouterr().err
+    assert run("keypoints", photos) == 2
+    told = capsys.readouterr().err
+    assert "run `midms get photos`, or name a --tool" in told and told.count("\n") == 1
+
+
+def test_many_photos_are_shared_by_processes():
+    options = types.SimpleNamespace(workers=None)
+    assert preparation._processes(options, 3) == 0 and preparation._processes(options, 500) >= 1
+    assert preparation._processes(types.SimpleNamespace(workers=0), 500) == 0
+
+
+def test_processes_with_the_real_networks_make_the_same_files(photo_networks, shared, tmp_path):
+    root = shared / "samples" / "CelebAMask-HQ" / "CelebA-HQ-img"
+    for name in ("14721.jpg", "26397.jpg"):
+        photo = Image.open(root / name).resize((256, 256))
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        photo.save(tmp_path / "photos" / name)
+    made = []
+    for workers in (0, 2):
+        assert run("edges", tmp_path / "photos", "--out", tmp_path / f"{workers}", "--workers", workers) == 0
+        made.append([file.read_bytes() for file in sorted((tmp_path / f"{workers}").iterdir())])
+    assert made[0] == made[1] and len(made[0]) == 2
 
 
 def constant_network(file: Path, size: tuple[int, int], outputs: dict[str, np.ndarray]) -> Path:
@@ -259,3 +315,57 @@ def test_mistakes_are_one_line_and_exit_2(photos, capsys, words, message):
     assert run(*(str(photos) if word == "PHOTOS" else word for word in words)) == 2
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1 and message in printed[0]
+
+
+def test_pairs_of_one_split_take_exemplars_from_it_alone(tmp_path, capsys):
+    """The documented command for CelebAMask-HQ; without --names the mix is said."""
+    root = celeba(tmp_path / "set", 6, 3)
+    (root / "lists" / "celebahq_ref.txt").unlink()
+    words = ("pairs", root / "CelebA-HQ-img", "--out", root / "lists" / "celebahq_ref.txt")
+    assert run(*words, "--names", root / "train.txt") == 0
+    training = {f"{name}.jpg" for name in (root / "train.txt").read_text().split()}
+    pairs = read_pairs(root / "lists" / "celebahq_ref.txt")
+    assert set(pairs) == training and all(set(row) == training - {name} for name, row in pairs.items())
+    assert "note" not in capsys.readouterr().err and verify("celeba", root).faults == []
+    out = tmp_path / "test.txt"
+    named = ("--names", root / "val.txt", "--key-names", root / "train.txt", "--count", 2)
+    assert run(*words[:2], "--out", out, *named) == 0
+    assert all(name not in training and set(row) <= training for name, row in read_pairs(out).items())
+    assert run(*words[:2], "--out", out) == 0
+    assert "give its --names" in capsys.readouterr().err
+
+
+def test_names_without_a_photo_are_told_and_counted(photos, tmp_path, capsys):
+    (tmp_path / "split.txt").write_text("person0/0.jpg\nphotos/person0/1\nperson1\\2.jpg\ngone.jpg\n")
+    assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 1
+    printed = capsys.readouterr()
+    assert "skipped gone.jpg: named in" in printed.err and "3 made, 0 were there, 1 skipped" in printed.out
+    assert sorted(read_pairs(tmp_path / "pairs.txt")) == ["person0/0.jpg", "person0/1.jpg", "person1/2.jpg"]
+    (tmp_path / "split.txt").write_text("gone.jpg\n")
+    assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 2
+    assert "names no photo of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ","])
+def test_names_with_commas_spaces_and_tabs_in_lists(tmp_path, separator):
+    names = ["Smith, John 1.jpg", "Smith, John 2.jpg", "a\tb.jpg", "plain.jpg"]
+    for k, name in enumerate(names):
+        photo(tmp_path / "mine" / name, k)
+    (tmp_path / "who.txt").write_text("".join(f"{n}{separator}{w}\n" for n, w in zip(names, "JJAP", strict=True)))
+    out = tmp_path / "pairs.txt"
+    assert run("pairs", tmp_path / "mine", "--out", out, "--identities", tmp_path / "who.txt") == 0
+    pairs = read_pairs(out)
+    assert sorted(pairs) == names and set(pairs["Smith, John 1.jpg"]) == {"a\tb.jpg", "plain.jpg"}
+    assert len(list(ImageFolder(tmp_path / "mine", "edges", training=False, pairs=out, size=8))) == 4
+
+
+def test_verifying_a_folder_counts_what_is_left_out(photos, tmp_path, capsys):
+    (photos / "notes.txt").write_text("x")
+    assert run("verify", "--data", "folder", "--root", photos) == 0
+    assert "files of other kinds 1, first notes.txt\nphotos 5\n0 faults" in capsys.readouterr().out
+    (tmp_path / "pairs.txt").write_text("person0/0.jpg,person0/1.jpg\nx.jpg,person0/0.jpg\n")
+    assert run("verify", "--data", "folder", "--root", photos, "--pairs", tmp_path / "pairs.txt") == 1
+    printed = capsys.readouterr()
+    assert "person1/2.jpg: no line in" in printed.err and "x.jpg: a line in" in printed.err
+    assert "photos 5\n5 faults" in printed.out
+    assert run("verify", "--data", "folder", "--root", photos, "--part-order", "face-parsing.PyTorch") == 0

@@ -21,7 +21,7 @@ def test_what_lies_ahead_of_a_run_is_set_aside(tmp_path, capsys):
     folder.mkdir()
     for step in (10, 20, 30):
         (folder / f"step_{step:08d}.ckpt").write_text("whole")
-    (folder / "step_00000040.part").write_text("torn")
+    (folder / ".step_00000040.12ab.partial.ckpt").write_text("torn")
     trainer = SimpleNamespace(is_global_zero=True, global_step=10)
     Checkpoints(folder, every=5).on_train_start(trainer, None)
     assert names(folder) == ["step_00000010.ckpt"]
