@@ -48,7 +48,7 @@ HINTS = {
     "seed": "The same seed and inputs make the same picture",
     "download-png": "The result; its settings are inside and `midms show midms.png` reads them",
     "download-gif": "The loop as an animation: condition, exemplar, and each step that is shown below",
-    "download-zip": "The result, its inputs, and the command that makes it again",
+    "download-zip": "The result, its inputs, and the command that makes it again from them",
     "command": "Run it where the ZIP was unpacked: it makes the same picture",
     "compare-picture": "Move the line: the result on the right, what was chosen below on the left",
     "paint-scene": "Put the picked scene on the canvas, each part in its colour, to change it",
