@@ -6,6 +6,7 @@ app's folder is seen.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -120,7 +121,8 @@ def save_for_docs(page: Any, name: str) -> None:
     if os.environ.get("MIDMS_UPDATE_PICTURES"):
         page.evaluate("window.scrollTo(0, 0)")
         page.wait_for_timeout(2000)
-        page.screenshot(path=ROOT / "docs" / "images" / name, full_page=True)
+        whole = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        whole.quantize(256).save(ROOT / "docs" / "images" / name, optimize=True)  # a third of the bytes
 
 
 def drawing(tmp_path: Path) -> Path:
