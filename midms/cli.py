@@ -86,8 +86,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--size", type=_side, metavar="PIXELS", help="side to work on pictures at, in their own aspect "
                      "ratio (default: the size the weights were trained with)")  # fmt: skip
     how.add_argument("--device", help="default: cuda where there is one")
-    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; another number can change a pixel by "
-                     "one level")  # fmt: skip
+    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU")
 
 
 def _count(text: str) -> int:

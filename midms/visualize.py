@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midms.diffusion.interleave import StepRecord
-from midms.io.files import write_atomically
+from midms.io.files import atomic_write, write_atomically
 from midms.io.provenance import png_bytes
 
 Pixels = NDArray[np.uint8]
@@ -110,8 +110,8 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=90)
 
 
 class StepPictures(NamedTuple):

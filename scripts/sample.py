@@ -25,7 +25,14 @@ from midms.programs import handle_user_errors
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
+_MOST = 1_000_000  # pairs, and pairs a batch
 PROTOCOLS = ("paper", "released", "fast")
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= _MOST):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_MOST:,}, got {text!r}")
+    return int(text)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,7 +44,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--benchmark", choices=["faces", "figures", "churches"], help="pairs of the built-in benchmark's test list"
     )
-    parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
+    parser.add_argument("--pairs", type=_positive, default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
     parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
@@ -46,7 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="T")
     parser.add_argument("--calls", type=int, help="N (default: T / 4)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=_positive, default=8)
     parser.add_argument("--fast", action="store_true", help="the quickest way of computing that keeps the picture")
     parser.add_argument("--device", default=None, help="default: cuda where there is one")
     parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
@@ -176,7 +183,8 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         indices = missing[start : start + options.batch_size]
         items = [load(index) for index in indices]
-        if len({item["condition"].shape for item in items}) > 1:  # conditions of several sizes go one by one
+        if len({tuple(v.shape for v in item.values() if isinstance(v, torch.Tensor)) for item in items}) > 1:
+            # pictures of several sizes go one by one
             groups = [([index], [item]) for index, item in zip(indices, items, strict=True)]
         else:
             groups = [(indices, items)]

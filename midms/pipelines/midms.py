@@ -19,6 +19,7 @@ from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
+from midms.models.batch_invariance import make_batch_invariant
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.matcher import Matcher, Translation
 from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
@@ -88,6 +89,7 @@ class MIDMsPipeline:
         folder: Path | None = None,
     ) -> None:
         self.model, self.settings, self.info, self.folder = model.eval(), settings, dict(info or {}), folder
+        make_batch_invariant(model)
 
     @classmethod
     def from_pretrained(
