@@ -63,12 +63,12 @@ def result_panel(context: AppContext) -> ResultView:
         start = gr.Button("Translate", variant="primary", elem_id="translate", scale=3)
         stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
     with gr.Row():
-        png = _download("PNG", "download-png")
-        animation = _download("GIF of the steps", "download-gif")
-        bundle = _download("ZIP with inputs", "download-zip")
+        png = _download("Save PNG", "download-png")
+        animation = _download("Save GIF", "download-gif")
+        bundle = _download("Save ZIP", "download-zip")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         numbers = setting_sliders(context)
-        command = gr.Textbox(label="The same by command, where the ZIP is unpacked", interactive=False,
+        command = gr.Textbox(label="The same by command", interactive=False,
                              lines=2, buttons=["copy"], elem_id="command")  # fmt: skip
     finished, token = gr.State(None), gr.BrowserState(None, storage_key="midms-last-picture")
     view = ResultView(

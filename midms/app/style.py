@@ -48,7 +48,7 @@ HINTS = {
     "seed": "The same seed and inputs make the same picture",
     "download-png": "The result; its settings are inside and `midms show midms.png` reads them",
     "download-gif": "The loop as an animation: condition, exemplar, and each step that is shown below",
-    "download-zip": "The result, its inputs, and the command that makes it again",
+    "download-zip": "The result, its inputs, and the command that makes it again from them",
     "command": "Run it where the ZIP was unpacked: it makes the same picture",
     "compare-picture": "Move the line: the result on the right, what was chosen below on the left",
     "paint-scene": "Put the picked scene on the canvas, each part in its colour, to change it",
@@ -58,6 +58,8 @@ HINTS = {
 
 _HEAD = """<style>%s</style><script>
 const midmsHints = %s;
+for (const kind of ["pointerdown", "keydown"])
+  document.addEventListener(kind, (event) => { if (event.isTrusted) window.midmsTouched = true; }, true);
 for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (event) => {
   for (let node = event.target; node && node.getAttribute; node = node.parentElement)
     if (midmsHints[node.id]) { node.title = midmsHints[node.id]; break; }
@@ -66,7 +68,7 @@ for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (
 
 #: Run in the browser: the result on the page belongs to other inputs from here on, or no longer does.
 #: (Inputs that the page restores by itself, before anybody has touched it, are those of the result.)
-MARK_OLD = "() => { if (navigator.userActivation.hasBeenActive) document.body.classList.add('inputs-changed'); }"
+MARK_OLD = "() => { if (window.midmsTouched) document.body.classList.add('inputs-changed'); }"
 MARK_NEW = "() => { document.body.classList.remove('inputs-changed'); }"
 
 

@@ -47,7 +47,14 @@ def context(folder: Path, form: str, results: Path) -> AppContext:
     ("segmentation", {"File or photo"}), ("image", {"File or photo"}),
     ("released", {"Scenes", "Drawing", "File or photo"}),
 ])  # fmt: skip
-def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_the_page_suits_the_weights(
+    form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_again(*values: object, **options: object) -> None:
+        raise AssertionError("pixels were handed to Gradio, which rewrites files that others are reading")
+
+    monkeypatch.setattr("gradio.processing_utils.save_pil_to_cache", written_again)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     made = context(tiny_pipeline_folder, form, tmp_path)
     page = build(made)
     shown = {block.label for block in page.blocks.values() if isinstance(block, gr.Tab)}
