@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from midms.options import add_computing_options
 from midms.programs import handle_user_errors
 
 
@@ -28,7 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
     parser.add_argument("--text-weights", help="Stable Diffusion of the text tab: a folder or a hub repository")
     parser.add_argument("--text-clip", help="CLIP of the text tab (default: the one that came with the weights)")
-    parser.add_argument("--device", help="default: cuda where there is one")
+    add_computing_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=_port, default=7860, help="0 takes a free one (default: 7860)")
     parser.add_argument("--folder", type=Path, help="for uploads and results (default: a temporary one, removed after)")
@@ -56,13 +57,10 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
     Raises:
         ConfigError: the weights cannot be used, or the port is taken.
     """
-    import torch
-
     from midms.app.server import launch
-    from midms.pipelines.midms import MIDMsPipeline
+    from midms.pipelines.making import load_pipeline
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
+    pipe = load_pipeline(options.weights, options.device, options.dtype, options.fast)
     server = launch(
         pipe,
         weights=str(options.weights),

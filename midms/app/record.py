@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import shlex
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from midms.app.actions import Result, Task
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.provenance import content_digest, png_bytes, text_chunk
+from midms.pipelines.making import Making
 
 
 class SavedResult(NamedTuple):
@@ -22,21 +21,6 @@ class SavedResult(NamedTuple):
     picture: Path  # PNG with the settings as JSON in the text chunk `midms`
     bundle: Path  # ZIP: the picture, its inputs, and the command as text
     command: str  # to be run where the bundle was unpacked
-
-
-def command_of(result: Result, weights: str) -> str:
-    """The command line that makes the same picture from the files of `input_files`."""
-    task = result.task
-    count = range(1, len(task.exemplars) + 1)
-    words = ["midms", "translate", "--condition", "condition.npy"]
-    words += ["--exemplar", *(f"exemplar_{number}.png" for number in count)]
-    if _masked(task):
-        words += ["--exemplar-mask", *(f"mask_{number}.png" for number in count)]
-    if task.exemplars[0].condition is not None:
-        words += ["--exemplar-condition", *(f"exemplar_condition_{number}.npy" for number in count)]
-    words += ["--steps", str(task.steps), "--calls", str(task.calls), "--threshold", repr(task.threshold)]
-    words += ["--seed", str(task.seed), "--weights", weights, "--device", result.device]
-    return shlex.join([*words, "--threads", str(result.threads), "--out", "again.png"])
 
 
 def input_files(task: Task) -> dict[str, bytes]:
@@ -52,21 +36,23 @@ def input_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def settings_of(result: Result, weights: str, inputs: dict[str, bytes]) -> dict[str, Any]:
-    """What decides the picture, ready for JSON, in the form that `midms show` reads."""
+def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
+    """How a result is made from the files of `input_files`, in the folder that holds them."""
     task = result.task
-    return {
-        "program": "midms app",
-        "weights": weights,
-        "weight_files": dict(result.weight_files),
-        "T": task.steps,
-        "N": task.calls,
-        "threshold": task.threshold,
-        "seed": task.seed,
-        "inputs": {name: hashlib.sha256(content).hexdigest()[:16] for name, content in inputs.items()},
-        "command": command_of(result, weights),
-        "versions": versions(),
-    }
+    count = range(1, len(task.exemplars) + 1)
+    return Making(
+        program="midms app",
+        weights=weights,
+        settings=result.settings,
+        seed=task.seed,
+        inputs={name: content_digest(content) for name, content in files.items()},
+        condition="condition.npy",
+        exemplars=[f"exemplar_{number}.png" for number in count],
+        exemplar_masks=[f"mask_{number}.png" for number in count] if _masked(task) else [],
+        exemplar_conditions=[f"exemplar_condition_{number}.npy" for number in count]
+        if task.exemplars[0].condition is not None
+        else [],
+    )
 
 
 def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
@@ -74,7 +60,7 @@ def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    settings = settings_of(result, weights, files)
+    settings = making_of(result, weights, files).record(result.computed, "again.png")
     picture, bundle = place / "midms.png", place / "midms.zip"
     picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
     command = str(settings["command"])

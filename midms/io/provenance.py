@@ -103,6 +103,11 @@ def changed_files(settings: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+def content_digest(content: bytes) -> str:
+    """The `file_digest` of a file with this content."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def file_digest(file: str | Path) -> str:
     """A short name of a file's content: 16 digits of its SHA-256."""
     with open(file, "rb") as stream:

@@ -149,6 +149,7 @@ class MIDMs(nn.Module):
         settings: InterleaveSettings,
         generators: Sequence[torch.Generator],
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
         """Algorithm 1 and the refinement, in latents.
 
@@ -157,8 +158,11 @@ class MIDMs(nn.Module):
             settings: of the loop and the refinement.
             generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
+            first_callback: called with the first match, before the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)
+        if first_callback is not None:
+            first_callback(first)
         warp = first.warp
 
         def noise() -> Tensor:

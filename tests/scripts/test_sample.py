@@ -42,7 +42,8 @@ def test_benchmark_pairs_are_sampled_once(tiny_pipeline_folder, tmp_path, capsys
     assert (tmp_path / "images/00000.png").read_bytes() == first
     assert {path.name for path in tmp_path.iterdir()} == {"images", "truth", "exemplars", "conditions", "intermediates"}
     assert len(list((tmp_path / "intermediates/00000").glob("prediction_*.png"))) == 4
-    assert json.loads(Image.open(tmp_path / "images/00002.png").text["midms"])["N"] == 4
+    recorded = json.loads(Image.open(tmp_path / "images/00002.png").text["midms"])
+    assert recorded["settings"]["num_interleaved_steps"] == 4 and recorded["command"] is None
 
 
 def test_own_files(tiny_pipeline_folder, tmp_path):
