@@ -41,13 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
         0 when it ran to the end; 2, with one line, on what the user can mend; 130 or 143 after SIGINT or SIGTERM.
     """
     options = parse(arguments)
+    from midms.programs import warn
     from midms.training.errors import Interrupted
     from midms.training.run import USER_ERRORS, run
 
     try:
         run(options)
     except USER_ERRORS as error:
-        print(f"main.py: {' '.join(str(error).split())}", file=sys.stderr)
+        warn(f"main.py: {' '.join(str(error).split())}")
         return 2
     except Interrupted as stop:
         print(f"main.py: {stop}", file=sys.stderr)

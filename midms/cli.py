@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midms.options import add_computing_options, add_loop_options, between
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_translate(commands.add_parser("translate", help="one picture from a condition and an exemplar"))
     show = commands.add_parser("show", help="the command that made a picture")
     show.add_argument("picture", type=Path, help="PNG made by `midms translate` or the app")
+    show.add_argument("files", type=Path, nargs="*", help="compare these with the files that it was made from")
     show.add_argument("--json", action="store_true", help="all that is recorded in it")
     info = commands.add_parser("info", help="what weights are and take")
     info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
@@ -86,16 +87,19 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print the command that made a picture; what it read and is now missing or changed goes to stderr."""
-    from midms.io.provenance import changed_files, read_settings
+    """Print the command that made a picture; what differs from what it was made from goes to stderr."""
+    from midms.io.provenance import changed_files, read_settings, recorded_command
 
     settings = read_settings(options.picture)
-    if options.json or not isinstance(settings.get("command"), str):
-        print(json.dumps(settings, indent=2, sort_keys=True))
-        return
-    print(settings["command"])
-    for change in changed_files(settings):
-        print(f"midms show: {change}", file=sys.stderr)
+    command = recorded_command(settings)
+    if options.json or command is None:
+        if not options.json and "command" in settings:
+            warn("midms show: what it calls its command is none of `midms translate`; all that it says, as data:")
+        print(json.dumps(settings, indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
+    else:
+        print(command)
+    for change in changed_files(settings, options.files):
+        warn(f"midms show: {change}")
 
 
 def start_app(arguments: Sequence[str]) -> int:
@@ -117,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
         from midms.translate import translate
 
         for line in translate(options):
-            print(line, file=sys.stderr)
+            warn(line)
     return 0
 
 

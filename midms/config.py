@@ -146,9 +146,10 @@ def to_yaml(config: DictConfig) -> str:
 def resolve(config: DictConfig) -> dict[str, Any]:
     """The config as plain Python, with interpolations resolved."""
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {' '.join(str(error).split())}") from None
+    return plain
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,13 +1,51 @@
-"""Error handling of all programs: a mistake of the user gives one line and an exit status, never a traceback."""
+"""How programs speak to a terminal: foreign text made harmless; a user's mistake as one line, never a traceback."""
 
 from __future__ import annotations
 
+import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TextIO
 
 P = ParamSpec("P")
+#: Characters that stay of a longer line.
+LINE_LIMIT = 1000
+#: Unicode categories that move the cursor, change colours, reorder text or cannot be encoded.
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def printable(text: object, limit: int | None = LINE_LIMIT) -> str:
+    r"""One line that does nothing to a terminal but show itself.
+
+    File names, keys of checkpoints and messages of libraries can hold escape sequences. A line break or tab becomes a
+    blank; other control characters, and those that reorder text, become escapes such as ``\x1b``.
+
+    Args:
+        limit: characters that stay, from the start and the end; None: all.
+    """
+    line = str(text)
+    if limit is not None and len(line) > limit:
+        line = f"{line[: limit * 2 // 3]} ... {line[-limit // 4 :]}"
+    line = re.sub(r"\s*[\t\n\r\v\f]\s*", " ", line).rstrip()
+    return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSAFE else letter for letter in line)
+
+
+def _escaped(character: str) -> str:
+    return repr(character)[1:-1] if not character.isprintable() else f"\\u{ord(character):04x}"
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print one `printable` line to stdout, or to `file`; what the terminal's encoding lacks is escaped, too."""
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def warn(text: object) -> None:
+    """`say` to stderr."""
+    say(text, sys.stderr)
 
 
 def handle_user_errors(program: str, stopped: str = "stopped") -> Callable[[Callable[P, int]], Callable[P, int]]:
@@ -23,10 +61,10 @@ def handle_user_errors(program: str, stopped: str = "stopped") -> Callable[[Call
             try:
                 return main(*args, **kwargs)
             except (ValueError, OSError) as error:
-                print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+                warn(f"{program}: {' '.join(str(error).split())}")
                 return 2
             except KeyboardInterrupt:
-                print(f"{program}: {stopped}", file=sys.stderr)
+                warn(f"{program}: {stopped}")
                 return 130
 
         return guarded

@@ -17,6 +17,7 @@ from midms.conditions.make import BuiltCondition, ConditionSpec, default_kind, m
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
+from midms.io.files import check_output_files
 from midms.io.images import at_working_size, read_rgb
 from midms.io.provenance import file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
@@ -117,38 +118,12 @@ def check_outputs(options: argparse.Namespace) -> None:
     for file in options.animation:
         if file.suffix.lower() not in _ANIMATIONS:
             raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
-    if options.out.is_dir():
-        raise ConfigError(f"--out {options.out}: is a folder; expected the name of a file")
+    pictures = [getattr(options, f"{name}_picture") for name in FIGURES if name != "animation"]
+    check_output_files([options.out, *filter(None, pictures), *options.animation], input_files(options))
     for name in ("exemplar_mask", "exemplar_condition"):
         count, expected = len(getattr(options, name)), len(options.exemplar)
         if count not in (0, expected):
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
-    check_outputs_are_new(options)
-
-
-def check_outputs_are_new(options: argparse.Namespace) -> None:
-    """Refuse two outputs of one name, and an output that is also read, before anything is computed.
-
-    Raises:
-        ConfigError: see above; links to one file count as that file.
-    """
-    pictures = [getattr(options, f"{name}_picture") for name in FIGURES if name != "animation"]
-    outputs = [options.out, *(file for file in pictures if file is not None), *options.animation]
-    known = {_place(file): "is also an input; a picture is never written over what it is made from"
-             for file in input_files(options)}  # fmt: skip
-    for file in outputs:
-        if _place(file) in known:
-            raise ConfigError(f"{file}: {known[_place(file)]}")
-        known[_place(file)] = "is named for two outputs; give each a name of its own"
-
-
-def _place(file: Path) -> tuple[int, int] | Path:
-    """What two names of one file have in common: device and number, or the resolved path of one that is not there."""
-    try:
-        status = file.stat()
-    except OSError:
-        return file.resolve()
-    return status.st_dev, status.st_ino
 
 
 def input_files(options: argparse.Namespace) -> list[Path]:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midms.diffusion.interleave import StepRecord
+from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes
 
 Pixels = NDArray[np.uint8]
@@ -49,14 +50,7 @@ def to_pixels(images: Tensor) -> Pixels:
 
 def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
     """Write uint8 (H, W, 3) as PNG, aside and then renamed; `text` goes into the file's text chunks."""
-    _write(path, png_bytes(pixels, text))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    write_atomically(path, png_bytes(pixels, text))
 
 
 def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -> Pixels:
@@ -302,7 +296,7 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
     stream = io.BytesIO()
     options = {"quality": 90} if kind == "webp" else {}
     images[0].save(stream, kind, save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
-    _write(path, stream.getvalue())
+    write_atomically(path, stream.getvalue())
 
 
 def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -> Pixels:

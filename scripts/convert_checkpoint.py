@@ -17,13 +17,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, say
 
 
 def report(ignored: dict[str, list[str]]) -> None:
     """Print what was left out, and why."""
     for reason, keys in ignored.items():
-        print(f"  left out {len(keys)} key(s), e.g. {keys[0]}: {reason}")
+        say(f"  left out {len(keys)} key(s), e.g. {keys[0]}: {reason}")
 
 
 @handle_user_errors("convert_checkpoint.py")
@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.to_released:
         keys = convert_to_released(options.source, options.to_released)
-        print(f"{options.to_released}: {len(keys)} tensors in the released layout")
+        say(f"{options.to_released}: {len(keys)} tensors in the released layout")
     else:
         result = convert_to_folder(options.source, options.to, options.config, options.ema)
         parts = ", ".join(f"{name} ({len(state)} tensors)" for name, state in result.states.items())
-        print(f"{options.to}: {result.info['converted_from']['kind']}: {parts}")
+        say(f"{options.to}: {result.info['converted_from']['kind']}: {parts}")
         report(result.ignored)
     return 0
 

@@ -55,6 +55,7 @@ def call(*command: str) -> None:
 
 def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     """condition | exemplar | first warp | three steps of the loop | result | truth, and the masks."""
+    import torch
     from torch.utils.data import default_collate
 
     from midms.data.procedural.dataset import test_pairs
@@ -72,16 +73,17 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
         output_type="pt",
         return_intermediates=True,
     )
+    result = torch.as_tensor(output.images)  # a tensor already, as asked for
     calls = len(output.predictions)
     steps = sorted({0, calls // 2, max(calls - 2, 0)})
     columns = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
     columns += [("first warp", output.warps)]
     columns += [(f"step n = {calls - step}", output.predictions[step]) for step in steps]
-    columns += [("result", output.images), ("truth", batch["truth"])]
+    columns += [("result", result), ("truth", batch["truth"])]
     save_png(out / "contact_sheet.png", grid(columns))
-    masks = [(f"mask {index + 1}", overlay(output.images, mask)) for index, mask in enumerate(output.masks)]
+    masks = [(f"mask {index + 1}", overlay(result, mask)) for index, mask in enumerate(output.masks)]
     if masks:
-        save_png(out / "masks.png", grid([("result", output.images), *masks]))
+        save_png(out / "masks.png", grid([("result", result), *masks]))
 
 
 def training_curves(run: Path, out: Path) -> None:

@@ -11,7 +11,6 @@ Run the same command again to resume. Every file is compared with its published 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 import urllib.error
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midms.io.files import sha256_of
 from midms.programs import handle_user_errors
 
 CHUNK = 1 << 20
@@ -71,12 +71,6 @@ WEIGHTS = {
 
 class DownloadError(OSError):
     """A download that failed; the message is one line for the user."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def torch_checkpoint_folder() -> Path:

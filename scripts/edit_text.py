@@ -13,21 +13,18 @@ Finished ones are left alone: to resume, run the same command again. Every numbe
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 INVERSION_OPTIONS = ("resolution", "resize", "sample_posterior", "schedule")
 EDIT_OPTIONS = (
@@ -110,11 +107,14 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
     """The pictures to make, in the order of their names."""
     if options.generate:
         return [Job(f"generated_seed{seed}", None, seed) for seed in options.seeds]
+    from midms.io.images import IMAGE_SUFFIXES
+
     source: Path = options.input
     if source.is_dir():
-        pictures = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        found = (p for p in source.iterdir() if not p.name.startswith("."))
+        pictures = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
-            raise ConfigError(f"{source}: no picture in this folder (looked for {' '.join(sorted(SUFFIXES))})")
+            raise ConfigError(f"{source}: no picture in this folder (looked for {' '.join(IMAGE_SUFFIXES)})")
     elif source.is_file():
         pictures = [source]
     else:
@@ -206,7 +206,9 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
 
 def fingerprint(job: Job) -> str | None:
     """Marks the picture by its content, so that a moved folder is still the same work."""
-    return None if job.picture is None else hashlib.sha256(job.picture.read_bytes()).hexdigest()[:16]
+    from midms.io.provenance import short_digest
+
+    return None if job.picture is None else short_digest(job.picture)
 
 
 def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +219,11 @@ def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: d
 
 def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
     """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
+    import numpy as np
+
+    from midms.io.files import write_atomically
     from midms.io.images import read_rgb
+    from midms.io.provenance import png_bytes
     from midms.oig.editing import edit_image
 
     picture = None if job.picture is None else read_rgb(job.picture)
@@ -232,8 +238,8 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
         inversion_options=recipe["inversion"],
         edit_options=recipe["edit"],
     )
-    edit.image.save(output / f"{job.name}_edit.png")
-    edit.reconstruction.save(output / f"{job.name}_reconstruction.png")
+    for name, picture in (("edit", edit.image), ("reconstruction", edit.reconstruction)):
+        write_atomically(output / f"{job.name}_{name}.png", png_bytes(np.asarray(picture)))
     record = {
         "recipe": recipe | {"seed": job.seed, "picture": fingerprint(job)},
         "source_prompt": edit.source_prompt,
@@ -241,9 +247,7 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
         "settings": edit.settings,
         "flagged_by_safety_checker": edit.flagged,
     }
-    partial = output / f".{job.name}.json.part"
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, output / f"{job.name}.json")
+    write_atomically(output / f"{job.name}.json", json.dumps(record, indent=2) + "\n")
     return edit.target_prompt
 
 
@@ -261,17 +265,17 @@ def run(options: argparse.Namespace) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for number, job in enumerate(todo, 1):
-        print(f"[{number}/{len(todo)}] {job.name}", flush=True)
+        say(f"[{number}/{len(todo)}] {job.name}")
         try:
             target = run_job(pipeline, job, recipe, options.output)
         except (ValueError, RuntimeError, OSError) as error:
             message = f"{job.picture or job.name}: {' '.join(str(error).split())}"
             if len(jobs) == 1:
                 raise ConfigError(message) from None
-            print(f"edit_text.py: skipped {message}", file=sys.stderr)
+            warn(f"edit_text.py: skipped {message}")
             failed += 1
             continue
-        print(f"    {target!r} -> {options.output / f'{job.name}_edit.png'}")
+        say(f"    {target!r} -> {options.output / f'{job.name}_edit.png'}")
     return 1 if failed else 0
 
 

@@ -18,12 +18,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, warn
 
 if TYPE_CHECKING:
     from midms.evaluation.suite import Folders, Result
 
-METRICS = ("fid", "kid", "swd", "lpips", "psnr", "lpips_truth", "style", "semantic", "truth")
+METRICS: tuple[str, ...] = ("fid", "kid", "swd", "lpips", "psnr", "lpips_truth", "style", "semantic", "truth")
 METRICS += ("clip", "structure", "background")
 FOLDERS = ("generated", "reference", "exemplars", "truth", "labels", "masks", "prompts")
 PROTOCOLS = ("paper", "torch-fidelity", "clean")
@@ -155,7 +155,7 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     requested = set(expand(args.metrics)) if args.metrics else set()
     skipped = [result for result in results if result.status == "skipped" and result.metric in requested]
     for result in skipped:
-        print(f"evaluate.py: {result.metric} was skipped: {result.reason}", file=sys.stderr)
+        warn(f"evaluate.py: {result.metric} was skipped: {result.reason}")
     if not any(result.status == "ok" for result in results):
         print("evaluate.py: no metric could be computed", file=sys.stderr)
         return 2
@@ -175,8 +175,10 @@ def main(argv: list[str] | None = None) -> int:
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
         torch.distributed.init_process_group("gloo")
-    fields = ("protocol", "size", "batch_size", "seed", "seeds", "device", "inception", "vgg19", "vgg19_weights")
-    fields += ("lpips", "lpips_backbone", "style_cosine", "cache")
+    fields = (
+        *("protocol", "size", "batch_size", "seed", "seeds", "device", "inception", "vgg19", "vgg19_weights"),
+        *("lpips", "lpips_backbone", "style_cosine", "cache"),
+    )
     named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
     options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
     folders = Folders(**{role: getattr(args, role) for role in FOLDERS})

@@ -58,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, nargs="?", const=0, metavar="STEPS", help="tables 3 and 5: train a model "
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
     parser.add_argument("--continue", action="store_true", dest="continue_training", help="with --benchmark and "
-                        "--train: go on from the encoders of --weights through the whole loop (configs/demo_end_to_end.yaml), "
+                        "--train: go on from the encoders of --weights through the whole loop "
+                        "(configs/demo_end_to_end.yaml), "
                         "instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
@@ -242,13 +243,13 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
 def write(options: argparse.Namespace, tables: list[Table]) -> None:
     """Files and printed text."""
     from midms.evaluation.tables import latex, markdown
+    from midms.io.files import write_atomically
 
-    options.out.mkdir(parents=True, exist_ok=True)
     for table in tables:
         stem = options.out / f"table{table.number}"
-        stem.with_suffix(".json").write_text(json.dumps(table.as_dict(), indent=2) + "\n")
-        stem.with_suffix(".md").write_text(markdown(table))
-        stem.with_suffix(".tex").write_text(latex(table))
+        write_atomically(stem.with_suffix(".json"), json.dumps(table.as_dict(), indent=2) + "\n")
+        write_atomically(stem.with_suffix(".md"), markdown(table))
+        write_atomically(stem.with_suffix(".tex"), latex(table))
     if options.report:
         from tables.report import write_tables_report
 

@@ -16,7 +16,9 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
+from midms.io.files import read_json, write_atomically
 from midms.programs import handle_user_errors
 
 
@@ -55,9 +57,8 @@ def _make(args: argparse.Namespace) -> None:
     if len(methods) != len(args.methods):
         raise ValueError("--methods: a name is given twice")
     page, key = make_study(methods, args.conditions, args.exemplars, args.count, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "study.html").write_text(page, encoding="utf-8")
-    (args.out / "key.json").write_text(json.dumps(key, indent=2), encoding="utf-8")
+    write_atomically(args.out / "study.html", page)
+    write_atomically(args.out / "key.json", json.dumps(key, indent=2))
     print(f"{len(key['trials'])} pairs: send {args.out / 'study.html'}, keep {args.out / 'key.json'}")
 
 
@@ -83,11 +84,8 @@ def _summarise(args: argparse.Namespace) -> None:
         draw_figure(results, len(people), args.out)
 
 
-def _load(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error})") from error
+def _load(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object")
     return content

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from midms.checkpoints.errors import CheckpointError
 from midms.config import ConfigError
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, printable, say, warn
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,42 @@ def test_stopping_and_success(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(0) == 0 and main(1) == 1
     assert main(None) == 130 and capsys.readouterr().err == "p: stopped; go on\n"
+
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J \N{RIGHT-TO-LEFT OVERRIDE}gnp.exe \u2028 \udcff \r\nnext \x7f\0"
+
+
+def test_foreign_text_shows_itself_and_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    line = printable(HOSTILE)
+    assert line.isprintable() and line.isascii()
+    assert line == r"\x1b[31mred\x1b]0;title\x07 \x9b2J \u202egnp.exe \u2028 \udcff next \x7f\x00"
+    assert printable("naïve 日本 snow☃ 'quoted' C:\\x1b") == "naïve 日本 snow☃ 'quoted' C:\\x1b"
+    say(HOSTILE)
+    warn(HOSTILE)
+    assert capsys.readouterr() == (f"{line}\n", f"{line}\n")
+
+
+@given(st.text(max_size=40))
+def test_any_text_becomes_one_printable_line(text: str) -> None:
+    assert all(letter.isprintable() or letter == " " for letter in printable(text)) or not text.isprintable()
+    assert not set(printable(text, None)) & {chr(code) for code in (*range(32), *range(127, 160))}
+
+
+def test_long_text_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    line = printable("a" * 10**6 + "end")
+    assert len(line) < 1000 and line.startswith("aaa") and line.endswith("aend") and " ... " in line
+    assert len(printable("\x1b" * 10**6)) < 4000
+
+    @handle_user_errors("p")
+    def main() -> int:
+        raise ConfigError(f"key {HOSTILE * 10**5} has no shape")
+
+    assert main() == 2
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert shown.isascii() and shown.isprintable() and len(shown) < 4000 and shown.endswith("has no shape")
+
+
+def test_a_terminal_without_the_letters_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    say("naïve ☃", stream)
+    assert stream.buffer.getvalue() == b"na\\xefve \\u2603\n"  # type: ignore[attr-defined]

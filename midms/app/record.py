@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from midms.app.actions import Result, Task
-from midms.io.provenance import content_digest, png_bytes, text_chunk
+from midms.io.files import write_atomically
+from midms.io.provenance import png_bytes, short_digest, text_chunk
 from midms.pipelines.making import Making
 
 
@@ -45,8 +46,9 @@ def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
         weights=weights,
         settings=result.settings,
         seed=task.seed,
-        inputs={name: content_digest(content) for name, content in files.items()},
+        inputs={name: short_digest(content) for name, content in files.items()},
         condition="condition.npy",
+        condition_kind="map",
         exemplars=[f"exemplar_{number}.png" for number in count],
         exemplar_masks=[f"mask_{number}.png" for number in count] if _masked(task) else [],
         exemplar_conditions=[f"exemplar_condition_{number}.npy" for number in count]
@@ -60,10 +62,10 @@ def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    settings = making_of(result, weights, files).record(result.computed, "again.png")
+    record = making_of(result, weights, files).record(result.computed, "again.png")
     picture, bundle = place / "midms.png", place / "midms.zip"
-    picture.write_bytes(png_bytes(result.pixels, text_chunk(settings)))
-    command = str(settings["command"])
+    write_atomically(picture, png_bytes(result.pixels, text_chunk(record)))
+    command = str(record.command)
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(picture, "result.png")
         for name, content in (files | {"command.txt": f"{command}\n".encode()}).items():

@@ -12,7 +12,8 @@ import gradio as gr
 from midms.app import actions, editing, uploads
 from midms.app.page import CANVAS, HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
 from midms.config import ConfigError
-from midms.io.provenance import png_bytes, text_chunk, versions
+from midms.io.files import write_atomically
+from midms.io.provenance import Record, png_bytes, text_chunk
 
 
 def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None:
@@ -40,11 +41,7 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
             gr.Markdown("### Reconstruction")
             rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
             numbers = edit_sliders()
-    with gr.Accordion("Weights", open=weights is None):
-        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
-                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
-        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
-        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+    name, clip_name = weights_boxes(weights, clip)
 
     @show_user_errors
     def receive(file: str | None) -> tuple[Any, Any]:
@@ -81,6 +78,16 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
     stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
 
 
+def weights_boxes(weights: str | None, clip: str | None) -> tuple[Any, Any]:
+    """Where the names of Stable Diffusion and of CLIP are written; open where no weights are given."""
+    with gr.Accordion("Weights", open=weights is None):
+        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
+                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
+        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
+        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+    return name, clip_name
+
+
 def edit_sliders() -> list[Any]:
     """Sliders of an edit; the values are the method's own."""
     steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N", elem_id="text-steps")
@@ -110,15 +117,14 @@ def save_edit(context: AppContext, progress: editing.EditProgress, weights: str,
     context.prune()
     context.results.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=context.results, prefix="result-"))
-    settings = {
-        "method": "oig",
-        "weights": weights,
-        "source_prompt": task.source_prompt,
-        "target_prompt": task.target_prompt,
-        **(progress.settings or {}),
-        "versions": versions(),
-    }
+    prompts = {"source_prompt": task.source_prompt, "target_prompt": task.target_prompt}
+    record = Record(
+        program="midms app (text)",
+        weights=weights,
+        seed=task.seed,
+        settings={"method": "oig", **prompts, **(progress.settings or {})},
+    )
     assert progress.picture is not None
     file = place / "midms-edit.png"
-    file.write_bytes(png_bytes(progress.picture, text_chunk(settings)))
+    write_atomically(file, png_bytes(progress.picture, text_chunk(record)))
     return str(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from torch import Tensor
 from midms.checkpoints.conversion import Conversion, convert_first_stage, convert_ldm, convert_vgg
 from midms.checkpoints.diffusers_folder import convert_diffusers
 from midms.checkpoints.errors import CheckpointError, summarise_keys
-from midms.checkpoints.folder import load_folder, save_states, sha256_of
+from midms.checkpoints.folder import load_folder, save_states
 from midms.checkpoints.ldm_config import read_ldm_yaml
 from midms.checkpoints.reading import read_tensors
 from midms.checkpoints.released import convert_released, to_released
+from midms.io.files import atomic_write, sha256_of
 
 KINDS = {
     "released": "released MIDMs model",
@@ -92,14 +92,10 @@ def convert_to_released(source: Path, target: Path) -> list[str]:
     Raises:
         CheckpointError: `source` is no folder of ours, or `target` exists.
     """
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise CheckpointError(target, "exists already; choose another name")
     loaded = load_folder(source)
     state = to_released(loaded.states, loaded.configs, source)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with atomic_write(target) as temporary:
         torch.save({"state_dict": state}, temporary)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return list(state)

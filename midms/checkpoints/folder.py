@@ -14,13 +14,9 @@ of its module, and each config the keyword arguments (or config dict) the module
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from midms.checkpoints.errors import CheckpointError
+from midms.io.files import BrokenFileError, atomic_folder, read_json, sha256_of
 
 FORMAT, VERSION = "midms", 1
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
@@ -44,35 +41,6 @@ class LoadedFolder(NamedTuple):
     configs: dict[str, dict[str, Any]]  # config per component
     info: dict[str, Any]  # whatever the writer noted: origin, licence, schedule, settings, ...
     path: Path
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_folder(path: Path, replaceable: str) -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` when the block ends well and vanishes otherwise.
-
-    An existing `path` is replaced only if it is empty or holds the file `replaceable`, which marks it as ours.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / replaceable).is_file()):
-        raise CheckpointError(path, f"exists and is no folder of ours (no {replaceable}); choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        old = path.parent / f".{path.name}.{os.getpid()}.old"
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_states(
@@ -100,7 +68,7 @@ def save_states(
     if set(states) != set(configs):
         raise ValueError(f"components {sorted(states)} and configs {sorted(configs)} differ; give one config each")
     components: dict[str, Any] = {}
-    with atomic_folder(target, CONFIG_FILE) as folder:
+    with atomic_folder(target, is_ours) as folder:
         for name, state in states.items():
             if not _NAME.fullmatch(name):
                 raise CheckpointError(target, f"component name {name!r} must be letters, digits and underscores")
@@ -158,15 +126,25 @@ def load_folder(
     return LoadedFolder(states, configs, document["info"], folder)
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is in our format and holds nothing besides, so that it may be written anew."""
+    try:
+        document = read_document(folder)
+    except CheckpointError:
+        return False
+    written = {CONFIG_FILE, CARD_FILE, *(f"{name}.safetensors" for name in document["components"])}
+    return all(path.name in written and path.is_file() and not path.is_symlink() for path in folder.iterdir())
+
+
 def read_document(folder: Path) -> dict[str, Any]:
     """`config.json` of a folder, with its form checked."""
     file = folder / CONFIG_FILE
+    if not file.exists():
+        raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is no folder in our format")
     try:
-        document = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is no folder in our format") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(file, f"not readable as JSON ({error})") from error
+        document = read_json(file)
+    except BrokenFileError as error:
+        raise CheckpointError(file, error.reason) from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(file, f"no entry 'format': '{FORMAT}', so this is no folder in our format")
     if document.get("version") != VERSION:

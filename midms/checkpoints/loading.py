@@ -10,7 +10,7 @@ from torch import nn
 
 from midms.checkpoints.folder import LoadedFolder, find_folder, load_folder
 from midms.config import ConfigError
-from midms.io.provenance import SHIPPED
+from midms.io.provenance import SHIPPED, shipped_names
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
@@ -24,18 +24,12 @@ def open_weights(name_or_path: str | Path) -> LoadedFolder:
     Raises:
         ConfigError: nothing of that name.
     """
-    shipped = SHIPPED / str(name_or_path)
-    if shipped.is_dir():
-        return load_folder(shipped, dtype=torch.float32)
+    if str(name_or_path) in shipped_names():
+        return load_folder(SHIPPED / str(name_or_path), dtype=torch.float32)
     try:
         return load_folder(find_folder(name_or_path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"weights {str(name_or_path)!r}: {error} (shipped: {', '.join(shipped_names())})") from None
-
-
-def shipped_names() -> list[str]:
-    """Names that `from_pretrained` knows without a path."""
-    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.is_dir() else []
 
 
 def load_first_stage(name_or_path: str | Path) -> FirstStage:

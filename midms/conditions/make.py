@@ -29,8 +29,8 @@ from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.kinds import KINDS
 from midms.conditions.segmentation import class_map, one_hot
 from midms.config import ConfigError
-from midms.io.files import IMAGE_SUFFIXES, BrokenFileError
-from midms.io.images import at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.files import BrokenFileError
+from midms.io.images import IMAGE_SUFFIXES, at_working_size, open_image, read_rgb, to_rgb, working_size
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}

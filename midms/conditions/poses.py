@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.conditions.keypoints import JOINTS
-from midms.io.files import BrokenFileError, atomic_write
+from midms.io.files import BrokenFileError, atomic_write, write_atomically
 
 Pose = NDArray[np.float64]
 #: Rows of OpenPose's BODY_25 that are our 18 joints; the other seven are the mid-hip and the feet.
@@ -114,8 +114,7 @@ def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
 def write_json_poses(file: Path, poses: Sequence[Pose]) -> None:
     """Write an OpenPose JSON file of 18 joints per person."""
     people: list[dict[str, Any]] = [{"pose_keypoints_2d": np.nan_to_num(pose).flatten().tolist()} for pose in poses]
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps({"version": 1.3, "people": people}))
+    write_atomically(file, json.dumps({"version": 1.3, "people": people}))
 
 
 def _write_table(file: Path, table: NDArray[np.float64]) -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
 from midms.data.transforms import grey_pixels
-from midms.io.files import BrokenFileError, read_mask
+from midms.io.files import BrokenFileError
+from midms.io.images import read_mask
 
 
 def photo_file(root: Path, name: str) -> Path:

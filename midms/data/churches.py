@@ -20,7 +20,8 @@ from torch import Tensor
 
 from midms.conditions.segmentation import class_map, one_hot
 from midms.data.pairs import PairDataset, find_pairs, is_training
-from midms.io.files import BrokenFileError, read_labels
+from midms.io.files import BrokenFileError
+from midms.io.images import read_labels
 
 FOLDERS = {"train": "training", "val": "validation"}
 

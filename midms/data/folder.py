@@ -27,7 +27,8 @@ from midms.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_
 from midms.data.exemplars import read_pairs
 from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
-from midms.io.files import IMAGE_SUFFIXES, BrokenFileError, read_labels, read_photo
+from midms.io.files import BrokenFileError
+from midms.io.images import IMAGE_SUFFIXES, read_labels
 
 #: Condition -> ending of the folder with its annotations, which lies beside the photos.
 ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
@@ -123,9 +124,6 @@ class ImageFolder(PairDataset):
 
     def photo_file(self, name: str) -> Path:
         return self.root / name
-
-    def read_photo(self, name: str) -> Image.Image:
-        return read_photo(self.photo_file(name), upright=True)
 
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
         stem = (self.annotations / name).with_suffix("")

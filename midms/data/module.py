@@ -95,7 +95,7 @@ class DataModule(pl.LightningDataModule):
         assert self.trainer is not None
         stop = self.trainer.max_steps if batches is None else start + batches
         return StepSampler(
-            len(self.train),  # type: ignore[arg-type]
+            length_of(self.train),
             stop * self.batch_size,
             self.seed,
             start * self.batch_size,
@@ -121,10 +121,8 @@ class DataModule(pl.LightningDataModule):
         if self.validation is None:
             return []
         assert self.trainer is not None
-        length = len(self.validation)  # type: ignore[arg-type]
-        return self._loader(
-            self.validation, sampler=ShardSampler(length, self.trainer.global_rank, self.trainer.world_size)
-        )
+        shard = ShardSampler(length_of(self.validation), self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(self.validation, sampler=shard)
 
     def _loader(self, dataset: Dataset[Any], **order: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -143,3 +141,15 @@ class DataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the batches that a checkpoint had seen."""
         self.batches_seen = int(state_dict["batches_seen"])
+
+
+def length_of(dataset: Dataset[Any]) -> int:
+    """Items of a data set; torch's own type promises no length."""
+    sized: Any = dataset
+    return len(sized)
+
+
+def data_of(trainer: pl.Trainer) -> DataModule:
+    """The data of a training: an attribute that Lightning's trainer has and its declared type lacks."""
+    data: DataModule = vars(trainer)["datamodule"]
+    return data

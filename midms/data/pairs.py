@@ -21,7 +21,8 @@ from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
-from midms.io.files import BrokenFileError, read_photo
+from midms.io.files import BrokenFileError
+from midms.io.images import read_rgb
 
 #: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
 LOAD_RATIO = 286 / 256
@@ -142,7 +143,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             already_named = {parameter.name for parameter in named} | {"training"}
             options = inspect.signature(PairDataset.__init__).parameters.values()
             named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in already_named]
-        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]  # what inspect reads
 
     def photo_file(self, name: str) -> Path:
         """Where the photo of an image lies."""
@@ -153,8 +154,8 @@ class PairDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def read_photo(self, name: str) -> Image.Image:
-        """The photo of an image, RGB."""
-        return read_photo(self.photo_file(name))
+        """The photo of an image, upright and RGB."""
+        return read_rgb(self.photo_file(name))
 
     def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
         """Stored maps, (channels, H, W), to the condition that a network reads, (L, H, W) in [0, 1]."""

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from midms.data.folder import list_photos
 from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
-from midms.io.files import read_photo
+from midms.io.images import read_rgb
 
 
 class Photos(Dataset[dict[str, Tensor]]):
@@ -44,7 +44,7 @@ class Photos(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         index, draw = key if isinstance(key, tuple) else (key, 0)
         load_size = round(self.size * 286 / 256) if self.training else self.size
-        pixels = photo_pixels(read_photo(self.root / self.names[index], upright=True), load_size)
+        pixels = photo_pixels(read_rgb(self.root / self.names[index]), load_size)
         rng = np.random.default_rng([self.seed, index, draw])
         view = draw_view(rng, load_size, self.size) if self.training else centre_view(load_size, self.size)
         return {"image": image_tensor(apply_view(pixels, view))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,10 @@ from midms.data.retrieval import (
 from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
-from midms.io.files import BrokenFileError, atomic_write, read_photo
+from midms.io.files import BrokenFileError, atomic_write, write_atomically
+from midms.io.images import read_rgb
+from midms.io.provenance import png_bytes
+from midms.programs import say, warn
 
 DATA_SETS: dict[str, type[PairDataset]] = {
     "celeba": CelebAEdges,
@@ -76,7 +78,7 @@ class ParallelRun:
         for name, result in self.bar(loader, len(names)):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
-                print(f"{self.word}{result}", file=sys.stderr)
+                warn(f"{self.word}{result}")
             else:
                 yield name, result
 
@@ -86,7 +88,7 @@ class ParallelRun:
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Say what was done; 1 if a file was broken."""
-        print(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
         return int(self.broken > 0)
 
 
@@ -95,7 +97,7 @@ def _identity(result: Any) -> Any:
 
 
 def _upright(root: Path, name: str) -> Image.Image:
-    return read_photo(root / name, upright=True)
+    return read_rgb(root / name)
 
 
 def _batches(results: Iterable[tuple[str, Any]], size: int) -> Iterator[list[tuple[str, Any]]]:
@@ -114,8 +116,7 @@ def _png(out: Path, name: str) -> Path:
 
 
 def _save_png(file: Path, pixels: NDArray[np.uint8]) -> None:
-    with atomic_write(file) as temporary:
-        Image.fromarray(pixels).save(temporary)
+    write_atomically(file, png_bytes(pixels))
 
 
 def _canny(root: Path, out: Path, name: str) -> None:
@@ -205,8 +206,7 @@ def pairs(options: argparse.Namespace) -> int:
     count = options.count or max(1, min(_PAIRS, fewest_candidates(*groups)))
     neighbours, _ = nearest(features, key_features, count, *groups, device=options.device)
     listed = {name: [key_names[k] for k in row] for name, row in zip(names, neighbours.tolist(), strict=True)}
-    with atomic_write(out) as temporary:
-        temporary.write_text(format_pairs(listed))
+    write_atomically(out, format_pairs(listed))
     return run.finish(out, len(listed), 0)
 
 
@@ -302,7 +302,7 @@ def verify(options: argparse.Namespace) -> int:
 
     report = verify_data_set(options.data, options.root, options.workers, bar)
     for fault in report.faults:
-        print(f"{fault.file}: {fault.reason}")
+        say(f"{fault.file}: {fault.reason}")
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))
     print(f"{len(report.faults)} faults")
     return int(bool(report.faults))

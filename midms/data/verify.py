@@ -21,7 +21,8 @@ from midms.conditions import poses
 from midms.conditions.segmentation import class_map
 from midms.data import celeba, churches, deepfashion
 from midms.data.exemplars import read_names, split_line
-from midms.io.files import BrokenFileError, open_image
+from midms.io.files import BrokenFileError
+from midms.io.images import open_image
 
 Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -85,9 +85,9 @@ class InterleaveSettings:
         """
         return cls(num_inference_steps=50, num_interleaved_steps=12, rewarp_interval=4, refine_steps=0)
 
-    def replace(self, **changes: object) -> InterleaveSettings:
+    def replace(self, **changes: Any) -> InterleaveSettings:
         """A copy with some settings changed, checked again."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **changes)
 
     def with_steps(self, total: int | None = None, calls: int | None = None) -> InterleaveSettings:
         """A copy with another T and N: where only T is given, N is T / 4 and at least 1."""

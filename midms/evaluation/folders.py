@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
+from midms.io.images import IMAGE_SUFFIXES, open_image, read_header, read_rgb
+
 JPEG_QUALITY = 75  # Pillow's default, with 4:2:0 chroma: what the field's inference scripts save with
 
 
@@ -30,37 +31,12 @@ class ImageFile(NamedTuple):
     name: str
     path: Path
     size: tuple[int, int]
-    format: str
+    format: str  # one of `midms.io.images.FORMATS`
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key that reads runs of digits as numbers."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: is no longer there, or is a link to nothing; replace or remove it") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}; make it smaller") from error
-    except (OSError, SyntaxError) as error:
-        reason = "0 bytes" if path.stat().st_size == 0 else "not a readable image"
-        raise ValueError(f"{path}: {reason}; replace or remove it") from error
-
-
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
-    """Red, green and blue of an image whose pixels have one meaning.
-
-    Raises:
-        ValueError: more than 8 bits a channel, which Pillow would clip, or pixels that show what is behind them.
-    """
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{path}: mode {image.mode}, more than 8 bits a channel; save it with 8 bits")
-    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        raise ValueError(f"{path}: has transparent pixels; lay it over its background and save it without alpha")
-    return image.convert("RGB")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -92,16 +68,15 @@ def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: {'a file, not a folder' if folder.is_file() else 'no such folder'}")
     paths = _files(folder)
-    others = sorted(p.relative_to(folder).as_posix() for p in paths if p.suffix.lower() not in EXTENSIONS)
+    others = sorted(p.relative_to(folder).as_posix() for p in paths if p.suffix.lower() not in IMAGE_SUFFIXES)
     images = []
     for path in paths:
-        if path.suffix.lower() in EXTENSIONS:
-            with _open(path) as image:
-                name = path.relative_to(folder).with_suffix("").as_posix()
-                images.append(ImageFile(name, path, image.size, image.format or "?"))
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            images.append(ImageFile(name, path, *read_header(path)))
     if not images:
         contents = f"found {len(others)} other files, such as {others[0]}" if others else "it is empty"
-        raise ValueError(f"{folder}: no images ({', '.join(sorted(EXTENSIONS))}); {contents}")
+        raise ValueError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}); {contents}")
     images.sort(key=lambda file: _natural(file.name))
     for name, count in Counter(file.name for file in images).items():
         if count > 1:
@@ -168,27 +143,23 @@ class ImageFolder(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
-        try:
-            with _open(file.path) as opened:
-                image = _to_rgb(file.path, opened)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{file.path}: broken image ({error}); replace or remove it") from error
+        image = read_rgb(file.path)
         if image.size != self.size:
             image = image.resize(self.size, Image.Resampling.BICUBIC)
         if self.jpeg and (file.format != "JPEG" or file.size != self.size):
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-            image = Image.open(buffer).convert("RGB")
+            image = Image.open(buffer, formats=["JPEG"]).convert("RGB")
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> Tensor:
     """A label map (H, W) int64 from a single-channel image, brought to `size` (width, height) by nearest neighbour."""
-    with _open(path) as image:
-        if image.mode not in ("L", "P", "I;16", "1"):
-            raise ValueError(f"{path}: a label map has one channel, got mode {image.mode}")
-        plain = image if image.mode != "1" else image.convert("L")
-        return torch.from_numpy(np.array(plain.resize(size, Image.Resampling.NEAREST)).astype(np.int64))
+    image = open_image(path)
+    if image.mode not in ("L", "P", "I;16", "1"):
+        raise ValueError(f"{path}: a label map has one channel, got mode {image.mode}")
+    plain = image if image.mode != "1" else image.convert("L")
+    return torch.from_numpy(np.array(plain.resize(size, Image.Resampling.NEAREST)).astype(np.int64))
 
 
 def match_names(generated: Sequence[str], others: Sequence[str], role: str) -> list[int]:

@@ -16,7 +16,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from midms.evaluation.folders import ImageFolder, NotApplicableError, list_images
-from midms.evaluation.rows import RowStore, file_hash, fill
+from midms.evaluation.rows import RowStore, fill
+from midms.io.files import sha256_of
 from midms.losses.perceptual import VGG19Features, vgg19_file
 from midms.metrics.diversity import LPIPS, Backbone, lpips_file
 from midms.metrics.edits import CLIP_NAME, DINO_NAME, read_prompts
@@ -164,7 +165,7 @@ class Evaluation:
         file = inception_file(self.options.inception)
         with _name_file_in_errors(file, "Inception-2015"):
             network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
-        return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": file_hash(file)}
+        return network, {"name": "Inception-2015 (FID)", "file": str(file), "sha256": sha256_of(file)}
 
     @cached_property
     def vgg19(self) -> tuple[VGG19Features, dict[str, str]]:
@@ -173,7 +174,7 @@ class Evaluation:
         file = vgg19_file(kind, self.options.vgg19)
         with _name_file_in_errors(file, f"VGG-19 ({kind})"):
             network = VGG19Features(kind, file).to(self.options.device).eval()
-        return network, {"name": f"VGG-19 ({kind})", "file": str(file), "sha256": file_hash(file)}
+        return network, {"name": f"VGG-19 ({kind})", "file": str(file), "sha256": sha256_of(file)}
 
     @cached_property
     def lpips(self) -> tuple[nn.Module, dict[str, str]]:
@@ -182,4 +183,4 @@ class Evaluation:
         with _name_file_in_errors(file, f"LPIPS's backbone ({self.options.lpips_backbone})"):
             network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)
         name = f"LPIPS 0.1 ({self.options.lpips_backbone})"
-        return network, {"name": name, "file": str(file), "sha256": file_hash(file)}
+        return network, {"name": name, "file": str(file), "sha256": sha256_of(file)}

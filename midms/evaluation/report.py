@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from midms.evaluation.folders import ImageFile, list_images
 from midms.evaluation.records import Folders, Result
 from midms.evaluation.tables import Cell
+from midms.io.files import write_atomically
+from midms.io.images import read_rgb
 
 _ROLES = ("generated", "truth", "reference", "exemplars")
 _THUMBNAIL = 128
@@ -30,10 +31,9 @@ td img { display: block; width: 128px; image-rendering: auto } .wide { overflow-
 def thumbnail_uri(path: Path, side: int = _THUMBNAIL) -> str:
     """An image file, at most `side` pixels on its longer side, as a data address."""
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((side, side))
-        small.save(buffer, "JPEG", quality=90)
+    small = read_rgb(path)
+    small.thumbnail((side, side))
+    small.save(buffer, "JPEG", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -194,6 +194,4 @@ def write_page(path: Path, title: str, body: str, style: str) -> None:
     """Write an HTML page; it appears whole or not at all. `title` and `body` are HTML."""
     page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
     page += f"<style>{style}</style></head><body>{body}</body></html>\n"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, page)

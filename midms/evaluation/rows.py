@@ -37,12 +37,6 @@ def barrier() -> None:
         torch.distributed.barrier()
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 class RowStore:
     """`count` rows of `width` float32 numbers in a file, beside a file that marks the rows that are done.
 

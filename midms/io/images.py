@@ -1,8 +1,9 @@
-"""Users' pictures, of any kind and size, as upright 8-bit RGB.
+"""The one way to open pictures, of any kind and size, for training, translating and measuring alike.
 
-What people expect is kept: a phone's rotation is applied, transparency lies on white, CMYK and other colour spaces are
-converted by their profile, 16-bit and float greys keep their range. Files that claim an absurd size are refused
-before memory is taken.
+A photo becomes upright 8-bit RGB: a phone's rotation is applied, transparency lies on white, CMYK and other colour
+spaces are converted by their profile, 16-bit and float greys keep their range. Masks and maps of class ids keep their
+values. Formats are a list, for some of Pillow's start other programs. Files that claim an absurd size are refused
+before memory is taken; of several frames the first alone is decoded.
 """
 
 from __future__ import annotations
@@ -10,59 +11,134 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from midms.config import ConfigError
+from midms.io.files import BrokenFileError, check_readable
 
-#: Formats that are read; no others, for some of Pillow's start other programs.
+#: Formats that are read, where Pillow was built with them.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-#: A picture of more pixels is refused.
-MAX_PIXELS = 100_000_000
+#: Endings by which pictures are found in folders.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif",
+)  # fmt: skip
+#: A picture of more pixels is refused, and a file of more bytes.
+MAX_PIXELS, MAX_BYTES = 100_000_000, 1_000_000_000
 _STRETCH = 4  # sides of a working size lie within this factor of its side, however long a picture is
 
 
+class ImageHeader(NamedTuple):
+    """What a file says about its picture before anything is decoded."""
+
+    size: tuple[int, int]  # width and height, upright
+    format: str  # one of `FORMATS`
+
+
 def open_image(file: str | Path) -> Image.Image:
-    """The picture in a file, decoded to its last byte, in its own mode.
+    """The picture in a file, decoded to its last byte, in its own mode and as it was stored.
 
     Raises:
-        ConfigError: no such file, empty, of another format, truncated, or of more than `MAX_PIXELS`.
+        BrokenFileError: no such file, no regular one, 0 bytes, of another format, truncated, or of more than
+            `MAX_PIXELS` or `MAX_BYTES`.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such picture")
-    if path.stat().st_size == 0:
-        raise ConfigError(f"{path}: the file is empty; copy it again")
+    with _opened(file) as picture:
+        picture.load()
+    return picture
+
+
+def read_header(file: str | Path) -> ImageHeader:
+    """Size and format of the picture in a file, which is not decoded.
+
+    Raises:
+        BrokenFileError: as `open_image`, as far as the header tells.
+    """
+    with _opened(file) as picture:
+        width, height = picture.size
+        # a PNG would be decoded to look for an entry behind its pixels
+        entries = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
+        turned = picture.format != "TIFF" and entries.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return ImageHeader((height, width) if turned else (width, height), str(picture.format))
+
+
+def read_info(file: str | Path) -> dict[Any, Any]:
+    """Texts and other entries in the header of a picture, which is not decoded.
+
+    Raises:
+        BrokenFileError: as `open_image`, as far as the header tells.
+    """
+    with _opened(file) as picture:
+        return dict(picture.info)
+
+
+@contextmanager
+def _opened(file: str | Path) -> Iterator[Image.Image]:
+    """A picture whose header was read and found to be in bounds; what the block raises is a fault of the file."""
+    path = check_readable(file, "a picture", MAX_BYTES)
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd tags, or a size that is checked here
-            picture = Image.open(path, formats=known)
-            _check_size(path, picture.size)
-            picture.load()
-    except ConfigError:
+            with Image.open(path, formats=known) as picture:
+                _check_size(path, picture.size)
+                yield picture
+    except BrokenFileError:
         raise
     except Image.DecompressionBombError:
-        raise ConfigError(f"{path}: {_too_many()}") from None
+        raise BrokenFileError(path, _too_many()) from None
     except Image.UnidentifiedImageError:
-        raise ConfigError(f"{path}: not a picture of a known kind ({', '.join(known)}); convert it") from None
+        raise BrokenFileError(path, f"not a picture of a known kind ({', '.join(known)}); convert it") from None
     except Exception as error:  # Pillow's decoders raise half a dozen unrelated classes
-        raise ConfigError(f"{path}: not a whole picture ({' '.join(str(error).split())}); copy it again") from None
-    return picture
+        reason = f"not a whole picture ({' '.join(str(error).split())}); copy it again"
+        raise BrokenFileError(path, reason) from None
 
 
 def read_rgb(file: str | Path) -> Image.Image:
     """The picture in a file as `to_rgb` gives it.
 
     Raises:
-        ConfigError: see `open_image`.
+        BrokenFileError: see `open_image`.
     """
     return to_rgb(open_image(file))
+
+
+def read_mask(file: str | Path, size: int) -> NDArray[np.bool_]:
+    """A binary mask, 0 or 255, sampled at the pixel centres of a size x size grid.
+
+    Raises:
+        BrokenFileError: also where the mask has values, but none above 127: a mask of 0 and 1 would read as empty.
+    """
+    pixels = _nearest(open_image(file), size, "L")
+    mask = pixels > 127
+    if pixels.any() and not mask.any():
+        raise BrokenFileError(Path(file), f"mask values reach {pixels.max()} only; expected 0 and 255")
+    return mask
+
+
+def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
+    """A map of class ids (8 bit, one channel, or palette indices) sampled at the pixel centres of a size x size grid.
+
+    Raises:
+        BrokenFileError: also where the file has colour channels, which hold no ids.
+    """
+    image = open_image(file)
+    if image.mode not in ("L", "P", "1"):
+        raise BrokenFileError(Path(file), f"mode {image.mode}; expected one channel of 8-bit class ids")
+    return _nearest(image, size)
+
+
+def _nearest(image: Image.Image, size: int, mode: str | None = None) -> NDArray[np.uint8]:
+    """Source pixel floor((i + 0.5) S / size) for pixel i; sampled first and converted after, which is cheaper."""
+    if image.mode == "P" and mode:
+        image = image.convert(mode)
+    image = image if image.size == (size, size) else image.resize((size, size), Image.Resampling.NEAREST)
+    return np.array(image.convert(mode) if mode and image.mode != mode else image, np.uint8)
 
 
 def to_rgb(image: Any) -> Image.Image:
@@ -153,7 +229,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
-        raise ConfigError(f"{path}: {size[0]} x {size[1]} pixels; {_too_many()}")
+        raise BrokenFileError(path, f"{size[0]} x {size[1]} pixels; {_too_many()}")
 
 
 def _too_many() -> str:

@@ -1,17 +1,16 @@
-"""How a picture was made, kept inside its PNG: JSON in the text chunk `midms`, with the command that makes it again.
+"""How a picture was made, kept inside its PNG: one JSON record in the text chunk `midms`, see `Record`.
 
-The JSON object has at least `weights` and `seed`; pictures of `midms translate` and of the app also `command`, a line
-for the shell, the digests of all that was read (`inputs`, `weight_files`), and `versions`. Nothing in it depends on
-the time or the machine's name, so that the same command writes the same bytes.
+Nothing in it depends on the time or the machine's name, so that the same command writes the same bytes. What is read
+back comes from a stranger: a command is shown only where it is one of ours, and no file is opened that it names.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import platform
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from midms.config import ConfigError
+from midms.io.files import BrokenFileError, parse_json, sha256_of
+from midms.io.images import read_info
+from midms.programs import printable
 
 TEXT_KEY = "midms"
-#: Shipped weights live here, a folder per name.
+#: Shipped weights live here, a folder a name.
 SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
+_PROGRAM = ["midms", "translate"]  # the words that a recorded command starts with
+Digests = dict[str, str]  # file -> `short_digest`
 
 
 def versions() -> dict[str, str]:
@@ -39,9 +43,45 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def text_chunk(settings: Mapping[str, Any]) -> dict[str, str]:
-    """`settings` as the text of a PNG, for `midms.visualize.save_png`."""
-    return {TEXT_KEY: json.dumps(settings, sort_keys=True)}
+class Record(BaseModel):
+    """Everything that decides a picture.
+
+    Attributes:
+        program: what made it, such as "midms translate".
+        weights: name or folder of the weights, as they were asked for.
+        seed: of the noise of this picture.
+        settings: the numbers of the method, such as those of `InterleaveSettings`.
+        weight_files, inputs: digests of what was read.
+        command: a line for the shell that makes the picture again, where there is one.
+        condition_kind, condition_weights, condition_size, size, protocol, device, threads, dtype, fast: see `midms
+            translate --help`.
+        versions: of the packages that can change a picture.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    program: str
+    weights: str
+    seed: int = Field(ge=0, lt=2**63)
+    settings: dict[str, JsonValue]
+    weight_files: Digests = {}
+    inputs: Digests = {}
+    command: str | None = None
+    condition_kind: str | None = None
+    condition_weights: list[str] = []
+    condition_size: list[int] | None = None
+    size: int | None = None
+    protocol: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    fast: bool | None = None
+    versions: dict[str, str] = Field(default_factory=versions)
+
+
+def text_chunk(record: Record) -> dict[str, str]:
+    """A record as the text of a PNG, for `midms.visualize.save_png`."""
+    return {TEXT_KEY: json.dumps(record.model_dump(exclude_none=True), sort_keys=True)}
 
 
 def png_bytes(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
@@ -55,27 +95,38 @@ def png_bytes(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) 
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
-    """The settings inside a PNG.
+    """The record inside a PNG as it stands there, which need not be one that we wrote.
 
     Raises:
-        ConfigError: no such file, no picture, or a picture without them.
+        BrokenFileError: no such file, no picture, or a picture without a JSON object in its text chunk.
     """
-    try:
-        with Image.open(file) as picture:
-            text = picture.info.get(TEXT_KEY)
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except Exception:  # Pillow's decoders raise half a dozen unrelated classes
-        raise ConfigError(f"{file}: not a picture that can be read") from None
+    text = read_info(file).get(TEXT_KEY)
     if not isinstance(text, str):
-        raise ConfigError(f"{file}: no settings inside (text chunk {TEXT_KEY!r}); was it saved again by a program?")
+        reason = f"no settings inside (text chunk {TEXT_KEY!r}); was it saved again by a program?"
+        raise BrokenFileError(Path(file), reason)
     try:
-        settings = json.loads(text)
+        settings = parse_json(text)
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{file}: its text chunk {TEXT_KEY!r} is not a JSON object")
+        raise BrokenFileError(Path(file), f"its text chunk {TEXT_KEY!r} is not a JSON object")
     return settings
+
+
+def recorded_command(settings: Mapping[str, Any]) -> str | None:
+    """The command that made a picture, if it is one `midms translate` and nothing else.
+
+    It is one where the shell would take every word as it stands: no second command, substitution or redirection, and
+    no character that a terminal obeys.
+    """
+    command = settings.get("command")
+    if not isinstance(command, str) or printable(command, None) != command:
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    return command if words[:2] == _PROGRAM and shlex.join(words) == command else None
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
@@ -83,32 +134,34 @@ def weight_digests(folder: Path) -> dict[str, str]:
     return {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
-def changed_files(settings: Mapping[str, Any]) -> list[str]:
-    """What a picture was made from and is now missing or another, a sentence each.
+def changed_files(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> list[str]:
+    """What differs from what a picture was made from, a sentence each.
 
-    Weights are compared where their folder, or shipped name, is here.
+    Args:
+        settings: what `read_settings` gave. The files that it names are not opened.
+        files: what the user says it was made from. Shipped weights are compared in any case.
     """
-    inputs, name = settings.get("inputs"), str(settings.get("weights"))
-    known: dict[Path, str] = {Path(file): digest for file, digest in inputs.items()} if isinstance(inputs, dict) else {}
-    weights = settings.get("weight_files")
-    folder = next((path for path in (SHIPPED / name, Path(name)) if path.is_dir()), None)
-    if folder is not None and isinstance(weights, dict):
-        known |= {folder / file: digest for file, digest in weights.items()}
-    changes = []
-    for file, digest in known.items():
-        if not file.is_file():
-            changes.append(f"{file} is not here")
-        elif file_digest(file) != digest:
-            changes.append(f"{file} is not what it was; the picture will differ")
-    return changes
+    inputs, weights = settings.get("inputs"), settings.get("weight_files")
+    known = set(inputs.values()) if isinstance(inputs, dict) else set()
+    changed = [f"{file} is none of the files that it was made from" for file in files if file_digest(file) not in known]
+    name = settings.get("weights")
+    if isinstance(weights, dict) and name in shipped_names():
+        now = weight_digests(SHIPPED / str(name))
+        if now != weights:
+            changed.append(f"the weights {name!r} are not what they were; the picture will differ")
+    return changed
 
 
-def content_digest(content: bytes) -> str:
-    """The `file_digest` of a file with this content."""
-    return hashlib.sha256(content).hexdigest()[:16]
+def shipped_names() -> list[str]:
+    """Names of the weights that the package ships."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.is_dir() else []
+
+
+def short_digest(content: Path | bytes) -> str:
+    """A short name of the content of a file, or of bytes: 16 digits of its SHA-256."""
+    return sha256_of(content)[:16]
 
 
 def file_digest(file: str | Path) -> str:
-    """A short name of a file's content: 16 digits of its SHA-256."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    """`short_digest` of a file."""
+    return short_digest(Path(file))

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from midms.matching.streaming import Correspondence, full_precision, masked_logit, stream_correspondence
+from midms.matching.streaming import Correspondence, Problem, full_precision, masked_logit, stream_correspondence
 
 Backend = Literal["auto", "dense", "streaming"]
 
@@ -153,12 +153,13 @@ def match(
             unit_key = normalize_features(one_key.to(dtype))  # (B, C, Hk, Wk)
             key_grid = coordinate_grid(one_key.shape[2], one_key.shape[3], query.device, dtype)
             channels = one_values.shape[1] if cycle_channels is None else cycle_channels
-            arguments = (unit_query, unit_key, one_values.to(dtype), query_grid, key_grid, temperature)
+            grids, back = (query_grid, key_grid), channels if cycle else 0
+            problem = Problem(unit_query, unit_key, one_values.to(dtype), *grids, temperature, back, backward, mask)
             small = backend == "auto" and height * width * key_grid[0].numel() <= DENSE_LIMIT
             if clamp or small or backend == "dense":
-                parts.append(_dense_correspondence(*arguments, channels if cycle else 0, backward, mask, clamp))
+                parts.append(_dense_correspondence(problem, clamp))
             else:
-                parts.append(stream_correspondence(*arguments, channels if cycle else 0, backward, mask))
+                parts.append(stream_correspondence(problem))
         return _join(parts)
 
 
@@ -189,19 +190,9 @@ def argmax_correspondence(query: Tensor, key: Tensor, key_mask: Tensor | None = 
         return grid[:, best].transpose(0, 1).reshape(batch, 2, height, width)  # (B, 2, Hq, Wq)
 
 
-def _dense_correspondence(
-    query: Tensor,
-    key: Tensor,
-    values: Tensor,
-    query_grid: Tensor,
-    key_grid: Tensor,
-    temperature: float,
-    cycle_channels: int,
-    backward: bool,
-    key_mask: Tensor | None,
-    clamp: bool,
-) -> Correspondence:
+def _dense_correspondence(problem: Problem, clamp: bool) -> Correspondence:
     """The reference: one exemplar, everything from the full matrix, and the result of the streaming form."""
+    query, key, values, query_grid, key_grid, temperature, cycle_channels, backward, key_mask = problem
     batch, channels = values.shape[:2]
     cosine = correlation(query, key, clamp)  # (B, Hq, Wq, Hk, Wk)
     row_logits = (cosine / temperature).flatten(3)  # (B, Hq, Wq, Hk*Wk)

@@ -31,6 +31,20 @@ GPU_TILE = 2**26
 MIN_ROWS = 64
 
 
+class Problem(NamedTuple):
+    """What both backends are given: one query grid, one exemplar, and what is wanted of them."""
+
+    query: Tensor  # unit features (B, C, Hq, Wq), float32 or float64
+    key: Tensor  # unit features (B, C, Hk, Wk)
+    values: Tensor  # (B, V, Hk, Wk)
+    query_grid: Tensor  # coordinates (2, Hq, Wq)
+    key_grid: Tensor  # coordinates (2, Hk, Wk)
+    temperature: float  # tau
+    cycle_channels: int  # how many of the value channels are warped back; 0 for none
+    backward: bool  # whether the expected query coordinates of the keys are wanted
+    key_mask: Tensor | None  # true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk); None for everywhere
+
+
 class Correspondence(NamedTuple):
     """One query grid matched with one exemplar: its part of a `Match`, and `log_mass`."""
 
@@ -58,30 +72,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def stream_correspondence(
-    query: Tensor,
-    key: Tensor,
-    values: Tensor,
-    query_grid: Tensor,
-    key_grid: Tensor,
-    temperature: float,
-    cycle_channels: int,
-    backward: bool,
-    key_mask: Tensor | None,
-) -> Correspondence:
-    """Match one query grid with one exemplar in memory linear in the number of tokens.
-
-    Args:
-        query: unit features (B, C, Hq, Wq), float32 or float64.
-        key: unit features (B, C, Hk, Wk).
-        values: (B, V, Hk, Wk).
-        query_grid: coordinates (2, Hq, Wq).
-        key_grid: coordinates (2, Hk, Wk).
-        temperature: tau.
-        cycle_channels: how many of the value channels are warped back; 0 for none.
-        backward: whether the expected query coordinates of the keys are wanted.
-        key_mask: true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk), or None.
-    """
+def stream_correspondence(problem: Problem) -> Correspondence:
+    """Match one query grid with one exemplar in memory linear in the number of tokens."""
+    query, key, values, query_grid, key_grid, temperature, cycle_channels, backward, key_mask = problem
     batch, channels = values.shape[:2]
     query_size, key_size = query.shape[-2:], key.shape[-2:]
     forbidden = None
@@ -145,8 +138,8 @@ class _Stream(torch.autograd.Function):
             for part, redone in zip(ctx.parts, ctx.redone, strict=True):
                 inputs = query[part], key[part], values[part], _at(forbidden, part)
                 saved = _Result(row[part], row_log[part], column[part], column_log[part], redone)
-                upstream = row_gradient[part], mass_gradient[part], _at(column_gradient, part)
-                gradients.append(_backward(ctx.plan, *inputs, saved, *upstream))
+                upstream = _Upstream(row_gradient[part], mass_gradient[part], _at(column_gradient, part))
+                gradients.append(_backward(ctx.plan, *inputs, saved, upstream))
         whole = [torch.cat(parts) for parts in zip(*gradients, strict=True)]
         return *whole, None, None, None, None
 
@@ -178,6 +171,14 @@ class _Result(NamedTuple):
     column: Tensor  # (b, Vc+G, Nk)
     column_log: Tensor  # (b, Nk)
     redone: Tensor  # indices of the keys whose column underflowed and was made again
+
+
+class _Upstream(NamedTuple):
+    """Gradients of the results, from what they are used for."""
+
+    row: Tensor  # (b, V, Nq)
+    mass: Tensor  # (b, Nq)
+    column: Tensor | None  # (b, Vc+G, Nk)
 
 
 class _Range(NamedTuple):
@@ -232,9 +233,7 @@ def _backward(
     values: Tensor,
     forbidden: Tensor | None,
     result: _Result,
-    row_gradient: Tensor,  # (b, V, Nq)
-    mass_gradient: Tensor,  # (b, Nq)
-    column_gradient: Tensor | None,  # (b, Vc+G, Nk)
+    upstream: _Upstream,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and values.
 
@@ -247,7 +246,7 @@ def _backward(
     tiles, room = _tiles(query, key)
     slope_room = torch.empty_like(room)
     query_gradient, key_gradient, values_gradient = (torch.zeros_like(tensor) for tensor in (query, key, values))
-    row_gradient = row_gradient.clone()
+    row_gradient, mass_gradient, column_gradient = upstream.row.clone(), upstream.mass, upstream.column
     right = _with_ones(values)  # (b, V+1, Nk)
     if column_gradient is not None:
         if len(result.redone):
@@ -289,10 +288,8 @@ def _backward_redone(
     redone = result.redone
     columns = _Result(result.column[:, :, redone], result.column_log[:, redone], redone, redone, redone[:0])
     keys, gradient = key[:, :, redone], column_gradient[:, :, redone]
-    no_mass = torch.zeros_like(columns.row_log)
-    parts = _backward(
-        plan.rows_only(), keys, query, plan.column_values(result.row), None, columns, gradient, no_mass, None
-    )
+    upstream = _Upstream(gradient, torch.zeros_like(columns.row_log), None)
+    parts = _backward(plan.rows_only(), keys, query, plan.column_values(result.row), None, columns, upstream)
     return parts[1], parts[0], parts[2][:, : plan.cycle_channels]
 
 

@@ -124,7 +124,8 @@ class Lockstep:
         texts = [*self.source_text, *self.plain_text]
         rows, count = len(texts), len(self.source_text)
         x = torch.cat([source] * count + [target] * len(self.plain_text))  # (rows*B, C, H, W)
-        memory, distances = self.memory, [[], []]  # type: ignore[var-annotated]
+        memory = self.memory
+        distances: list[list[Tensor]] = [[], []]
 
         def read(index: int, output: Tensor) -> None:
             maps = output.chunk(rows)  # rows x (B, C_l, H_l, W_l)

@@ -19,14 +19,14 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from midms.oig import networks
 from midms.oig.features import structure_layers
-from midms.oig.guidance import ClipTerm, clip_margin_loss, oig_step_size
+from midms.oig.guidance import ClipTerm, clip_margin_loss
 from midms.oig.images import Resize, prepare_images, to_rgb
 from midms.oig.lockstep import Conditions
 from midms.oig.outputs import InversionOutput, OIGOutput
 from midms.oig.prompts import check_prompts, match_batch, parse_task, replace_word
 from midms.oig.sampling import EditStep, edit, invert
 from midms.oig.schedule import InversionKind, Schedule, inversion_plan, make_schedule
-from midms.oig.settings import EditSettings, GuidanceBranch, StepSize
+from midms.oig.settings import EditSettings
 
 logger = logging.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class OIGPipeline(DiffusionPipeline):
     safety_checker: Any
     feature_extractor: Any
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
+    model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]  # declared as None there
     _optional_components = [  # noqa: RUF012 - as the base class has it
         "clip_model",
         "clip_tokenizer",
@@ -228,31 +228,21 @@ class OIGPipeline(DiffusionPipeline):
         return InversionOutput(latents=trajectory[-1], prompt=prompts, trajectory=trajectory, image=pixels)
 
     @torch.no_grad()
-    def __call__(  # noqa: PLR0913 - one argument per hyper-parameter
+    def __call__(  # noqa: PLR0913 - what a call of a diffusers pipeline takes
         self,
         prompt: str | list[str],
         target_prompt: str | list[str],
         latents: Tensor | None = None,
         *,
         num_inference_steps: int = 50,
-        guidance_scale: float = 5.0,
         negative_prompt: str | list[str] | None = None,
-        clip_weight: float = 0.1,
-        structure_weight: float = 1.0,
-        clip_margin: float = 0.5,
-        structure_margin: float = 2.5,
-        cycle_weight: float = 0.0,
-        cycle_source_weight: float | None = None,
-        guidance_branch: GuidanceBranch = "uncond",
-        step_shift: int = 0,
-        fix_last_inverse: bool = True,
         clip_antialias: bool = True,
-        step_size: StepSize = oig_step_size,
         height: int | None = None,
         width: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         on_step: OnStep | None = None,
         output_type: str = "pil",
+        **settings: Any,
     ) -> OIGOutput:
         """Edit images: OIG, or OIG+ with `cycle_weight` above 0.
 
@@ -267,26 +257,12 @@ class OIGPipeline(DiffusionPipeline):
             generator: for random latents.
             on_step: called with an `EditStep` after every step.
             output_type: "pil", "np", "pt" or "latent".
-
-        The other arguments are the fields of `midms.oig.settings.EditSettings`.
-
+            settings: fields of `midms.oig.settings.EditSettings`: guidance_scale, clip_weight, structure_weight, ...
         Raises:
-            ValueError: an argument is unusable.
+            ValueError: an argument is unusable. TypeError: no such argument.
             RuntimeError: a gradient is not finite.
         """
-        settings = EditSettings(
-            guidance_scale=guidance_scale,
-            clip_weight=clip_weight,
-            structure_weight=structure_weight,
-            clip_margin=clip_margin,
-            structure_margin=structure_margin,
-            cycle_weight=cycle_weight,
-            cycle_source_weight=cycle_source_weight,
-            guidance_branch=guidance_branch,
-            step_shift=step_shift,
-            fix_last_inverse=fix_last_inverse,
-            step_size=step_size,
-        )
+        chosen = EditSettings(**settings)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}")
         schedule = self.sampling_schedule(num_inference_steps)
@@ -296,8 +272,10 @@ class OIGPipeline(DiffusionPipeline):
         x_top = self.starting_latents(latents, batch, height, width, generator)
         layers = list(structure_layers(self.unet).values())
         with networks.frozen(self.unet, self.vae, self.text_encoder, self.clip_model):
-            conditions = self.conditions(sources, targets, negative_prompt, settings)
-            clip = self.clip_objective(sources, targets, clip_margin, clip_antialias) if clip_weight > 0 else None
+            conditions = self.conditions(sources, targets, negative_prompt, chosen)
+            clip = None
+            if chosen.clip_weight > 0:
+                clip = self.clip_objective(sources, targets, chosen.clip_margin, clip_antialias)
             with self.progress_bar(total=schedule.num_steps) as progress:
 
                 def tick(step: EditStep) -> None:
@@ -305,7 +283,7 @@ class OIGPipeline(DiffusionPipeline):
                     if on_step is not None:
                         on_step(step)
 
-                result = edit(self.noise_predictor(), schedule, conditions, x_top, settings, layers, clip, tick)
+                result = edit(self.noise_predictor(), schedule, conditions, x_top, chosen, layers, clip, tick)
         return self.output(result.edit, result.reconstruction, output_type)
 
     @property

@@ -12,7 +12,7 @@ import torch
 
 from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
-from midms.io.provenance import versions
+from midms.io.provenance import Record
 from midms.options import PROTOCOLS
 from midms.pipelines.midms import MIDMsPipeline
 
@@ -145,26 +145,26 @@ class Making:
         words += ["--device", computed.device, "--dtype", computed.dtype, "--fast" if computed.fast else "--no-fast"]
         return [*words, "--threads", str(computed.threads), "--out", str(out)]
 
-    def record(self, computed: Computed, out: str | Path) -> dict[str, Any]:
-        """The record, ready for JSON: the same entries whatever program made the picture."""
+    def record(self, computed: Computed, out: str | Path) -> Record:
+        """The record for the PNG: the same entries whatever program made the picture."""
         words = self.command(computed, out)
-        return {
-            "program": self.program,
-            "command": shlex.join(words) if words else None,
-            "inputs": dict(self.inputs),
-            "condition_kind": self.condition_kind,
-            "condition_weights": list(self.condition_weights),
-            "condition_size": None if self.condition_size is None else list(self.condition_size),
-            "size": self.size,
-            "weights": self.weights,
-            "protocol": self.protocol,
-            "settings": asdict(self.settings),
-            "seed": self.seed,
+        return Record(
+            program=self.program,
+            command=shlex.join(words) if words else None,
+            inputs=dict(self.inputs),
+            condition_kind=self.condition_kind,
+            condition_weights=list(self.condition_weights),
+            condition_size=None if self.condition_size is None else list(self.condition_size),
+            size=self.size,
+            weights=self.weights,
+            protocol=self.protocol,
+            settings=asdict(self.settings),
+            seed=self.seed,
             **computed._asdict(),
-            "versions": versions(),
-        }
+        )
 
 
-def same_picture(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records are of the same picture, wherever it was computed."""
-    return all(one.get(name) == other.get(name) for name in DECIDING)
+def same_picture(recorded: Mapping[str, Any], record: Record) -> bool:
+    """Whether what a PNG says of itself describes the picture of `record`, wherever it was computed."""
+    wanted = record.model_dump(exclude_none=True)
+    return all(recorded.get(name) == wanted.get(name) for name in DECIDING)

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from midms.data.module import data_of
 from midms.visualize import grid, save_png
 
 
@@ -93,7 +94,7 @@ class ThroughputMonitor(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Log the mean time per step since the start, and what follows from that time."""
         seconds = (time.monotonic() - self.begun) / max(trainer.global_step - self.first_step, 1)
-        samples = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        samples = data_of(trainer).batch_size * trainer.world_size
         values = {
             "images_per_second": samples / seconds,
             "hours_left": (trainer.max_steps - trainer.global_step) * seconds / 3600,
@@ -121,7 +122,8 @@ class PictureLogger(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Draw and save the picture if the step is a multiple of `every`."""
-        dataset = trainer.datamodule.validation  # type: ignore[attr-defined]
+        dataset: Any = data_of(trainer).validation
+        stage: Any = pl_module  # a `Stage`, which has pictures
         if trainer.global_step % self.every or dataset is None or not trainer.is_global_zero:
             return
         items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
@@ -130,7 +132,7 @@ class PictureLogger(Callback):
         training = pl_module.training
         pl_module.eval()
         with torch.no_grad():
-            rows = pl_module.pictures(batch)  # type: ignore[operator]
+            rows = stage.pictures(batch)
         pl_module.train(training)
         picture = grid(rows)
         save_png(self.folder / f"step_{trainer.global_step:08d}.png", picture)

@@ -14,6 +14,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
+from midms.data.module import data_of
 from midms.training.errors import Interrupted, TrainingError
 
 
@@ -77,7 +78,7 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Advance the data order by one batch, and save if the step is a multiple of `every`."""
-        trainer.datamodule.advance()  # type: ignore[attr-defined]
+        data_of(trainer).advance()
         if trainer.global_step % self.every == 0:
             self.save(trainer)
 

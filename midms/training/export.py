@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from midms.checkpoints.folder import save_folder
+from midms.data.module import data_of
 
 
 class TrainedComponents(NamedTuple):
@@ -29,8 +30,9 @@ class ExportWeights(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the components of the Lightning module."""
         if trainer.is_global_zero:
-            modules, configs, facts = pl_module.components()  # type: ignore[operator]
-            data = trainer.datamodule.train  # type: ignore[attr-defined]
+            stage: Any = pl_module  # a `Stage`, which has components
+            modules, configs, facts = stage.components()
+            data = data_of(trainer).train
             data_facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
             info = self.info | data_facts | facts | {"steps": trainer.global_step}
             save_folder(self.folder, modules, configs, info)

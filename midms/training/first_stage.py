@@ -11,6 +11,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from midms.checkpoints.loading import copy_weights, load_first_stage
+from midms.data.module import data_of
 from midms.diffusion.schedule import sample_noise
 from midms.losses.adversarial import (
     PatchDiscriminator,
@@ -149,33 +150,32 @@ class FirstStageTraining(Stage):
             self.set_codebook()
         optimizers = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        adversarial = self.discriminator is not None and step >= (self.discriminator_from or 0)
+        critic = self.discriminator if step >= (self.discriminator_from or 0) else None
         decoded: list[Tensor] = []
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
             reconstruction, regularisation, latents = self(part["image"], step, generators)
             decoded.append(reconstruction.detach())
-            terms = self.terms(part["image"], reconstruction, regularisation, adversarial)
+            terms = self.terms(part["image"], reconstruction, regularisation, critic)
             for name, value in self.latent_loss(latents, part["image"], step).items():
                 terms |= {"loss": terms["loss"] + value, name: value}
             return terms
 
         total = self.optimise(optimizer, self.first_stage.parameters(), batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
-        if adversarial and total is not None:
-            total["discriminator"] = self.discriminator_step(batch["image"], torch.cat(decoded))
+        self.step_learning_rates()
+        if critic is not None and total is not None:
+            total["discriminator"] = self.discriminator_step(critic, batch["image"], torch.cat(decoded))
         self.log_terms(total)
 
     def terms(
-        self, images: Tensor, reconstruction: Tensor, regularisation: Tensor, adversarial: bool
+        self, images: Tensor, reconstruction: Tensor, regularisation: Tensor, critic: PatchDiscriminator | None
     ) -> dict[str, Tensor]:
         """Terms of the autoencoder's loss, their sum, and the PSNR of what it decoded."""
         reconstruction_loss = self.reconstruction_loss(reconstruction, images)
         loss = reconstruction_loss + regularisation
-        if adversarial and bool(
-            torch.isfinite(reconstruction_loss)
-        ):  # else the step is left out, and the critic must not see it
-            generator_loss = hinge_generator_loss(self.discriminator(reconstruction))  # type: ignore[misc]
+        # where the loss is not finite, the step is left out and the critic must not see it
+        if critic is not None and bool(torch.isfinite(reconstruction_loss)):
+            generator_loss = hinge_generator_loss(critic(reconstruction))
             weight = adaptive_weight(
                 reconstruction_loss, generator_loss, self.first_stage.model.decoder.conv_out.weight
             )
@@ -183,10 +183,11 @@ class FirstStageTraining(Stage):
         accuracy = psnr(reconstruction.detach().float(), images).mean()
         return {"loss": loss, "reconstruction": reconstruction_loss, "regularisation": regularisation, "psnr": accuracy}
 
-    def discriminator_step(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+    def discriminator_step(self, critic: PatchDiscriminator, images: Tensor, reconstruction: Tensor) -> Tensor:
         """One step of the discriminator on real and decoded images; its loss."""
-        loss = hinge_discriminator_loss(self.discriminator(images), self.discriminator(reconstruction))  # type: ignore[misc]
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
+        loss = hinge_discriminator_loss(critic(images), critic(reconstruction))
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the critic's counts no step
+        optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -209,7 +210,7 @@ class FirstStageTraining(Stage):
 
     def _training_images(self, count: int) -> Tensor:
         """The first training images, (at most `count`, 3, H, W)."""
-        dataset = self.trainer.datamodule.train  # type: ignore[attr-defined]
+        dataset: Any = data_of(self.trainer).train
         return torch.stack([dataset[index]["image"] for index in range(min(count, len(dataset)))])
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

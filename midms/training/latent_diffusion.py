@@ -94,7 +94,7 @@ class LatentDiffusionTraining(Stage):
             return {"loss": self.loss(self.denoiser, part["image"], generators)}
 
         total = self.optimise(self.optimizers(), self.denoiser.parameters(), batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.step_learning_rates()
         if total is not None:
             self.average.update(self.denoiser)
         self.log_terms(total)

@@ -196,7 +196,7 @@ def fake_cuda(sixteen_bits: bool) -> Iterator[None]:
         return FusedAttention.apply(query, key, value)
 
     before = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    F.scaled_dot_product_attention = attention  # type: ignore[assignment]  # restored below
     enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     try:
         torch.set_autocast_enabled("cuda", sixteen_bits)

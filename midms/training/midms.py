@@ -115,32 +115,40 @@ class MIDMsTraining(Stage):
         self.settings = InterleaveSettings(**{"refine_steps": 0, **(interleave or {})})
         self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
-        if loss == "paper":
-            self.objective: PaperTrainingObjective | ReleasedTrainingObjective = PaperTrainingObjective(
-                self.model,
-                self.settings,
-                self.features,
-                self.loss_weights,
-                dict(source_layers or RELEASED_SOURCE_WEIGHTS),
-                dict(style_layers or RELEASED_STYLE_WEIGHTS),
-                perceptual_layer,
-                warmup_space,
-                warmup_rematch,
-            )
-        elif loss == "released":
-            _check_released(network, source_layers, style_layers, warmup_space, warmup_rematch)
-            weights_and_layer = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
-            self.objective = ReleasedTrainingObjective(
-                self.model, self.settings, self.features, weights_and_layer, self.diffusion_call
-            )
-        else:
-            raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
+        layers = {"source_layers": source_layers, "style_layers": style_layers}
+        warmup = {"warmup_space": warmup_space, "warmup_rematch": warmup_rematch}
+        self.objective = self._objective(loss, perceptual_layer, layers, warmup)
         self.warmup_steps = warmup_steps
         self.learning_rate, self.denoiser_learning_rate = learning_rate, denoiser_learning_rate
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
         configure_unet(self.model.denoiser.unet, gradient_checkpointing, compile)
+
+    def _objective(
+        self,
+        loss: str,
+        perceptual_layer: str,
+        layers: Mapping[str, Mapping[str, float] | None],
+        warmup: Mapping[str, Any],
+    ) -> PaperTrainingObjective | ReleasedTrainingObjective:
+        """What `loss` names; `layers` and `warmup` are keys of the constructor, which the released loss has fixed."""
+        if loss == "paper":
+            return PaperTrainingObjective(
+                self.model,
+                self.settings,
+                self.features,
+                self.loss_weights,
+                dict(layers["source_layers"] or RELEASED_SOURCE_WEIGHTS),
+                dict(layers["style_layers"] or RELEASED_STYLE_WEIGHTS),
+                perceptual_layer,
+                **warmup,
+            )
+        if loss != "released":
+            raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
+        _check_released(self.model.encoders, layers, warmup)
+        weights = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
+        return ReleasedTrainingObjective(self.model, self.settings, self.features, weights, self.diffusion_call)
 
     @property
     def trained(self) -> nn.ModuleDict:
@@ -158,10 +166,10 @@ class MIDMsTraining(Stage):
 
             return self.objective(part, noise, step, self.warmup_steps)
 
-        optimizer = self.optimizers()
-        weights = [p for group in optimizer.param_groups for p in group["params"]]  # type: ignore[union-attr]
+        optimizer: Any = self.optimizers()
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
         total = self.optimise(optimizer, weights, batch, terms)
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.step_learning_rates()
         if self.average is not None and total is not None:
             self.average.update(self.trained)
         self.log_terms(total)
@@ -246,16 +254,12 @@ class MIDMsTraining(Stage):
 
 
 def _check_released(
-    network: CorrespondenceEncoders,
-    source_layers: Mapping[str, float] | None,
-    style_layers: Mapping[str, float] | None,
-    warmup_space: str,
-    warmup_rematch: bool,
+    network: CorrespondenceEncoders, layers: Mapping[str, Mapping[str, float] | None], warmup: Mapping[str, Any]
 ) -> None:
     """The released loss leaves no choice in some keys; say so instead of not reading them."""
     if network.form != "released":
         raise ValueError(f"loss 'released' needs encoders.form 'released', got {network.form!r}")
-    if source_layers or style_layers or warmup_space != "image" or warmup_rematch:
+    if any(layers.values()) or warmup["warmup_space"] != "image" or warmup["warmup_rematch"]:
         raise ValueError(
             "loss 'released' has its own source_layers and style_layers and warms up on images: leave out "
             "source_layers, style_layers, warmup_space and warmup_rematch, or take loss 'paper'"

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
 from midms.io.files import BrokenFileError
+from midms.programs import say
 from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
 from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, StopOnSignal, last_checkpoint
 from midms.training.errors import TrainingError
@@ -152,7 +153,7 @@ def _report_broken(data: DataModule) -> None:
     """Say which images were left out."""
     broken = getattr(data.train, "broken", [])
     if broken:
-        print(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
+        say(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
 
 
 def _config_of(checkpoint: Path, folder: Path) -> Path:
@@ -168,7 +169,7 @@ def report_differences(saved: Path, config: DictConfig) -> None:
     before, after = _flat(resolve(load_config([saved]))), _flat(resolve(config))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
-            print(f"resume: {key} was {before.get(key)!r}, is now {after.get(key)!r}")
+            say(f"resume: {key} was {before.get(key)!r}, is now {after.get(key)!r}")
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:

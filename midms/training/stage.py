@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from midms.data.module import data_of
 from midms.training.errors import TrainingError
+from midms.training.export import TrainedComponents
 from midms.training.optimisation import sample_generators
 
 Batch = dict[str, Any]
@@ -64,20 +66,19 @@ class Stage(pl.LightningModule):
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
         """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return self.generators(batch_idx * data.batch_size, count, step=-1)
+        return self.generators(batch_idx * data_of(self.trainer).batch_size, count, step=-1)
 
     def add_validation(self, values: dict[str, Tensor], count: int) -> None:
         """Add means over `count` samples to those of the validation set."""
         for name, value in values.items():
             total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
-            self.validated[name] = self.validated.get(name, 0.0) + total  # type: ignore[assignment]
+            self.validated[name] = self.validated[name] + total if name in self.validated else total
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all samples of all ranks, whose shares may differ by one."""
         for name, own in self.validated.items():
-            total = self.trainer.strategy.reduce(own, reduce_op="sum") if self.trainer.world_size > 1 else own
-            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)  # type: ignore[index]
+            total = self._over_ranks(own, "sum")
+            self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)
         self.validated = {}
 
     def optimise(
@@ -104,7 +105,8 @@ class Stage(pl.LightningModule):
                 terms = terms_of(part, self.generators(first, batch_size(part)))
                 self.manual_backward(share * terms["loss"])
             for name, value in terms.items():
-                total[name] = total.get(name, 0.0) + share * value.detach()  # type: ignore[operator]
+                mean = share * value.detach()
+                total[name] = total[name] + mean if name in total else mean
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self._mean_over_ranks(total)
         if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
@@ -119,7 +121,7 @@ class Stage(pl.LightningModule):
         """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
         self.skipped += 1
         self.consecutive_bad_losses += 1
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
         values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
         if self.consecutive_bad_losses >= self.max_bad_losses:
@@ -143,8 +145,27 @@ class Stage(pl.LightningModule):
         if self.trainer.world_size == 1:
             return values
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-        mean = self.trainer.strategy.reduce(joined, reduce_op="mean")
-        return dict(zip(values, mean.unbind(), strict=True))  # type: ignore[union-attr]
+        return dict(zip(values, self._over_ranks(joined, "mean").unbind(), strict=True))
+
+    def _over_ranks(self, value: Tensor, how: str) -> Tensor:
+        """The "sum" or "mean" of a tensor over all ranks."""
+        if self.trainer.world_size == 1:
+            return value
+        reduced = self.trainer.strategy.reduce(value, reduce_op=how)
+        return torch.as_tensor(reduced)
+
+    def step_learning_rates(self) -> None:
+        """One step of the only schedule of the learning rates."""
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+
+    def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
+        """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+    def components(self) -> TrainedComponents:
+        """What an export saves."""
+        raise NotImplementedError
 
     def log_terms(self, terms: dict[str, Tensor] | None) -> None:
         """Log the terms of a step under "train/", and how many steps were left out so far."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +28,7 @@ class PartClock:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self.milliseconds: Counter[str] = Counter()
+        self.milliseconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
 
     def now(self) -> float:
@@ -46,7 +46,7 @@ class PartClock:
             try:
                 return function(*arguments, **options)
             finally:
-                self.milliseconds[part] += self.now() - start  # type: ignore[assignment]
+                self.milliseconds[part] += self.now() - start
                 self.calls[part] += 1
 
         return timed

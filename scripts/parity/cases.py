@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +72,20 @@ class Case:
     def check(self, output: str, got: Tensor, name: str | None = None) -> Check:
         """Compare `got`, of any shape, with the stored output of that name under the file's own tolerance."""
         return compare(name or output, got, self.outputs[output], self.tolerance(output))
+
+    def checks(self, got: Mapping[str, Tensor]) -> list[Check]:
+        """Compare everything that the file stores; it may store any part of `got`.
+
+        Raises:
+            ValueError: the file stores an output that `got` lacks.
+        """
+        unknown = sorted(set(self.outputs) - set(got))
+        if unknown:
+            raise ValueError(
+                f"{self.name}: no such output is computed for this kind of case: {', '.join(unknown)}; "
+                f"known are {', '.join(sorted(got))}"
+            )
+        return [self.check(name, got[name]) for name in self.outputs]
 
 
 def draw(seed: int, name: str, shape: tuple[int, ...], loc: float = 0.0, scale: float = 1.0) -> np.ndarray:

@@ -16,7 +16,7 @@ from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, 
 from midms.data.celeba import photo_file
 from midms.data.exemplars import normalise_name
 from midms.data.pairs import PairDataset
-from midms.io.files import read_photo
+from midms.io.images import read_rgb
 from parity.cases import CaseFunction, Check, compare
 
 #: Pillow 13 resizes this photo (narrower and higher than the target) unlike all versions before it.
@@ -75,7 +75,7 @@ def canny_checks(path: Path) -> list[Check]:
     golden, checks = np.load(path), []
     for key in dict.fromkeys(entry.partition("::")[0] for entry in golden.files):
         folder, _, number = normalise_name(key).rpartition("/")
-        photo = read_photo(photo_file(_samples(path, folder), f"{number}.jpg"))
+        photo = read_rgb(photo_file(_samples(path, folder), f"{number}.jpg"))
         grey = {size: transforms.grey_pixels(photo, size) for size in (256, 286)}
         checks.append(compare(f"{key} grey", grey[256], golden[f"{key}::gray256_u8"], 0.0))
         for size in (256, 286):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,15 @@ def caffe_vgg19(state: dict[str, Tensor]) -> VGG19Features:
 def contextual_checks(path: Path) -> list[Check]:
     """`contextual_loss`: values and gradients, also with another bandwidth and without centring."""
     case = load_case(path)
-    checks = []
+    got: dict[str, Tensor] = {}
     for k in range(len(case.meta["config"]["cases"])):
         x, y = case.inputs[f"{k}/x"].requires_grad_(), case.inputs[f"{k}/y"]
         loss = contextual_loss(x, y)
-        gradient = torch.autograd.grad(loss, x)[0] if loss.requires_grad else torch.zeros_like(x)
-        checks += [case.check(f"{k}/loss", loss[None]), case.check(f"{k}/grad_x", gradient)]
-        checks.append(case.check(f"{k}/loss_h0.5", contextual_loss(x, y, bandwidth=0.5)[None]))
-        checks.append(case.check(f"{k}/loss_nocentre", contextual_loss(x, y, centre=False)[None]))
-    return checks
+        got[f"{k}/loss"] = loss[None]
+        got[f"{k}/grad_x"] = torch.autograd.grad(loss, x)[0] if loss.requires_grad else torch.zeros_like(x)
+        got[f"{k}/loss_h0.5"] = contextual_loss(x, y, bandwidth=0.5)[None]
+        got[f"{k}/loss_nocentre"] = contextual_loss(x, y, centre=False)[None]
+    return case.checks(got)
 
 
 def domain_checks(path: Path) -> list[Check]:
@@ -56,25 +56,20 @@ def domain_checks(path: Path) -> list[Check]:
     condition, source, exemplar = (case.inputs[name].requires_grad_() for name in ("cond", "src", "ref"))
     first, total = domain_loss(condition, source), domain_loss(condition, source, exemplar)
     gradients = torch.autograd.grad(total, (condition, source))
-    return [
-        case.check("first", first[None]),
-        case.check("second", (total - first)[None]),
-        case.check("total", total[None]),
-        case.check("grad_cond", gradients[0]),
-        case.check("grad_src", gradients[1]),
-    ]
+    losses = {"first": first[None], "second": (total - first)[None], "total": total[None]}
+    return case.checks(losses | {"grad_cond": gradients[0], "grad_src": gradients[1]})
 
 
 def small_operation_checks(path: Path) -> list[Check]:
     """`small_ops`: normalisation of features, VGG's input, images in [0, 1]."""
     case = load_case(path)
-    image = case.inputs["image"]
-    return [
-        case.check("feature_normalize", unit_channels(case.inputs["feat"])),
-        case.check("vgg_preprocess", caffe_preprocess(image)),
-        case.check("vgg_preprocess_raw", caffe_preprocess(2 * image - 1)),
-        case.check("img_denorm", to_unit_range(case.inputs["wide"])),
+    operations: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
+        ("feature_normalize", "feat", unit_channels),
+        ("vgg_preprocess", "image", caffe_preprocess),
+        ("vgg_preprocess_raw", "image", lambda image: caffe_preprocess(2 * image - 1)),
+        ("img_denorm", "wide", to_unit_range),
     ]
+    return case.checks({name: f(case.inputs[given]) for name, given, f in operations if given in case.inputs})
 
 
 def vgg19_checks(path: Path) -> list[Check]:
@@ -82,7 +77,7 @@ def vgg19_checks(path: Path) -> list[Check]:
     case = load_case(path)
     maps = caffe_vgg19(case.weights)(case.inputs["image"])
     stride = case.meta["config"]["channel_stride"]
-    return [case.check(golden, maps[name][:, ::stride]) for name, golden in _GOLDEN_LAYERS.items()]
+    return case.checks({golden: maps[name][:, ::stride] for name, golden in _GOLDEN_LAYERS.items()})
 
 
 def _golden_images(name: str, recipe: dict[str, Any]) -> Tensor:

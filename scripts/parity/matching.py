@@ -135,7 +135,7 @@ def check_chain(path: Path) -> list[Check]:
     )
     epsilons = [step.epsilon for step in loop.steps]
     for name in case.outputs:
-        kind, index = name.rsplit("_", 1)
+        kind, _, index = name.rpartition("_")
         if kind == "pred_x0":
             checks.append(case.check(name, loop.predictions[int(index)]))
         else:

@@ -46,7 +46,7 @@ def check_encoder(path: Path) -> list[Check]:
         )
     got = {"out": encoder(x, case.inputs.get("cond", x)), **stages}
     got |= {f"after/{key}": value for key, value in encoder.state_dict().items()}
-    return [case.check(name, got[name]) for name in case.outputs]
+    return case.checks(got)
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def check_head(path: Path) -> list[Check]:
     theta = head.project_condition(joint)
     got = {"layer": head.layer(joint), "theta": theta, "phi": head.project_exemplar(joint)}
     got["theta_unit"] = F.normalize(theta - theta.mean(dim=1, keepdim=True), dim=1, eps=0.0)
-    return [case.check(name, got[name]) for name in case.outputs]
+    return case.checks(got)
 
 
 @torch.no_grad()
@@ -82,19 +82,20 @@ def first_stage_of(case: Case, kind: str) -> FirstStage:
 
 @torch.no_grad()
 def check_vq(path: Path) -> list[Check]:
-    """`vq_*`: latent, codes, and the decoded image with and without quantisation (from the stored latent)."""
+    """`vq_*`: latent, codes, and the decoded image with and without quantisation (from the stored latent, if any)."""
     case = load_case(path)
     first_stage = first_stage_of(case, "vq")
-    latents = case.outputs["z"]
+    encoded = first_stage.encode(case.inputs["image"])
+    latents = case.outputs.get("z", encoded)
     quantised = first_stage.quantise(latents)
     got: dict[str, Any] = {
-        "z": first_stage.encode(case.inputs["image"]),
+        "z": encoded,
         "quantized": quantised.latents,
         "indices": quantised.indices,
         "dec": first_stage.decode(latents),
         "dec_noquant": first_stage.decode(latents, quantise=False),
     }
-    return [case.check(name, got[name]) for name in case.outputs]
+    return case.checks(got)
 
 
 @torch.no_grad()
@@ -106,11 +107,12 @@ def check_kl(path: Path) -> list[Check]:
     got: dict[str, Any] = {
         "moments": first_stage.model.encode(image).latent_dist.parameters,
         "mode": first_stage.encode(image),
-        "sample": first_stage.encode(image, sample=True, noise=case.inputs["eps"]),
-        "dec_mode": first_stage.decode(case.outputs["mode"]),
-        "dec_sample": first_stage.decode(case.outputs["sample"]),
     }
-    return [case.check(name, got[name]) for name in case.outputs]
+    if "eps" in case.inputs:
+        got["sample"] = first_stage.encode(image, sample=True, noise=case.inputs["eps"])
+    for name in [name for name in ("mode", "sample") if name in got]:
+        got[f"dec_{name}"] = first_stage.decode(case.outputs.get(name, got[name]))
+    return case.checks(got)
 
 
 def check_key_lists(path: Path) -> list[Check]:

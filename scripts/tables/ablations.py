@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from midms.checkpoints.loading import open_weights
 from midms.config import ConfigError, check, load_config, to_yaml
@@ -42,7 +42,7 @@ def ablation_config(
             "trainer": {"max_steps": steps, "val_check_interval": steps},
             "run": {"checkpoint_every": steps, "picture_every": steps},
         }
-        config = OmegaConf.merge(config, short)  # type: ignore[assignment]
+        config.merge_with(short)
     check(config)
     return config
 

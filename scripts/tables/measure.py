@@ -303,7 +303,8 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
         if job.truth and table != "bands" and rank_and_world()[0] == 0:
-            pairs = list(benchmark.encoded_pairs(pipe.model, job.dataset, job.batch_size))  # type: ignore[arg-type]
+            dataset: Any = job.dataset  # drawn pairs, for their items know the truth
+            pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
             if table == "3" and not mask:
                 mask = benchmark.score_masks(pipe.model, pairs, own[0].settings)

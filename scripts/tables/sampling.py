@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from midms.data.module import length_of
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation.benchmark import Method, encode_batch
 from midms.evaluation.rows import barrier, rank_and_world
@@ -48,8 +49,7 @@ class CrossedPairs(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, dataset: Dataset[Any], conditions: int, exemplars: int) -> None:
-        count = len(dataset)  # type: ignore[arg-type]
-        self.dataset = dataset
+        self.dataset, count = dataset, length_of(dataset)
         self.places = [
             (c, (c + k) % count) for c in range(min(conditions, count)) for k in range(min(exemplars, count))
         ]

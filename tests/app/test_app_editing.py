@@ -71,4 +71,4 @@ def test_missing_weights_are_told(name: str) -> None:
 )
 def test_mistakes_are_told(folder: str, weights: editing.TextWeights, change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        list(editing.edit(weights.get(folder), TASK._replace(**change)))  # type: ignore[arg-type]
+        list(editing.edit(weights.get(folder), TASK._replace(**change)))

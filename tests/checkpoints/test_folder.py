@@ -13,6 +13,7 @@ from torch import nn
 from midms.checkpoints import folder as folder_module
 from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.folder import find_folder, load_folder, save_folder, save_states
+from midms.io.files import BrokenFileError
 
 
 @pytest.fixture
@@ -57,9 +58,13 @@ def test_our_folder_is_replaced_and_a_foreign_one_is_not(saved: Path, tmp_path: 
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "cat.jpg").touch()
-    with pytest.raises(CheckpointError, match="no folder of ours"):
+    with pytest.raises(BrokenFileError, match="files that are not ours"):
         save_states(foreign, {}, {}, {})
     assert [path.name for path in foreign.iterdir()] == ["cat.jpg"]
+    (saved / "notes.txt").touch()
+    with pytest.raises(BrokenFileError, match="files that are not ours"):
+        save_states(saved, {}, {}, {})
+    assert (saved / "notes.txt").exists() and (saved / "encoders.safetensors").exists()
 
 
 def test_a_failed_save_leaves_the_old_folder_and_nothing_else(

@@ -211,7 +211,7 @@ def test_what_real_files_carry_is_read_past(tmp_path: Path, monkeypatch: pytest.
     """Lightning's callbacks, numpy scalars and argparse options lie beside the weights of real files."""
     module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
     callback = type("ModelCheckpoint", (), {"__module__": module.__name__})
-    module.ModelCheckpoint = callback  # type: ignore[attr-defined]
+    module.ModelCheckpoint = callback
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, module.__name__, module)
         instance = callback()

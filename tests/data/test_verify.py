@@ -56,12 +56,12 @@ def plant_in_faces(root: Path) -> Planted:
     with (lists / "celebahq_ref.txt").open("a") as pairs:
         pairs.write("20.jpg,\n")
     return [
-        ("CelebA-HQ-img/1.jpg", "cannot be decoded"),
+        ("CelebA-HQ-img/1.jpg", "not a whole picture"),
         ("CelebA-HQ-img/2.jpg", "0 bytes"),
         ("CelebA-HQ-img/4.jpg", "mode L"),
         ("CelebA-HQ-img/5.jpg", "5.JPG differs in upper and lower case"),
         ("CelebA-HQ-img/7.jpg", "has no part mask"),
-        (f"{MASKS}/0/00008_skin.png", "cannot be decoded"),
+        (f"{MASKS}/0/00008_skin.png", "not a whole picture"),
         (f"{MASKS}/0/00010_hair.png", "0 bytes"),
         (f"{MASKS}/0/00011_hair.png", "values [0, 1]"),
         (f"{MASKS}/0/00013_skin.png", "the other masks"),

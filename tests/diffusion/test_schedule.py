@@ -75,6 +75,6 @@ def test_step_counts_out_of_range(steps: int) -> None:
 
 def test_unknown_rule_and_impossible_betas() -> None:
     with pytest.raises(ValueError, match="rule is 'even', expected 'paper' or 'released'"):
-        ddim_timesteps(1000, 10, "even")  # type: ignore[arg-type]
+        ddim_timesteps(1000, 10, "even")
     with pytest.raises(ValueError, match="expected 0 < start <= end < 1"):
         linear_schedule(start=0.02, end=0.01)

@@ -70,4 +70,4 @@ def test_orders_of_convergence() -> None:
 
 def test_unknown_solver() -> None:
     with pytest.raises(ValueError, match="solver is 'euler', expected one of ddim, dpm1, dpm2"):
-        solver_step("euler", draw(0), draw(1), draw(2), A, B)  # type: ignore[arg-type]
+        solver_step("euler", draw(0), draw(1), draw(2), A, B)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image, ImageCms
 
 from midms.config import ConfigError
 from midms.io import images
-from midms.io.images import MAX_PIXELS, open_image, read_rgb, to_rgb, working_size
+from midms.io.images import MAX_PIXELS, open_image, read_header, read_rgb, to_rgb, working_size
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "1", "I", "I;16", "F", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"]
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -99,7 +100,7 @@ def test_sixteen_bit_file(tmp_path: Path) -> None:
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
-    red, green, blue = read_rgb(tmp_path / "print.jpg").getpixel((4, 4))  # type: ignore[misc]
+    red, green, blue = read_rgb(tmp_path / "print.jpg").getpixel((4, 4))
     assert red > 240 and green < 15 and blue < 15
 
 
@@ -112,7 +113,7 @@ def test_colours_follow_the_embedded_profile() -> None:
     assert to_rgb(image).getpixel((0, 0)) == (120, 60, 200)
     lab = Image.new("LAB", (2, 2), (255, 128, 128))
     lab.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    assert min(to_rgb(lab).getpixel((0, 0))) > 250  # type: ignore[type-var]
+    assert min(to_rgb(lab).getpixel((0, 0))) > 250
 
 
 def bomb(path: Path, width: int, height: int) -> Path:
@@ -143,7 +144,7 @@ def test_the_largest_picture_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is empty"),
+        (b"", "0 bytes"),
         (b"no picture at all", "known kind"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known kind"),  # would start another program
         (b"\x89PNG\r\n\x1a\nnothing", "picture"),
@@ -155,7 +156,7 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, content: bytes, words: s
     with pytest.raises(ConfigError, match=words) as caught:
         read_rgb(file)
     assert "bad.png" in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="no such picture"):
+    with pytest.raises(ConfigError, match="no such file"):
         read_rgb(tmp_path / "none.png")
 
 
@@ -171,3 +172,52 @@ def test_a_damaged_file_is_a_message_or_a_picture(
         assert read_rgb(folder / "b.png").mode == "RGB"
     except ConfigError as error:
         assert "b.png" in str(error) and "\n" not in str(error)
+
+
+def test_a_header_tells_size_and_format_as_they_are_read(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("a.jpg", "a.png", "a.webp", "a.tif"):
+        Image.new("RGB", (6, 4)).save(tmp_path / name, exif=turned)
+        assert read_header(tmp_path / name).size == read_rgb(tmp_path / name).size == (4, 6), name
+    assert read_header(tmp_path / "a.webp").format == "WEBP"
+
+
+def test_of_several_frames_the_first_alone_is_decoded(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), (50 * k, 0, 0)) for k in range(4)]
+    for kind in ("GIF", "PNG", "TIFF"):
+        file = tmp_path / f"a.{kind.lower()}"
+        frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+        assert read_rgb(file).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_BYTES", 20)
+    with pytest.raises(ConfigError, match="a picture of at most 20 bytes"):
+        read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.eps"])
+def test_no_picture_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    marker = tmp_path / "ran"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    file = tmp_path / name
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    for read in (read_rgb, open_image, read_header):
+        with pytest.raises(ConfigError, match="not a picture of a known kind"):
+            read(file)
+    assert not marker.exists()
+
+
+def test_text_chunks_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> None:
+    body = b"midms\0\0" + zlib.compress(b" " * 100_000_000, 9)
+    content = bomb(tmp_path / "a.png", 2, 2).read_bytes()
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    with pytest.raises(ConfigError, match="not a whole picture"):
+        read_header(tmp_path / "a.png")

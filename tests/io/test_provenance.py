@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from midms.config import ConfigError
 from midms.io.provenance import (
     SHIPPED,
+    Record,
     changed_files,
     file_digest,
     png_bytes,
@@ -33,16 +37,25 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5), st.sampled_from([(3, 4, 3), (1, 1, 3), (5, 2)]))
 @settings(max_examples=40, deadline=None)
-def test_settings_and_pixels_come_back(
-    tmp_path_factory: pytest.TempPathFactory, recorded: dict[str, object], shape: tuple[int, ...]
+def test_record_and_pixels_come_back(
+    tmp_path_factory: pytest.TempPathFactory, numbers: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    content = png_bytes(pixels, text_chunk(recorded))
-    assert content == png_bytes(pixels, text_chunk(recorded))
+    record = Record(program="tests", weights="demo", seed=1, settings=numbers)
+    content = png_bytes(pixels, text_chunk(record))
+    assert content == png_bytes(pixels, text_chunk(record))
     file = tmp_path_factory.mktemp("png") / "a.png"
     file.write_bytes(content)
-    assert read_settings(file) == recorded
+    assert Record(**read_settings(file)) == record
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), pixels)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 2**63}, {"seed": True}, {"settings": {"eta": math.nan}}, {"T": 8}]
+)
+def test_a_record_of_another_form_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Record(**{"program": "tests", "weights": "demo", "seed": 1, "settings": {}, **wrong})
 
 
 @pytest.mark.parametrize(
@@ -76,20 +89,17 @@ def test_weights_are_named_by_the_digests_that_their_folder_records() -> None:
     assert weight_digests(SHIPPED / "demo") == {entry["file"]: entry["sha256"][:16] for entry in recorded}
 
 
-def test_changed_weights_and_inputs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    for file in ("a.png", "mine/denoiser.safetensors", "mine/encoders.safetensors"):
-        Path(file).write_text("content")
-    made = {"weights": "mine", "weight_files": weight_digests(Path("mine")), "inputs": {"a.png": file_digest("a.png")}}
-    assert changed_files(made) == changed_files(made | {"weights": "of/another-machine"}) == []
-    Path("mine/denoiser.safetensors").write_text("other")
-    Path("mine/encoders.safetensors").unlink()
-    changes = changed_files(made)
-    assert changes == [
-        "mine/denoiser.safetensors is not what it was; the picture will differ",
-        "mine/encoders.safetensors is not here",
-    ]
+def test_changed_weights_and_inputs_are_told(tmp_path: Path) -> None:
+    same, other = tmp_path / "a.png", tmp_path / "b.png"
+    same.write_text("content")
+    other.write_text("other")
+    made = {"weights": "demo", "weight_files": weight_digests(SHIPPED / "demo"), "inputs": {"x": file_digest(same)}}
+    assert changed_files(made) == changed_files(made, [same]) == []
+    assert changed_files(made, [same, other]) == [f"{other} is none of the files that it was made from"]
+    (told,) = changed_files(made | {"weight_files": {}})
+    assert told == "the weights 'demo' are not what they were; the picture will differ"
     assert (
-        changed_files({"weights": "demo"}) == changed_files({"inputs": 3, "weight_files": [], "weights": "mine"}) == []
+        changed_files({"weights": "demo"})
+        == changed_files({"inputs": 3, "weights": "../demo", "weight_files": {}})
+        == []
     )

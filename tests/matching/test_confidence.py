@@ -82,4 +82,4 @@ def test_with_several_exemplars_the_giver_decides() -> None:
 )
 def test_errors(size: int, form: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cycle_consistency_mask(grid(size, size), None, 0.3, form)  # type: ignore[arg-type]
+        cycle_consistency_mask(grid(size, size), None, 0.3, form)

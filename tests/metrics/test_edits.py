@@ -32,7 +32,7 @@ def vit() -> nn.Module:
     config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return transformers.ViTModel(config, add_pooling_layer=False).eval()  # type: ignore[no-any-return]
+        return transformers.ViTModel(config, add_pooling_layer=False).eval()
 
 
 class Tokenizer:

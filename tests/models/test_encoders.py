@@ -37,13 +37,13 @@ def test_one_prelu_parameter_per_residual_block() -> None:
 
 @pytest.mark.parametrize("height_width", [(6, 6), (5, 9)])
 def test_features_keep_the_size(height_width: tuple[int, int]) -> None:
-    encoder = ConditionedEncoder(3, 5, **SMALL)  # type: ignore[arg-type]
+    encoder = ConditionedEncoder(3, 5, **SMALL)
     assert encoder(draw(2, 3, *height_width), draw(2, 5, 12, 18)).shape == (2, 10, *height_width)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_gradients_do_not_depend_on_the_layout_of_what_comes_back(batch: int) -> None:
-    encoder = ConditionedEncoder(3, 5, **SMALL).eval()  # type: ignore[arg-type]
+    encoder = ConditionedEncoder(3, 5, **SMALL).eval()
     x = draw(batch, 3, 6, 8).requires_grad_()
     features, back = encoder(x, draw(batch, 5, 6, 8)), draw(batch, 10, 6, 8)
     plain, swapped = (
@@ -54,7 +54,7 @@ def test_gradients_do_not_depend_on_the_layout_of_what_comes_back(batch: int) ->
 
 
 def test_released_form_matches_iterates_with_the_raw_exemplar_features() -> None:
-    encoders = CorrespondenceEncoders(3, 5, **SMALL).eval()  # type: ignore[arg-type]
+    encoders = CorrespondenceEncoders(3, 5, **SMALL).eval()
     latent, grid = draw(2, 3, 6, 8), encoders.condition_grid(draw(2, 5, 24, 32), (6, 8))
     condition, exemplar = encoders.encode_condition(grid), encoders.encode_exemplar(latent, grid)
     torch.testing.assert_close(exemplar.key, encoders.real_enc(latent, latent))
@@ -67,7 +67,7 @@ def test_released_form_matches_iterates_with_the_raw_exemplar_features() -> None
     ("condition_input", "shape"), [("nearest", (24, 32)), ("unshuffle", (24, 32)), ("latent", (6, 8))]
 )
 def test_paper_form_needs_no_label_map(condition_input: str, shape: tuple[int, int]) -> None:
-    encoders = CorrespondenceEncoders(3, 3, **SMALL, form="paper", condition_input=condition_input).eval()  # type: ignore[arg-type]
+    encoders = CorrespondenceEncoders(3, 3, **SMALL, form="paper", condition_input=condition_input).eval()
     latent = draw(2, 3, 6, 8)
     condition = encoders.encode_condition(encoders.condition_grid(draw(2, 3, *shape), (6, 8)))
     features, key = encoders.encode_exemplar(latent)
@@ -80,8 +80,8 @@ def test_paper_form_needs_no_label_map(condition_input: str, shape: tuple[int, i
 def test_a_line_of_one_pixel_survives_unshuffling_but_not_nearest_resizing() -> None:
     line = torch.zeros(1, 1, 16, 16)
     line[..., 5] = 1
-    kept = CorrespondenceEncoders(3, 1, **SMALL, form="paper", condition_input="unshuffle")  # type: ignore[arg-type]
-    lost = CorrespondenceEncoders(3, 1, **SMALL, form="paper", condition_input="nearest")  # type: ignore[arg-type]
+    kept = CorrespondenceEncoders(3, 1, **SMALL, form="paper", condition_input="unshuffle")
+    lost = CorrespondenceEncoders(3, 1, **SMALL, form="paper", condition_input="nearest")
     assert kept.condition_grid(line, (4, 4)).sum() == line.sum()
     assert lost.condition_grid(line, (4, 4)).sum() == 0
 
@@ -96,12 +96,12 @@ def test_a_line_of_one_pixel_survives_unshuffling_but_not_nearest_resizing() -> 
 )
 def test_wrong_settings(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CorrespondenceEncoders(3, 5, **SMALL, **arguments)  # type: ignore[arg-type]
+        CorrespondenceEncoders(3, 5, **SMALL, **arguments)
 
 
 def test_wrong_inputs() -> None:
-    released = CorrespondenceEncoders(3, 5, **SMALL)  # type: ignore[arg-type]
-    paper = CorrespondenceEncoders(3, 5, **SMALL, form="paper", condition_input="unshuffle")  # type: ignore[arg-type]
+    released = CorrespondenceEncoders(3, 5, **SMALL)
+    paper = CorrespondenceEncoders(3, 5, **SMALL, form="paper", condition_input="unshuffle")
     with pytest.raises(ValueError, match="needs the exemplar's label map"):
         released.encode_exemplar(draw(1, 3, 6, 6))
     with pytest.raises(ValueError, match="takes no label map"):

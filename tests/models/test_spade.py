@@ -86,4 +86,4 @@ def test_circular_padding_knows_no_position(noise: Tensor) -> None:
 
 def test_unknown_padding_is_an_error_that_names_the_known() -> None:
     with pytest.raises(ValueError, match="'mirror' is unknown; choose one of zeros, reflect"):
-        pad_layer("mirror")  # type: ignore[arg-type]
+        pad_layer("mirror")

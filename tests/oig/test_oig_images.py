@@ -47,4 +47,4 @@ def test_refusals(image: object, words: str) -> None:
 @pytest.mark.parametrize(("resolution", "resize"), [(10, "fit"), (0, "fit"), (16, "crop")])
 def test_impossible_sizes(resolution: int, resize: str) -> None:
     with pytest.raises(ValueError, match=r"(resolution|resize) must be"):
-        prepare_images(Image.new("RGB", (8, 8)), resolution, 4, resize)  # type: ignore[arg-type]
+        prepare_images(Image.new("RGB", (8, 8)), resolution, 4, resize)

@@ -49,7 +49,7 @@ def test_empty_prompts(prompts: str | list[str]) -> None:
 
 def test_prompts_must_be_texts() -> None:
     with pytest.raises(ValueError, match=r"source\[1\]: expected a text, got int"):
-        check_prompts("source", ["a", 3])  # type: ignore[list-item]
+        check_prompts("source", ["a", 3])
 
 
 def test_batches() -> None:

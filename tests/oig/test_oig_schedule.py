@@ -71,7 +71,7 @@ def test_a_move_is_undone_by_the_move_back(low: int, high: int, seed: int) -> No
 @pytest.mark.parametrize("kind", INVERSION_KINDS)
 def test_plans_connect_their_levels(kind: str, steps: int) -> None:
     schedule = make_schedule(ALPHAS, steps)
-    plan = inversion_plan(schedule, kind)  # type: ignore[arg-type]
+    plan = inversion_plan(schedule, kind)
     assert len(plan) == {"coherent": max(steps - 2, 1), "released": steps - 2, "diffusers": steps}[kind]
     assert all(a.alpha_to == b.alpha_from for a, b in pairwise(plan))
     if kind != "released":
@@ -81,7 +81,7 @@ def test_plans_connect_their_levels(kind: str, steps: int) -> None:
 
 def test_unknown_plan() -> None:
     with pytest.raises(ValueError, match="coherent, released, diffusers, got 'fast'"):
-        inversion_plan(make_schedule(ALPHAS, 10), "fast")  # type: ignore[arg-type]
+        inversion_plan(make_schedule(ALPHAS, 10), "fast")
 
 
 def test_last_inverse_step_of_the_released_code_removes_all_noise() -> None:
@@ -118,9 +118,9 @@ def test_coherent_inversion_reconstructs_best_at_the_released_cost() -> None:
     z = centres[:4] + 0.05**0.5 * torch.randn(4, 4, 8, 8, generator=generator, dtype=torch.float64)
     model, schedule, errors = exact_noise_model(centres, 0.05), make_schedule(ALPHAS, 50), {}
     for kind in INVERSION_KINDS:
-        x = invert(model, inversion_plan(schedule, kind), z, torch.zeros(4, 1, 1))[-1]  # type: ignore[arg-type]
+        x = invert(model, inversion_plan(schedule, kind), z, torch.zeros(4, 1, 1))[-1]
         for t in schedule.timesteps:
-            x = ddim_step(x, model(x, t, None), t, schedule)  # type: ignore[operator]
+            x = ddim_step(x, model(x, t, None), t, schedule)
         errors[kind] = float((x - z).norm() / z.norm())
     assert errors["coherent"] < 0.75 * errors["released"]
     assert errors["coherent"] < 1.1 * errors["diffusers"]

@@ -92,7 +92,7 @@ def test_mistakes_are_told_in_one_line(pipe, inputs, tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
     for name, message in (
         ("none.png", "no such picture"),
-        ("empty.png", "is empty"),
+        ("empty.png", "0 bytes"),
         ("cut.png", "not a whole picture"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -35,7 +35,7 @@ def test_from_folders_to_the_figure(program, capsys, tmp_path):
     ("arguments", "words"),
     [
         (["make", "--methods", "x"], "expected NAME=DIR, got 'x'"),
-        (["summarise", "nowhere.json", "y.json"], "nowhere.json: cannot be read as JSON"),
+        (["summarise", "nowhere.json", "y.json"], "nowhere.json: no such file"),
         (["make", "--methods", "a=x", "a=y", "--conditions=c", "--exemplars=e", "--out=o"], "given twice"),
         (["make", "--methods", "a=x", "b=y", "--conditions=c", "--exemplars=e", "--out=o"], "x: no such folder"),
     ],

@@ -58,6 +58,6 @@ def test_usage_errors_exit_2_in_one_line(arguments: list[str], message: str) -> 
 
 def test_variants_take_turns() -> None:
     order: list[str] = []
-    times = time_rounds({name: lambda name=name: order.append(name) for name in "ab"}, 3, "cpu")  # type: ignore[misc]
+    times = time_rounds({name: lambda name=name: order.append(name) for name in "ab"}, 3, "cpu")
     assert order == list("ab" * 4) and {len(values) for values in times.values()} == {3}
     assert ratio_of_rounds([2.0, 6.0, 8.0], [1.0, 2.0, 2.0]) == 3.0
