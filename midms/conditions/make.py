@@ -151,6 +151,7 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
 
 
 def default_kind(file: Path, spec: ConditionSpec) -> str:
+    """What a file is read as where nobody says it: by its ending and what the weights take."""
     suffix = file.suffix.lower()
     if suffix in MAP_SUFFIXES or spec.images:
         return "map"

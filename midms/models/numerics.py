@@ -32,8 +32,10 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    describe = getattr(torch.cpu, "get_capabilities", dict)  # torch before 2.11 does not say
-    features = describe()
+    describe = getattr(torch.cpu, "get_capabilities", None)
+    if describe is None:  # older versions of torch do not say
+        return False
+    features: dict[str, bool] = describe()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
