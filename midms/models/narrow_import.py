@@ -5,8 +5,8 @@ accelerate, scipy and torch._dynamo: 6 seconds of processor time for one class. 
 
 - packages of diffusers whose `__init__` imports all of their modules are entered without running it (`LatePackage`);
   it runs when somebody asks for a name that is not there yet;
-- modules that the networks do not need, of diffusers and of other projects, are represented by a `StandIn`, whose names are
-  looked up in the real module when they are first used.
+- modules that the networks do not need, of diffusers and of other projects, are represented by a `StandIn`, whose
+  names are looked up in the real module when they are first used.
 
 The classes are diffusers' own: `from diffusers import UNet2DModel` gives the same ones afterwards.
 """
@@ -97,7 +97,7 @@ _packages_distributions = metadata.packages_distributions
 
 
 class _LateDistributions(Mapping[str, list[str]]):
-    """`importlib.metadata.packages_distributions()`, which reads the files of all that is installed, when it is used."""
+    """`importlib.metadata.packages_distributions()`, read when it is used: it opens files of all that is installed."""
 
     @cached_property
     def _known(self) -> Mapping[str, list[str]]:
