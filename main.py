@@ -13,16 +13,31 @@ import argparse
 import sys
 
 
+def keys() -> str:
+    """The keys of a config that are the same for all stages, for `--help`."""
+    from midms.schema import rows
+    from midms.settings import RunSettings, TrainerSettings
+
+    lines = ["keys of a config that are the same for all stages:"]
+    for section, settings in (("run", RunSettings), ("trainer", TrainerSettings)):
+        for key, kind, default, purpose in rows(settings):
+            lines.append(f"  {section}.{key}: {purpose}")
+            lines.append(f"      {kind}" + (f" (default {default})" if default else " (must be given)"))
+    return "\n".join([*lines, "those of model.params and data.params stand in the class that `target` names"])
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; `overrides` are key.path=value."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=keys(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged left to right")
     parser.add_argument("-t", "--train", action="store_true", help="train to trainer.max_steps")
     parser.add_argument(
         "--validate", action="store_true", help="run the validation set (with --resume: that checkpoint)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--resume", metavar="RUN", help="a run folder or a checkpoint file to go on from")
+    parser.add_argument("--resume", metavar="RUN", help="a run folder (its newest whole checkpoint) or a checkpoint")
     parser.add_argument("--run", metavar="DIR", help="folder of this run (default: run.root/run.name)")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(arguments)
@@ -41,21 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
         0 when it ran to the end; 2, with one line, on what the user can mend; 130 or 143 after SIGINT or SIGTERM.
     """
     options = parse(arguments)
-    from midms.programs import warn
     from midms.training.errors import Interrupted
-    from midms.training.run import USER_ERRORS, run
+    from midms.training.signals import SIGNALS
 
     try:
-        run(options)
-    except USER_ERRORS as error:
-        warn(f"main.py: {' '.join(str(error).split())}")
-        return 2
+        with SIGNALS.handled():
+            from midms.programs import warn
+            from midms.training.run import USER_ERRORS, run
+
+            try:
+                run(options)
+            except USER_ERRORS as error:
+                warn(f"main.py: {' '.join(str(error).split())}")
+                return 2
     except Interrupted as stop:
         print(f"main.py: {stop}", file=sys.stderr)
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("main.py: stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -1,8 +1,9 @@
-"""The program `midms`: translate two pictures, say how a picture was made, start the app.
+"""The program `midms`: translate two pictures, say how a picture was made, get networks, start the app.
 
 midms translate --condition sketch.png --exemplar photo.jpg --out out.png
 midms show out.png                    # the command that made it
 midms info demo                       # what weights take
+midms get photos                      # the networks that read photos of people
 midms app                             # in the browser
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midms.options import add_computing_options, add_loop_options, between
-from midms.programs import handle_user_errors, warn
+from midms.programs import handle_user_errors, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what weights are and take")
     info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
     info.add_argument("--json", action="store_true", help="as one JSON object")
+    get = commands.add_parser("get", help="the networks that make conditions of photos of people")
+    get.add_argument("what", choices=("photos",), help="four networks of MediaPipe (Apache-2.0), 8 MB of a 36 MB wheel")
+    get.add_argument("--from", dest="wheel", type=Path, metavar="FILE", help="the wheel, where there is no network")
     app = commands.add_parser(
         "app", help="the app in the browser; `midms app --help` lists its options", add_help=False
     )
@@ -51,8 +55,11 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--condition", type=Path, required=True, metavar="FILE",
                        help="drawing, photo, joints, map of classes, or condition maps (.npy, .npz)")  # fmt: skip
     inputs.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
-    inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of the network that "
-                       "annotates a photo: SegFormer face parser, pose network, UperNet")  # fmt: skip
+    inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of a network that "
+                       "annotates a photo instead of those of `midms get photos`: SegFormer face parser, pose network, "
+                       "UperNet")  # fmt: skip
+    inputs.add_argument("--no-align", dest="align", action="store_false", help="keep all of a portrait photo, as it is "
+                       "(default: the face cut out upright, as in CelebA-HQ)")  # fmt: skip
     inputs.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
     inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
                        help="photo; of several each position takes what fits best")  # fmt: skip
@@ -102,6 +109,14 @@ def show(options: argparse.Namespace) -> None:
         warn(f"midms show: {change}")
 
 
+def get_photos(options: argparse.Namespace) -> None:
+    """Put the networks that read photos into the cache, and say where they are."""
+    from midms.conditions.photos.models import LICENCE, PACKAGE, get_models
+
+    folder = get_models(options.wheel)
+    say(f"{folder}: networks of {PACKAGE.replace('==', ' ')}, Apache-2.0 ({folder / LICENCE})")
+
+
 def start_app(arguments: Sequence[str]) -> int:
     """Start `midms.app` with the rest of the command line."""
     from midms.app.__main__ import main as app
@@ -113,6 +128,8 @@ def run(options: argparse.Namespace) -> int:
     """What the command line asks for, except `app`."""
     if options.command == "show":
         show(options)
+    elif options.command == "get":
+        get_photos(options)
     elif options.command == "info":
         from midms.translate import describe_weights
 

@@ -1,30 +1,47 @@
-"""Read YAML configs, merge them, check every key, build what they name.
+"""Read YAML configs, merge them, check every key and value, build what they name.
 
-A node with a ``target`` (dotted name of a class or function) and ``params`` (its keyword arguments, nodes again)
-is built by `instantiate`. Files merge left to right, then ``key.path=value`` overrides. A key that nothing reads
-is an error which names the nearest right one.
+A node with a ``target`` (dotted name of a class in `TARGETS`) and ``params`` (its keyword arguments, nodes again) is
+built by `instantiate`. Files merge left to right, then ``key.path=value`` overrides. A key that nothing reads is an
+error which names the nearest right one; values are checked against the annotations of what reads them
+(`midms.schema`). A config is data: nothing is imported before its target is found in `TARGETS`, and of OmegaConf's
+interpolations only those that name another key are resolved, never the environment.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-#: Keys at the top of a training config, and those of its `run` block.
+from midms.schema import ConfigError, accepted_classes, check_keywords, check_value, describe, find, nearest, shown
+from midms.settings import RunSettings, TrainerSettings
+
+#: Keys at the top of a training config.
 SECTIONS = ("model", "data", "trainer", "run")
-RUN_KEYS = (
-    "name", "root", "seed", "checkpoint_every", "keep", "picture_every", "log_every", "max_bad_losses", "wandb",
-    "export",
-)  # fmt: skip
-
-
+#: What a config may build: dotted name -> what it is. Each class is defined in the module that its name says.
+TARGETS = {
+    "midms.training.first_stage.FirstStageTraining": "stage",
+    "midms.training.latent_diffusion.LatentDiffusionTraining": "stage",
+    "midms.training.midms.MIDMsTraining": "stage",
+    "midms.training.translation_gan.MatchingGANTraining": "stage",
+    "midms.data.module.DataModule": "data module",
+    "midms.data.celeba.CelebAEdges": "data set",
+    "midms.data.churches.ChurchesSegmentation": "data set",
+    "midms.data.deepfashion.DeepFashionKeypoints": "data set",
+    "midms.data.folder.ImageFolder": "data set",
+    "midms.data.photos.Photos": "data set",
+    "midms.data.procedural.cache.ProceduralCache": "data set",
+    "midms.data.procedural.dataset.ProceduralImages": "data set",
+    "midms.data.procedural.dataset.ProceduralPairs": "data set",
+    "midms.losses.perceptual.VGG19Features": "feature network",
+}
+#: Shorter names of targets, as `midms.data` has them.
+SHORT = {f"midms.data.{name.rpartition('.')[2]}": name for name, kind in TARGETS.items() if kind == "data set"}
 #: Keys of Lightning's trainer that its manual optimisation refuses, and what to set instead.
 REPLACED = {
     "accumulate_grad_batches": "model.params.accumulation",
@@ -32,78 +49,188 @@ REPLACED = {
     "gradient_clip_algorithm": "model.params.gradient_clip",
     "max_epochs": "trainer.max_steps",
 }
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run, told in one line."""
+#: Bounds of a YAML file: characters, depth, and values after its aliases are written out.
+MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 1_000_000, 32, 20_000
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> DictConfig:
-    """Merge `files` left to right, then `overrides` ("trainer.max_steps=10").
+    """Merge `files` left to right, then `overrides` ("trainer.max_steps=10"); interpolations are resolved.
 
     Raises:
-        ConfigError: a file is missing or no mapping, or an override is not `key=value` or names an unknown key.
+        ConfigError: a file is missing or no mapping, an override is not `key=value` or names an unknown key, or an
+            interpolation names no key, goes round in a circle or asks for more than a key.
     """
     config: Any = OmegaConf.create()
     for file in files:
-        try:
-            node = OmegaConf.load(file)
-        except FileNotFoundError:
-            raise ConfigError(f"--base: no file {file}") from None
-        except Exception as error:  # the YAML reader's own classes; one line of it tells the place
-            raise ConfigError(f"--base: {file} is not valid YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(node, DictConfig):
-            raise ConfigError(f"--base: {file} holds a {type(node).__name__}, expected a mapping")
-        config = OmegaConf.merge(config, node)
+        config = _merged(config, read_yaml(file), f"--base: {file}")
     for override in overrides:
         key, sign, _ = override.partition("=")
         if not sign:
-            raise ConfigError(f"override {override!r}: expected key.path=value")
+            raise ConfigError(f"override {shown(override)}: expected key.path=value")
         _require_path(config, key)
-        config = OmegaConf.merge(config, OmegaConf.from_dotlist([override]))
-    assert isinstance(config, DictConfig)
-    return config
+        config = _merged(config, _from_override(override), f"override {shown(override)}")
+    _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except Exception as error:  # OmegaConf's own classes, and RecursionError for a circle
+        circle = isinstance(error, RecursionError)
+        reason = "its interpolations go round in a circle" if circle else " ".join(str(error).split())
+        raise ConfigError(f"config: {reason}") from None
+    resolved = OmegaConf.create(plain)
+    assert isinstance(resolved, DictConfig)
+    return resolved
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: no such file, no YAML, no mapping, or one that is larger or deeper than any config.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"--base: no file {file}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--base: {file} cannot be read ({' '.join(str(error).split())})") from None
+    try:
+        _bound(text)
+        node: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
+    except Exception as error:  # the YAML reader's own classes; one line of it tells the place
+        raise ConfigError(f"--base: {file} is not valid YAML ({' '.join(str(error).split())[:300]})") from None
+    if not isinstance(node, dict):
+        raise ConfigError(f"--base: {file} holds a {type(node).__name__}, expected a mapping")
+    return node
+
+
+def _bound(text: str) -> None:
+    """Refuse YAML that is too large or too deep before anything is built; aliases count as what they repeat."""
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"{len(text)} characters, expected at most {MAX_CHARACTERS}")
+    sizes: list[int] = []  # values in each open collection
+    names: list[str | None] = []
+    known: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        closed, anchor = 0, getattr(event, "anchor", None)
+        if isinstance(event, yaml.CollectionStartEvent):
+            sizes.append(1)
+            names.append(anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            closed, anchor = sizes.pop(), names.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in known:
+                raise ValueError(f"alias {event.anchor!r} repeats itself or nothing")
+            closed, anchor = known[event.anchor], None
+        elif isinstance(event, yaml.ScalarEvent):
+            closed = 1
+        if closed and anchor is not None:
+            known[anchor] = closed
+        if sizes:
+            sizes[-1] += closed
+        if len(sizes) > MAX_DEPTH or sum(sizes) > MAX_VALUES:
+            raise ValueError(f"deeper than {MAX_DEPTH} levels or more than {MAX_VALUES} values")
+
+
+def _merged(config: Any, node: Any, source: str) -> Any:
+    try:
+        return OmegaConf.merge(config, node)
+    except Exception as error:  # OmegaConf's own classes
+        raise ConfigError(f"{source}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _from_override(override: str) -> Any:
+    try:
+        _bound(override.partition("=")[2])
+        return OmegaConf.from_dotlist([override])
+    except Exception as error:  # the YAML reader's and OmegaConf's own classes
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"override {shown(override)}: expected key.path=value ({reason})") from None
+
+
+#: An interpolation that names another key, absolutely or from where it stands.
+_KEY = re.compile(r"\$\{[\w.\[\]\-]*\}")
+
+
+def _refuse_resolvers(node: Any, path: str) -> None:
+    """Interpolations may name keys; what else OmegaConf can do (the environment, decoding) is not for configs."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _refuse_resolvers(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _refuse_resolvers(value, f"{path}[{index}]")
+    elif isinstance(node, str):
+        text, found = node, 1
+        while found:
+            text, found = _KEY.subn("x", text)
+        if "${" in text:
+            raise ConfigError(
+                f"{path}: got {shown(node)}, expected a value or the name of another key, as in ${{run.seed}}; "
+                "the environment is not read"
+            )
 
 
 def check(config: DictConfig) -> None:
-    """Check every key of a training config against what reads it.
+    """Check every key and value of a training config against what reads it.
 
     Raises:
-        ConfigError: a section is missing, or a key has no reader; the message names the nearest right key.
+        ConfigError: a section is missing, a key has no reader (the message names the nearest right key), or a value
+            is of the wrong type or out of range.
     """
+    whole = resolve(config)
     for section in ("model", "data", "trainer"):
-        if section not in config:
+        if section not in whole:
             raise ConfigError(f"config: section {section!r} is missing (expected {', '.join(SECTIONS)})")
-    _only_known(config, SECTIONS, "config")
-    _only_known(config.get("run", {}), RUN_KEYS, "run")
-    from pytorch_lightning import Trainer  # noqa: PLC0415 - seconds to import
-
-    _only_known(config.trainer, list(inspect.signature(Trainer).parameters), "trainer")
-    for key in config.trainer:
+    _only_known(whole, SECTIONS, "config")
+    check_keywords(RunSettings, whole.get("run") or {}, "run")
+    for key in whole["trainer"] if isinstance(whole["trainer"], dict) else ():
         if key in REPLACED:
             raise ConfigError(f"trainer.{key}: has no effect on these stages; set {REPLACED[key]}")
-    check_node(config.model, "model")
-    check_node(config.data, "data")
+    check_keywords(TrainerSettings, whole["trainer"], "trainer")
+    check_node(whole["model"], "model", "stage")
+    check_node(whole["data"], "data", "data module")
 
 
-def check_node(node: Any, path: str) -> None:
-    """Check the `params` of a node, and of all nodes below it, against the signatures of their targets."""
-    if isinstance(node, ListConfig | list):
+def check_node(node: Any, path: str, kind: str | None = None) -> None:
+    """Check the `params` of a node, and of all nodes below it, against the signatures of their targets.
+
+    Args:
+        node: a mapping or list; those without a `target` are searched for nodes.
+        path: of the node in its config, for messages.
+        kind: what the node has to build, one of the kinds in `TARGETS`; none takes any.
+    Raises:
+        ConfigError: see `check`.
+    """
+    node = _plain(node)
+    if isinstance(node, list):
         for index, item in enumerate(node):
             check_node(item, f"{path}[{index}]")
-    if not isinstance(node, DictConfig | dict):
+    if kind is not None and not (isinstance(node, dict) and "target" in node):
+        raise ConfigError(f"{path}: got {shown(node)}, expected a node with the target of a {kind}")
+    if not isinstance(node, dict):
         return
     if "target" not in node:
         for key, value in node.items():
             check_node(value, f"{path}.{key!s}")
         return
     _only_known(node, ("target", "params"), path)
-    params = node.get("params") or {}
-    signature = inspect.signature(locate(node["target"], path))
-    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        _only_known(params, [name for name in signature.parameters if name != "self"], f"{path}.params")
-    for key, value in params.items():
-        check_node(value, f"{path}.params.{key}")
+    found = locate(node["target"], path)
+    if kind is not None and TARGETS[_full(node["target"])] != kind:
+        raise ConfigError(f"{path}: target {node['target']!r} is a {TARGETS[_full(node['target'])]}, expected a {kind}")
+    params = node.get("params")
+    check_keywords(found, {} if params is None else params, f"{path}.params", _check_parameter)
+
+
+def _check_parameter(annotation: Any, value: Any, path: str) -> None:
+    """Check one parameter: a node where its class is asked for, else a value."""
+    classes = accepted_classes(annotation)
+    if not isinstance(value, dict) or "target" not in value:
+        check_value(annotation, value, path)
+        return
+    check_node(value, path)
+    found = locate(value["target"], path)
+    if not (classes and inspect.isclass(found) and issubclass(found, classes)):
+        raise ConfigError(f"{path}: target {value['target']!r} does not belong here, expected {describe(annotation)}")
 
 
 def instantiate(node: Any, **extra: Any) -> Any:
@@ -111,6 +238,7 @@ def instantiate(node: Any, **extra: Any) -> Any:
 
     Raises:
         ConfigError: the target does not exist or refuses its arguments.
+        OSError: a file that the arguments name is missing or cannot be read.
     """
     if isinstance(node, DictConfig | dict):
         if "target" not in node:
@@ -119,23 +247,32 @@ def instantiate(node: Any, **extra: Any) -> Any:
         params = {key: instantiate(value) for key, value in (node.get("params") or {}).items()}
         try:
             return target(**params, **extra)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{node['target']}: {error}") from error
+        except OSError:
+            raise
+        except Exception as error:  # networks of impossible sizes fail in any way
+            named = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+            raise ConfigError(f"{node['target']}: {named}{' '.join(str(error).split())[:500]}") from error
     if isinstance(node, ListConfig | list | tuple):
         return [instantiate(item) for item in node]
     return node
 
 
-def locate(name: str, path: str = "target") -> Callable[..., Any]:
-    """The class or function with a dotted name; only names inside `midms` are taken from a config."""
-    module_name, _, attribute = str(name).rpartition(".")
-    if not module_name.startswith("midms"):
-        raise ConfigError(f"{path}: target {name!r} is not a name inside midms")
-    try:
-        target = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}: no such target {name!r} ({error})") from None
-    return target
+def locate(name: Any, path: str = "target") -> Callable[..., Any]:
+    """The class with a dotted name of `TARGETS`; nothing is imported for any other name.
+
+    Raises:
+        ConfigError: no such target.
+    """
+    full = _full(name)
+    if not str(name).startswith("midms."):
+        raise ConfigError(f"{path}: target {shown(name)} is not a name inside midms")
+    if full not in TARGETS:
+        raise ConfigError(f"{path}: no such target {shown(name)}; {nearest(full, TARGETS)}")
+    return find(full)
+
+
+def _full(name: Any) -> str:
+    return SHORT.get(str(name), str(name))
 
 
 def to_yaml(config: DictConfig) -> str:
@@ -143,23 +280,24 @@ def to_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=True)
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config as plain Python, with interpolations resolved."""
+def resolve(config: DictConfig | ListConfig) -> dict[str, Any]:
+    """The config as plain Python, with interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation names no key, or a value is missing ("???").
+    """
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {' '.join(str(error).split())}") from None
+    except Exception as error:  # OmegaConf's own classes, and RecursionError for a circle
+        raise ConfigError(f"config: {' '.join(str(error).split())[:300]}") from None
     return plain
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word most like `word`, or lists them all."""
-    known = sorted(known)
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
+def _plain(node: Any) -> Any:
+    return resolve(node) if isinstance(node, DictConfig | ListConfig) else node
 
 
-def _only_known(node: Mapping[str, Any] | DictConfig, known: Sequence[str], path: str) -> None:
+def _only_known(node: Mapping[Any, Any], known: Sequence[str], path: str) -> None:
     for key in map(str, node):
         if key not in known:
             raise ConfigError(f"unknown key {path}.{key}; {nearest(key, known)}")
@@ -172,10 +310,8 @@ def _require_path(config: Any, key: str) -> None:
         known = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if isinstance(node, DictConfig) and not walked:
             known += list(SECTIONS)
-        if walked == "run":
-            known += list(RUN_KEYS)
-        if walked == "trainer" or walked.endswith("params") or isinstance(node, ListConfig):
-            return  # `check` compares these with the signature of their reader
+        if walked in ("run", "trainer") or walked.endswith("params") or isinstance(node, ListConfig):
+            return  # `check` compares these with their reader
         if step not in known:
             raise ConfigError(f"unknown key {key}; {nearest(step, known)}")
         node = node.get(step, DictConfig({})) if isinstance(node, DictConfig) else node

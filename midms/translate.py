@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, default_kind, make_condition
+from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
-from midms.diffusion.settings import InterleaveSettings
 from midms.io.files import check_output_files
 from midms.io.images import at_working_size, read_rgb
 from midms.io.provenance import file_digest, text_chunk, versions
@@ -24,6 +24,7 @@ from midms.models.encoded import Exemplar
 from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
 from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
+from midms.pipelines.settings import Settings
 from midms.visualize import (
     FIGURES,
     LoopPictures,
@@ -172,7 +173,7 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
     """
     spec = condition_spec(pipe, options.size)
     kind, weights, size = options.condition_kind, options.condition_weights, options.condition_size
-    condition = make_condition(options.condition, spec, kind, weights, size, str(pipe.device))
+    condition = make_condition(options.condition, spec, kind, weights, size, str(pipe.device), options.align)
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
         raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
@@ -212,7 +213,7 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def making_of(options: argparse.Namespace, settings: InterleaveSettings, inputs: Inputs) -> Making:
+def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -> Making:
     """How the picture of a command line is made."""
     return Making(
         program="midms translate",
@@ -224,6 +225,8 @@ def making_of(options: argparse.Namespace, settings: InterleaveSettings, inputs:
         condition_kind=inputs.condition.kind,
         condition_weights=options.condition_weights,
         condition_size=options.condition_size,
+        align=options.align,
+        photo_networks=models.digests() if inputs.condition.models else {},
         exemplars=[str(file) for file in options.exemplar],
         exemplar_masks=[str(file) for file in options.exemplar_mask],
         exemplar_conditions=[str(file) for file in options.exemplar_condition],
@@ -240,11 +243,13 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     """
     pipe = load_pipeline(weights)
     spec, model = condition_spec(pipe), pipe.model
-    parts = {"first stage": model.first_stage, "encoders": model.encoders, "denoiser": model.denoiser}
+    parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
+        "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
+        "knows": what_weights_know(pipe),
         "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
@@ -255,6 +260,15 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(facts, indent=2)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def what_weights_know(pipe: MIDMsPipeline) -> str:
+    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    side, task = condition_spec(pipe).side, pipe.info.get("task")
+    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
+    if drawn is None:
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
+    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

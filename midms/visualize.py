@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midms.diffusion.interleave import StepRecord
-from midms.io.files import write_atomically
+from midms.io.files import atomic_write, write_atomically
 from midms.io.provenance import png_bytes
 
 Pixels = NDArray[np.uint8]
@@ -43,7 +43,13 @@ ADE20K_COLOURS: NDArray[np.uint8] = np.frombuffer(bytes.fromhex("000000" + _ADE2
 
 
 def to_pixels(images: Tensor) -> Pixels:
-    """Images (..., 3 or 1, H, W) in [-1, 1] to uint8 (..., H, W, 3); values outside are clipped."""
+    """Images (..., 3 or 1, H, W) in [-1, 1] to uint8 (..., H, W, 3); values outside are clipped.
+
+    Raises:
+        ValueError: NaN or infinite values, which no picture can show.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("the computed picture holds NaN or infinite values; other settings or weights are needed")
     pixels = ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     return pixels.expand(*pixels.shape[:-3], 3, *pixels.shape[-2:]).movedim(-3, -1).numpy()
 
@@ -104,8 +110,8 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=90)
 
 
 #: Figures of one translation, by the name that `loop_pictures` takes.

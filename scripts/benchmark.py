@@ -21,6 +21,7 @@ from collections.abc import Sequence
 BENCHMARKS = {
     "data": "benchmarks.data",
     "matching": "benchmarks.matching",
+    "photos": "benchmarks.photos",
     "sampling": "benchmarks.sampling",
     "steps": "benchmarks.steps",
     "training": "benchmarks.training",

@@ -13,6 +13,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 from midms.programs import handle_user_errors
 
@@ -58,13 +59,13 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
     import torch
     from torch.utils.data import default_collate
 
-    from midms.data.procedural.dataset import test_pairs
+    from midms.data.procedural.dataset import Task, test_pairs
     from midms.evaluation.benchmark import noise_generators
     from midms.pipelines.midms import MIDMsPipeline
     from midms.visualize import condition_image, grid, overlay, save_png
 
     pipe = MIDMsPipeline.from_pretrained(weights)
-    dataset = test_pairs(task, pipe.info.get("size", 64), count)
+    dataset = test_pairs(cast(Task, task), pipe.info.get("size", 64), count)
     batch = default_collate([dataset[index] for index in range(count)])
     output = pipe(
         batch["condition"],

@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midms.io.download import DownloadError, download
 from midms.io.files import sha256_of
 from midms.programs import handle_user_errors
-
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,6 @@ WEIGHTS = {
 }
 
 
-class DownloadError(OSError):
-    """A download that failed; the message is one line for the user."""
-
-
 def torch_checkpoint_folder() -> Path:
     """Where torch looks for downloaded networks."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
@@ -86,28 +79,7 @@ def fetch_file(address: str, folder: Path) -> Path:
         DownloadError: not reachable, or the content is not what the name promises.
     """
     name = address.rsplit("/", 1)[-1]
-    digits, path, partial = name.rsplit("-", 1)[-1].split(".")[0], folder / name, folder / f"{name}.partial"
-    if path.is_file() and sha256_of(path).startswith(digits):
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    start = partial.stat().st_size if partial.is_file() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            resumed = start > 0 and answer.status == 206
-            with partial.open("ab" if resumed else "wb") as out:
-                while block := answer.read(CHUNK):
-                    out.write(block)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is missing
-            raise DownloadError(f"{address}: the server answered {error.code} {error.reason}") from error
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise DownloadError(f"{address}: not reachable ({reason}); run the same command again to resume") from error
-    if not sha256_of(partial).startswith(digits):
-        partial.unlink()
-        raise DownloadError(f"{address}: SHA-256 does not start with {digits}; deleted, try again")
-    return partial.rename(path)
+    return download(address, folder / name, name.rsplit("-", 1)[-1].split(".")[0])
 
 
 def fetch_repository(weights: Weights, folder: Path) -> Path:

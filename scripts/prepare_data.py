@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Make conditions, pair lists and prepared items for your own photos or a data set, and check what is there.
 
-    python scripts/prepare_data.py edges photos --parser face-parsing     # photos_parts/: face parts
+    midms get photos                                                      # networks for the next two
+    python scripts/prepare_data.py edges photos                           # photos_parts/: face parts
     python scripts/prepare_data.py keypoints photos                       # photos_poses/: candidate, subset, JSON
     python scripts/prepare_data.py segment photos --weights upernet       # photos_labels/: ADE20K classes
     python scripts/prepare_data.py pairs photos --out pairs.txt           # pair list by likeness
@@ -42,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--workers", type=_count, default=0, metavar="N", help="processes (default: %(default)s)")
+    common.add_argument("--workers", type=_count, metavar="N",
+                        help="processes (default: one per core for `midms get photos`' networks, else 0)")  # fmt: skip
     common.add_argument("--quiet", action="store_true", help="no progress bar")
     photos = argparse.ArgumentParser(add_help=False, parents=[common])
     photos.add_argument("photos", type=Path, help="folder of photos, at any depth")
@@ -51,11 +53,15 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     network.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="default: %(default)s")
 
-    edges = commands.add_parser("edges", parents=[network], help="face parts, or a preview of the Canny edges")
-    edges.add_argument("--parser", metavar="PATH", help="SegFormer face parser, folder or hub id; none: Canny only")
+    edges = commands.add_parser(
+        "edges", parents=[network], help="face parts; without networks a preview of the Canny edges"
+    )
+    edges.add_argument("--parser", metavar="PATH", help="SegFormer face parser, folder or hub id (default: the "
+                       "networks of `midms get photos`)")  # fmt: skip
     keypoints = commands.add_parser("keypoints", parents=[network], help="body poses, as text and as JSON")
-    keypoints.add_argument("--tool", choices=("rtmlib", "controlnet-aux", "convert"), default="rtmlib",
-                           help="convert: write the form that is missing (default: %(default)s)")  # fmt: skip
+    keypoints.add_argument("--tool", choices=("mediapipe", "rtmlib", "controlnet-aux", "convert"),
+                           help="mediapipe: the networks of `midms get photos`; convert: write the form that is "
+                           "missing (default: mediapipe, with --det or --weights rtmlib)")  # fmt: skip
     keypoints.add_argument("--det", metavar="FILE", help="rtmlib: detector (ONNX)")
     keypoints.add_argument(
         "--weights", metavar="FILE", help="rtmlib: pose network (ONNX); controlnet-aux: body_pose.pth"

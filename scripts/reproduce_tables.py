@@ -112,7 +112,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     """Settings of the full method."""
     from midms.diffusion.settings import InterleaveSettings
+    from midms.models.translation_gan import GANSettings, MatchingGAN
+    from midms.pipelines.settings import gan_settings
 
+    if info.get("kind") == MatchingGAN.kind:
+        return gan_settings(GANSettings(**info.get("settings", {})), options.calls, options.protocol or "weights", options.steps)
     own = InterleaveSettings(**info.get("settings", {}))
     protocol = options.protocol or ("paper" if options.config else "weights")
     if protocol == "weights":

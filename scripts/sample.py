@@ -30,9 +30,9 @@ from midms.programs import handle_user_errors
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from midms.diffusion.settings import InterleaveSettings
     from midms.pipelines.making import Making
     from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
+    from midms.pipelines.settings import Settings
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
@@ -86,7 +86,7 @@ class Loaded(NamedTuple):
     truth: Tensor | None = None  # (3, H, W), of the benchmark
 
 
-def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings) -> list[Pair]:
+def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the built-in benchmark, whose noise has the formula of its published figures."""
     from midms.data.procedural.dataset import test_pairs
     from midms.pipelines.making import Making
@@ -106,7 +106,7 @@ def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: 
     return [Pair(f"{i:05d}", making(i), i, partial(load, i)) for i in range(options.pairs)]
 
 
-def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: InterleaveSettings) -> list[Pair]:
+def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the user's files, read and made as `midms translate` does with the seed of each."""
     from midms.io.provenance import file_digest
     from midms.pipelines.making import Making

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 TASKS = ("faces", "figures", "churches")
 
@@ -36,11 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def draw_sets(root: Path, task: str, size: int, count: int) -> None:
     """Two sets of PNG files, root/first and root/second: scenes of one distribution, none in both."""
-    from midms.data.procedural.dataset import ProceduralImages
+    from midms.data.procedural.dataset import ProceduralImages, Split, Task
     from midms.visualize import save_png, to_pixels
 
-    for split, role in (("val", "first"), ("test", "second")):
-        dataset = ProceduralImages(task, size, split, count)
+    roles: dict[Split, str] = {"val": "first", "test": "second"}
+    for split, role in roles.items():
+        dataset = ProceduralImages(cast(Task, task), size, split, count)
         for index in range(count):
             save_png(root / role / f"{index:05d}.png", to_pixels(dataset[index]["image"]))
 

@@ -33,6 +33,28 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("same" if config.option.markexpr == "not slow" else "random")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the machine's own cache; the tests, and what they start, see an empty one."""
+    from midms.conditions.photos.models import model_folder
+
+    before = model_folder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIDMS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield before
+
+
+@pytest.fixture
+def photo_networks(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real networks of `midms get photos`; tests that need them are skipped where nobody fetched them."""
+    from midms.conditions.photos.models import missing
+
+    if missing(own_cache):
+        pytest.skip(f"needs the networks of `midms get photos` in {own_cache}")
+    monkeypatch.setenv("MIDMS_CACHE", str(own_cache.parent))
+    return own_cache
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference material; tests that need it are skipped without it."""
@@ -84,3 +106,18 @@ def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFa
     settings = InterleaveSettings(num_inference_steps=16, num_interleaved_steps=4, refine_steps=2)
     pipe = MIDMsPipeline(model, settings, {"task": "faces", "size": 32})
     return pipe.save_pretrained(tmp_path_factory.mktemp("pipeline") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_gan_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The baseline that matches once and generates, small and random, saved."""
+    from midms.checkpoints.loading import load_first_stage
+    from midms.models.encoders import CorrespondenceEncoders
+    from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
+    from midms.pipelines.midms import MIDMsPipeline
+
+    torch.manual_seed(4)
+    stage, encoders = load_first_stage(tiny_weights), CorrespondenceEncoders(**ENCODERS, iterate=False)
+    config = generator_config(encoders, stage.factor, {"widths": [16, 16, 8], "hidden": 8, "condition_width": 2})
+    pipe = MIDMsPipeline(MatchingGAN(stage, encoders, Generator(config)), GANSettings(), {"task": "faces", "size": 32})
+    return pipe.save_pretrained(tmp_path_factory.mktemp("gan") / "tiny")

@@ -129,10 +129,33 @@ def test_pictures_of_what_happened(folder, weights, capsys):
     assert Image.open("a.gif").n_frames > 4 and Image.open("b.webp").n_frames > 4
 
 
-def test_edges_of_a_photo_say_that_no_parser_was_there(folder, weights, capsys):
+def test_edges_of_a_photo_say_that_no_networks_are_there(folder, weights, capsys):
     words = "translate --condition photo.jpg --condition-kind edges --exemplar other.png --out out.png --weights"
     assert main([*words.split(), weights]) == 0
-    assert "note: no face parser" in capsys.readouterr().err and Image.open("out.png").size == (90, 60)
+    assert "note: the edges are Canny's alone" in capsys.readouterr().err and Image.open("out.png").size == (90, 60)
+
+
+def test_a_portrait_photo_is_recorded_with_its_networks(folder, weights, monkeypatch, capsys):
+    from midms.conditions.photos import annotate, models
+
+    def portrait(photo: Image.Image, align: bool = True, min_side: int = 0) -> annotate.Portrait:
+        cut = photo.crop((0, 0, 60, 60)) if align else photo
+        return annotate.Portrait(cut, np.ones((cut.height, cut.width), np.uint8), "2 faces" if align else "")
+
+    monkeypatch.setattr(models, "have_models", lambda: True)
+    monkeypatch.setattr(annotate, "portrait", portrait)
+    words = ["translate", "--condition", "photo.jpg", "--exemplar", "other.png", "--weights", weights, "--calls", "1"]
+    assert main([*words, "--out", "out.png"]) == 0
+    assert Image.open("out.png").size == (60, 60) and "note: 2 faces" in capsys.readouterr().err
+    recorded = read_settings("out.png")
+    assert recorded["condition_kind"] == "edges" and set(recorded["photo_networks"]) == set(models.MEMBERS) - {
+        "LICENSE"
+    }
+    assert "--no-align" not in recorded["command"]
+    assert main([*words, "--no-align", "--out", "whole.png"]) == 0
+    assert Image.open("whole.png").size == (90, 60) and "--no-align" in read_settings("whole.png")["command"]
+    assert main([*words, "--condition-kind", "drawing", "--out", "lines.png"]) == 0
+    assert read_settings("lines.png")["photo_networks"] == {}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from programs import ROOT, resolve
 import midms
 import midms.conditions
 from midms._moved import LEFT, MOVED, MovedFinder, install
-from midms.config import instantiate
 from midms.diffusion.settings import InterleaveSettings
 from midms.oig.pipeline import OIGPipeline
 from midms.pipelines.midms import MIDMsPipeline
@@ -103,13 +102,6 @@ def test_names_that_documents_of_the_last_version_used():
 def test_an_old_class_name_is_the_new_class(old, new):
     with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
         assert getattr(midms.conditions, old) is getattr(midms.conditions, new)
-
-
-def test_a_stored_config_may_name_an_old_module(monkeypatch):
-    monkeypatch.delitem(sys.modules, "midms.evaluation.style", raising=False)
-    with pytest.warns(DeprecationWarning):
-        built = instantiate({"target": "midms.data.files.BrokenFileError", "params": {"file": "a", "reason": "b"}})
-    assert type(built).__module__ == "midms.io.files"
 
 
 def test_the_finder_is_there_once():

@@ -20,6 +20,7 @@ from midms.matching.correspondence import Match, normalize_features
 from midms.matching.streaming import masked_logit
 from midms.pipelines import making
 from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.settings import Settings
 from midms.translate import condition_spec
 from midms.visualize import Pixels, overlay, to_pixels
 
@@ -42,9 +43,9 @@ class Task(NamedTuple):
 
     condition: NDArray[np.uint8]  # (L, H, W), from 0 to 255
     exemplars: Sequence[ChosenExemplar]
-    steps: int  # T
+    steps: int | None  # T; None for weights without a diffusion
     calls: int  # N
-    threshold: float  # gamma
+    threshold: float | None  # gamma; None for weights without a diffusion
     seed: int
 
 
@@ -79,7 +80,7 @@ class Progress(NamedTuple):
     """What is known so far."""
 
     frames: list[Frame]
-    done: int  # U-Net calls of the loop
+    done: int  # calls of the U-Net, or of the generator
     total: int
     result: Result | None = None
 
@@ -96,7 +97,7 @@ class Trace(NamedTuple):
     rewarps: int
 
 
-def loop_settings(pipe: MIDMsPipeline, task: Task) -> InterleaveSettings:
+def loop_settings(pipe: MIDMsPipeline, task: Task) -> Settings:
     """The weights' own settings with the visitor's numbers.
 
     Raises:
@@ -154,7 +155,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     rewarped = [record for record in records if record.rewarp is not None]
     if rewarped:
         with torch.no_grad():
-            query = pipe.model.encoders.encode_iterate(rewarped[-1].prediction, condition.encoded)
+            query = pipe.model.encode_prediction(rewarped[-1].prediction, condition.encoded)
         matches["last"] = MatchInputs(query, [exemplar.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
     result = Result(task, settings, pixels, matches, trusted, pipe.model.temperature, making.computed_by(pipe))

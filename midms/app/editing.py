@@ -11,6 +11,7 @@ from PIL import Image
 
 from midms.app.streaming import Outcome, stream
 from midms.config import ConfigError
+from midms.io.hub import hub_options
 from midms.visualize import Pixels
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def load_text_pipeline(weights: str, clip: str | None, device: str) -> OIGPipeli
 
     def load(name: str, reader: Any) -> Any:
         try:
-            return reader.from_pretrained(name)
+            return reader.from_pretrained(name, **hub_options(name))
         except Exception as error:  # the libraries' own classes, many of them
             reason = " ".join(str(error).split())[:160]
             raise ConfigError(f"{name}: cannot be loaded; give a folder in the form of diffusers ({reason})") from None

@@ -5,21 +5,26 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from midms.app.actions import Result, Task
+from midms.app.actions import Frame, Result, Task
+from midms.app.scenes import picture_of_maps
 from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes, short_digest, text_chunk
 from midms.pipelines.making import Making
+from midms.visualize import Pixels, panels, save_animation
 
 
 class SavedResult(NamedTuple):
     """Where a result was written."""
 
     picture: Path  # PNG with the settings as JSON in the text chunk `midms`
+    animation: Path  # GIF of the steps that were shown
     bundle: Path  # ZIP: the picture, its inputs, and the command as text
     command: str  # to be run where the bundle was unpacked
 
@@ -57,24 +62,37 @@ def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
     )
 
 
-def save_result(folder: Path, result: Result, weights: str) -> SavedResult:
-    """Write picture and bundle into a new folder inside `folder`."""
+def animation_of(task: Task, frames: Sequence[Frame], side: int = 160) -> list[Pixels]:
+    """The frames of a loop, each beside condition and first exemplar, at `side` pixels of height."""
+    beside = [("condition", picture_of_maps(task.condition)), ("exemplar", task.exemplars[0].pixels)]
+    shown = [[*beside, (frame.caption.replace("·", "-"), frame.pixels)] for frame in frames]
+    return [panels([[(text, _image(pixels)) for text, pixels in row]], side) for row in shown]
+
+
+def save_result(folder: Path, result: Result, weights: str, frames: Sequence[Frame]) -> SavedResult:
+    """Write picture, animation and bundle into a new folder inside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
     record = making_of(result, weights, files).record(result.computed, "again.png")
-    picture, bundle = place / "midms.png", place / "midms.zip"
+    picture, animation, bundle = (place / f"midms.{ending}" for ending in ("png", "gif", "zip"))
     write_atomically(picture, png_bytes(result.pixels, text_chunk(record)))
+    save_animation(animation, animation_of(result.task, frames))
     command = str(record.command)
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(picture, "result.png")
         for name, content in (files | {"command.txt": f"{command}\n".encode()}).items():
             archive.writestr(name, content)
-    return SavedResult(picture, bundle, command)
+    return SavedResult(picture, animation, bundle, command)
 
 
 def _masked(task: Task) -> bool:
     return any(chosen.allowed is not None for chosen in task.exemplars)
+
+
+def _image(pixels: Pixels) -> torch.Tensor:
+    """Pixels as an image, (3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 127.5 - 1
 
 
 def _npy(array: np.ndarray) -> bytes:

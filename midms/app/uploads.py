@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -46,17 +46,26 @@ def read_exemplar(file: Path, side: int) -> Pixels:
     return np.asarray(at_working_size(read_upload(file), side))
 
 
-def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None) -> tuple[NDArray[np.uint8], str]:
-    """Condition maps (L, H, W) from whatever file `midms.conditions` knows, and a note on them.
+class ReadCondition(NamedTuple):
+    """An uploaded condition; values are 0 to 255."""
 
-    An image, for weights whose condition is one, is (3, H, W) as well; values are 0 to 255 in either case.
+    maps: NDArray[np.uint8]  # (L, H, W); an image, for weights whose condition is one, is (3, H, W)
+    note: str  # what the visitor should know of it, or nothing
+    photo: Pixels | None  # the photo it was made of, (H, W, 3), aligned where it was
 
+
+def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None, align: bool = True) -> ReadCondition:
+    """Condition maps from whatever file `midms.conditions` knows, photos among them.
+
+    Args:
+        align: whether the face of a portrait photo is cut out upright.
     Raises:
         UploadError: the file cannot be used for these weights.
     """
-    built = _read(file, lambda path: make_condition(path, spec, kind))
+    built = _read(file, lambda path: make_condition(path, spec, kind, align=align))
     maps = (built.maps + 1) / 2 if spec.images else built.maps
-    return (maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), built.note
+    photo = None if built.photo is None else np.asarray(at_working_size(built.photo, spec.side))
+    return ReadCondition((maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), built.note, photo)
 
 
 def _read(file: Path, reader: Callable[[Path], Read]) -> Read:

@@ -24,6 +24,7 @@ from midms.checkpoints.ldm_config import (
     first_stage_config,
     infer_first_stage_config,
     infer_unet_config,
+    scale_factor,
     schedule_settings,
     unet_config,
 )
@@ -113,9 +114,9 @@ def convert_ldm(
     first = strip_prefix(state, FIRST_STAGE_PREFIX)
     if first:
         _add_first_stage(result, first, source, params, FIRST_STAGE_PREFIX, check_values)
-        if "scale_factor" in state and check_values:
-            result.configs["first_stage"]["scale_factor"] = float(state["scale_factor"])
-    result.info["schedule"] = schedule_settings(params, state.get("betas") if check_values else None)
+        stored = state.get("scale_factor") if check_values else None
+        result.configs["first_stage"]["scale_factor"] = scale_factor(params, stored, source)
+    result.info["schedule"] = schedule_settings(params, state.get("betas") if check_values else None, source)
     result.info["weights"] = "averaged (EMA)" if ema else "raw"
     if ema:
         result.ignore([UNET_PREFIX + key for key in unet], "raw U-Net weights, the averaged were asked for")

@@ -32,7 +32,7 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     Raises:
         CheckpointError: none of them.
     """
-    keys = {key.removeprefix("module.") for key in state}
+    keys = set(state)
     if any(key.startswith("seg_enc.") for key in keys):
         return "released"
     if any(key.startswith("model.diffusion_model.") for key in keys):
@@ -64,7 +64,7 @@ def convert(source: Path, config: Path | None = None, ema: bool = False) -> Conv
         state = read_tensors(source)
         kind = recognise(state, source)
         if kind == "released":
-            result = convert_released(state, source, params, ema)
+            result = convert_released(state, source, params, ema=ema)
         elif kind == "ldm":
             result = convert_ldm(state, source, params, ema)
         elif kind == "first_stage":

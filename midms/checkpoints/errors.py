@@ -15,7 +15,7 @@ class CheckpointError(ValueError):
 
 def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
     """The first few keys and how many more there are, for a message."""
-    names = sorted(keys)
+    names = [key if len(key) <= 200 else f"{key[:200]} ..." for key in sorted(keys)]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 

@@ -27,9 +27,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from midms.checkpoints.errors import CheckpointError
-from midms.io.files import BrokenFileError, atomic_folder, read_json, sha256_of
+from midms.checkpoints.reading import check_finite
+from midms.checkpoints.schema import FORMAT, VERSION, check_document
+from midms.io.files import BrokenFileError, atomic_folder, atomic_write, read_json, sha256_of, sha256_of_unchanged
+from midms.io.hub import hub_options, reachable
 
-FORMAT, VERSION = "midms", 1
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -73,13 +75,21 @@ def save_states(
             if not _NAME.fullmatch(name):
                 raise CheckpointError(target, f"component name {name!r} must be letters, digits and underscores")
             file = folder / f"{name}.safetensors"
-            save_file({key: value.detach().contiguous() for key, value in state.items()}, file, {"format": "pt"})
+            with atomic_write(file) as temporary:  # for the mode, which safetensors sets to 0600
+                _save_tensors(state, temporary, target)
             size, digest = file.stat().st_size, sha256_of(file)
             components[name] = {"file": file.name, "bytes": size, "sha256": digest, "config": dict(configs[name])}
         document = {"format": FORMAT, "version": VERSION, "info": dict(info), "components": components}
         (folder / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
         (folder / CARD_FILE).write_text(model_card(target.name, document))
     return target
+
+
+def _save_tensors(state: Mapping[str, Tensor], file: Path, target: Path) -> None:
+    try:
+        save_file({key: value.detach().contiguous() for key, value in state.items()}, file, {"format": "pt"})
+    except SafetensorError as error:  # the library's word for a full or read-only disk
+        raise CheckpointError(target, f"cannot be written ({error})") from None
 
 
 def save_folder(
@@ -96,7 +106,7 @@ def load_folder(
     path: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    verify: bool = False,
+    verify: bool = True,
 ) -> LoadedFolder:
     """Read a folder in our format. On the CPU, files stay memory-mapped until a tensor is used.
 
@@ -106,7 +116,8 @@ def load_folder(
         path: the folder.
         device: where the tensors go.
         dtype: dtype of all floating-point tensors; None: as stored.
-        verify: compute and compare every file's SHA-256 (seconds per gigabyte); the sizes are compared anyway.
+        verify: compute and compare every file's SHA-256 (a second per gigabyte, once a process); the sizes are compared
+            anyway.
 
     Raises:
         CheckpointError: a part is missing, damaged, or not what config.json says.
@@ -121,6 +132,8 @@ def load_folder(
             state = load_file(file, device=str(device))
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(file, f"not a readable safetensors file ({error})") from error
+        for key, value in state.items():
+            check_finite(value, file, key)
         states[name] = {key: _cast(value, dtype) for key, value in state.items()}
         configs[name] = entry["config"]
     return LoadedFolder(states, configs, document["info"], folder)
@@ -149,27 +162,22 @@ def read_document(folder: Path) -> dict[str, Any]:
         raise CheckpointError(file, f"no entry 'format': '{FORMAT}', so this is no folder in our format")
     if document.get("version") != VERSION:
         raise CheckpointError(file, f"version {document.get('version')!r}, this program reads version {VERSION}")
-    components, info = document.get("components"), document.get("info")
-    if not isinstance(components, dict) or not isinstance(info, dict):
-        raise CheckpointError(file, "'components' and 'info' must be objects")
-    for name, entry in components.items():
-        if not isinstance(entry, dict) or not {"file", "bytes", "sha256", "config"} <= set(entry):
-            raise CheckpointError(file, f"component {name!r} needs 'file', 'bytes', 'sha256' and 'config'")
+    check_document(document, file)
     return document
 
 
 def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: bool) -> Path:
     """The checked weights file of a component; it must lie in the folder itself."""
-    if not _NAME.fullmatch(name) or entry["file"] != f"{name}.safetensors":
+    if entry["file"] != f"{name}.safetensors":
         raise CheckpointError(folder / CONFIG_FILE, f"component {name!r} names the file {entry['file']!r}")
     file = folder / f"{name}.safetensors"
     if not file.is_file():
-        raise CheckpointError(file, "missing")
+        raise CheckpointError(file, "missing, or no regular file")
     if file.stat().st_size != entry["bytes"]:
         raise CheckpointError(
             file, f"{file.stat().st_size} bytes, expected {entry['bytes']}; the copy is incomplete or was changed"
         )
-    if verify and sha256_of(file) != entry["sha256"]:
+    if verify and sha256_of_unchanged(file) != entry["sha256"]:
         raise CheckpointError(file, "SHA-256 differs from config.json; the file was changed")
     return file
 
@@ -220,11 +228,15 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                str(name_or_path), revision=revision, allow_patterns=["*.json", "*.safetensors"]
+                str(name_or_path),
+                revision=revision,
+                allow_patterns=["*.json", "*.safetensors"],
+                **hub_options(name_or_path),
             )
         )
     except Exception as error:  # the hub's client raises many kinds, all meaning "not to be had"
-        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({error})") from error
+        reason = " ".join(str(error).split())[:200] if reachable() else "no network, and no copy of it here"
+        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({reason})") from error
 
 
 def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:

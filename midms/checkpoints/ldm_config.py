@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 import yaml
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from midms.checkpoints.errors import CheckpointError
+from midms.checkpoints.errors import CheckpointError, as_checkpoint_error
+from midms.checkpoints.schema import validate
+from midms.diffusion.schedule import linear_schedule
+from midms.io.files import BrokenFileError, read_text
 from midms.models.denoiser import CELEBAHQ_VQ4, CHURCHES_KL8
 from midms.models.denoiser import DEFAULTS as UNET_DEFAULTS
 
@@ -22,7 +28,8 @@ _UNET_FIXED = {
     "use_spatial_transformer": False,
     "num_classes": None,
 }
-_SCHEDULE = {"linear_start": "start", "linear_end": "end", "timesteps": "num_train_timesteps"}
+#: A YAML file of more bytes is refused; published ones have some thousand.
+MAX_YAML_BYTES = 1_000_000
 
 
 def unet_config(params: Mapping[str, Any], source: object = "unet_config") -> dict[str, Any]:
@@ -72,9 +79,13 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
         CheckpointError: not YAML, or without `model.params`.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.safe_load(read_text(path, "YAML", MAX_YAML_BYTES))
         params = document["model"]["params"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except BrokenFileError as error:
+        raise CheckpointError(path, error.reason) from None
+    except RecursionError:
+        raise CheckpointError(path, "not readable as YAML (nested too deeply)") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(path, f"not readable as YAML ({error})") from error
     except (KeyError, TypeError) as error:
         raise CheckpointError(
@@ -85,13 +96,80 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
     return params
 
 
-def schedule_settings(params: Mapping[str, Any] | None, betas: Tensor | None) -> dict[str, float]:
-    """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,), else none."""
-    if params is not None and all(isinstance(params.get(key), int | float) for key in _SCHEDULE):
-        return {name: params[ldm_name] for ldm_name, name in _SCHEDULE.items()}
-    if betas is None:
+class LDMSettings(BaseModel):
+    """What `model.params` of a published YAML says about noise and scale; defaults are those of the release.
+
+    YAML reads `85e-5` as text, so a number may be one.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    linear_start: float = Field(1e-4, gt=0, lt=1)
+    linear_end: float = Field(2e-2, gt=0, lt=1)
+    timesteps: int = Field(1000, ge=2, le=100_000)
+    beta_schedule: Literal["linear"] = "linear"  # of the square roots of beta
+    parameterization: Literal["eps"] = "eps"
+    given_betas: None = None
+    scale_factor: float = Field(1.0, gt=0)
+    scale_by_std: bool = False
+
+
+def schedule_settings(
+    params: Mapping[str, Any] | None, betas: Tensor | None, source: object = "the config"
+) -> dict[str, float]:
+    """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,); {} without both.
+
+    Raises:
+        CheckpointError: another kind of schedule or prediction, or stored betas that the keywords do not give.
+    """
+    if params is not None:
+        settings = validate(LDMSettings, dict(params), source, "model.params")
+        keywords: dict[str, float] = {
+            "start": settings.linear_start,
+            "end": settings.linear_end,
+            "num_train_timesteps": settings.timesteps,
+        }
+    elif betas is None:
         return {}
-    return {"start": _short(betas[0]), "end": _short(betas[-1]), "num_train_timesteps": betas.numel()}
+    else:
+        if betas.ndim != 1 or not 2 <= len(betas) <= 100_000:
+            raise CheckpointError(source, f"betas has shape {tuple(betas.shape)}, expected (steps,)")
+        keywords = {"start": _short(betas[0]), "end": _short(betas[-1]), "num_train_timesteps": betas.numel()}
+    if betas is not None:
+        check_betas(betas, keywords, source)
+    return keywords
+
+
+def check_betas(betas: Tensor, keywords: Mapping[str, float], source: object) -> None:
+    """Refuse stored betas that differ from those of `linear_schedule` with `keywords`.
+
+    Raises:
+        CheckpointError: they differ, or the keywords give none.
+    """
+    with as_checkpoint_error(source, "the noise schedule"):
+        expected = linear_schedule(**keywords).betas  # type: ignore[arg-type]
+    if betas.shape != expected.shape or not torch.allclose(betas.float(), expected, rtol=1e-3, atol=1e-7):
+        words = ", ".join(f"{key} {value}" for key, value in keywords.items())
+        problem = f"the stored betas are not those of LDM's linear schedule with {words}"
+        raise CheckpointError(source, f"{problem}; the model was trained with another noise schedule")
+
+
+def scale_factor(params: Mapping[str, Any] | None, stored: Tensor | None, source: object) -> float:
+    """What the model multiplies latents by: the number stored in the file, else the YAML's.
+
+    Raises:
+        CheckpointError: both are there and differ, or the number is none to divide by.
+    """
+    settings = None if params is None else validate(LDMSettings, dict(params), source, "model.params")
+    told = 1.0 if settings is None else settings.scale_factor
+    if stored is None:
+        return told
+    if stored.numel() != 1 or not 0 < float(stored) < math.inf:
+        raise CheckpointError(source, f"scale_factor holds {stored.numel()} numbers, expected one above 0")
+    measured = settings is None or settings.scale_by_std or "scale_factor" not in (params or {})
+    if not measured and not math.isclose(told, float(stored), rel_tol=1e-4):
+        raise CheckpointError(source, f"scale_factor is {_short(stored)} in the file, but {told} in the YAML")
+    return told if not measured else _short(stored)
 
 
 def _short(value: Tensor) -> float:

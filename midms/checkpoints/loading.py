@@ -14,6 +14,10 @@ from midms.io.provenance import SHIPPED, shipped_names
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
+from midms.models.matcher import Matcher
+from midms.models.midms import MIDMs
+from midms.models.numerics import weights_to_come
+from midms.models.translation_gan import Generator, MatchingGAN
 
 
 def open_weights(name_or_path: str | Path) -> LoadedFolder:
@@ -74,15 +78,53 @@ def load_encoders(name_or_path: str | Path) -> CorrespondenceEncoders:
     return _fill(encoders, encoders, loaded, "encoders", name_or_path)
 
 
+def build_model(loaded: LoadedFolder, source: str | Path) -> Matcher:
+    """The whole model of a folder: `MatchingGAN` where there is a generator, else `MIDMs`.
+
+    Args:
+        loaded: content of the folder. source: its name, for errors.
+    Raises:
+        ConfigError: a component is missing or does not fit its config.
+    """
+    configs, info = loaded.configs, loaded.info
+    last = "generator" if "generator" in configs else "denoiser"
+    needed = ("first_stage", "encoders", last)
+    missing = [name for name in needed if name not in configs]
+    if missing:
+        raise ConfigError(f"weights {str(source)!r}: no {', '.join(missing)}; a pipeline needs {needed}")
+    temperature = info.get("temperature", 0.005)
+    with weights_to_come():
+        stage, encoders = FirstStage(configs["first_stage"]), CorrespondenceEncoders(**configs["encoders"])
+        generator = Generator(configs["generator"]) if last == "generator" else None
+        denoiser = Denoiser(configs["denoiser"]) if last == "denoiser" else None
+        refiner = Denoiser(configs["refiner"]) if "refiner" in configs and denoiser is not None else None
+    parts: dict[str, nn.Module | None] = {
+        "first_stage": stage.model,
+        "encoders": encoders,
+        "generator": generator,
+        "denoiser": None if denoiser is None else denoiser.unet,
+        "refiner": None if refiner is None else refiner.unet,
+    }
+    for name, module in parts.items():
+        if module is not None:
+            _fill(None, module, loaded, name, source, assign=True)
+    if generator is not None:
+        return MatchingGAN(stage, encoders, generator, temperature)
+    assert denoiser is not None
+    return MIDMs(stage, encoders, denoiser, refiner, info.get("schedule"), temperature)
+
+
 def _config(loaded: LoadedFolder, component: str, source: str | Path) -> dict[str, Any]:
     if component not in loaded.configs:
         raise ConfigError(f"weights {str(source)!r} hold no {component} (only {', '.join(loaded.configs)})")
     return loaded.configs[component]
 
 
-def _fill(whole: Any, module: nn.Module, loaded: LoadedFolder, component: str, source: str | Path) -> Any:
+def _fill(
+    whole: Any, module: nn.Module, loaded: LoadedFolder, component: str, source: str | Path, assign: bool = False
+) -> Any:
     try:
-        module.load_state_dict(loaded.states[component])
+        module.load_state_dict(loaded.states[component], assign=assign)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"weights {str(source)!r}, {component}: {reason}") from None

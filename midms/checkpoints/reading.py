@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import warnings
 import zipfile
@@ -16,13 +15,38 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from midms.checkpoints.errors import CheckpointError, summarise_keys
+from midms.io import files
+from midms.io.files import BrokenFileError, check_readable
 
 # Classes that real files carry beside their tensors. Each is replaced by an empty stand-in; none is ever imported.
 _PLACEHOLDERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Path", "Bytes")),
+    "typing.Any",
+    "typing.Union",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.tuple",
+    "builtins.int",
+    "builtins.float",
+    "builtins.str",
+    "builtins.bool",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib.Path",
+    "pathlib.PurePosixPath",
+    "pathlib._local.PosixPath",
+    "pathlib._local.WindowsPath",
+    "pathlib._local.Path",
+    "datetime.datetime",
+    "datetime.timedelta",
     "argparse.Namespace",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -37,6 +61,22 @@ _PLACEHOLDERS = (
 )
 
 
+# Dictionaries of kinds that torch's reader does not fill; it fills a plain one in their place.
+_DICTIONARIES = (
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "collections.defaultdict",
+)
+
+
+class _PlainDictionary:
+    """Becomes a plain empty dictionary, whatever it is built from."""
+
+    def __new__(cls, *arguments: Any) -> Any:
+        return {}
+
+
 class _Placeholder:
     """Takes whatever a pickle gives to a class and keeps nothing of it."""
 
@@ -49,8 +89,11 @@ class _Placeholder:
     def __setstate__(self, state: Any) -> None:
         pass
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+
+_SAFE: list[Any] = [
+    *((_Placeholder, name) for name in _PLACEHOLDERS),
+    *((_PlainDictionary, name) for name in _DICTIONARIES),
+]
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -64,8 +107,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, wants to run code, or holds no state dict.
     """
     file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(file, "no such file")
+    try:
+        check_readable(file, "a weights file")
+    except BrokenFileError as error:
+        raise CheckpointError(file, error.reason) from None
     content = _read_safetensors(file) if is_safetensors(file) else _read_pickle(file)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -75,7 +120,29 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if others or not content:
         problem = f"these entries are no tensors: {summarise_keys(others)}" if others else "holds no tensors"
         raise CheckpointError(file, f"{problem}; expected a state dict")
-    return dict(content)
+    for key, value in content.items():
+        _check_stored(value, file, key)
+    return _plain_names(content, file)
+
+
+def _check_stored(value: Tensor, file: Path, key: str) -> None:
+    """Refuse a tensor whose numbers are not all in the file, one by one, before anything is computed with it."""
+    form = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+    if form != "strided" or value.is_meta or value.is_quantized:
+        kind = "meta" if value.is_meta else "quantised" if value.is_quantized else form
+        raise CheckpointError(file, f"{key} is a {kind} tensor; expected a plain one")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(file, f"{key} claims shape {tuple(value.shape)}, of which the file holds a part only")
+
+
+def _plain_names(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Names without what wrappers put before and into them: `module.` (parallel training), `_orig_mod.` (compiled)."""
+    names = {key: key.replace("_orig_mod.", "").replace("_orig_mod", "") for key in state}
+    while all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+    if len(set(names.values())) < len(names):
+        raise CheckpointError(file, "holds weights twice, with and without `_orig_mod.` in their names")
+    return {names[key]: value for key, value in state.items()}
 
 
 def is_safetensors(file: Path) -> bool:
@@ -98,7 +165,7 @@ def _read_pickle(file: Path) -> Any:
     mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are no zip archives and cannot be mapped
     try:
         with (
-            torch.serialization.safe_globals([(_Placeholder, name) for name in _PLACEHOLDERS]),
+            torch.serialization.safe_globals(_SAFE),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # remarks on pickle protocols, meant for whoever wrote the file
@@ -122,6 +189,19 @@ def _refused(message: str) -> str:
     return f"it is no plain weights file ({message.strip().splitlines()[-1][:120]})"
 
 
+def check_finite(value: Tensor, source: object, key: str) -> None:
+    """Refuse NaN and infinite values in a tensor.
+
+    Raises:
+        CheckpointError: there are some.
+    """
+    if not value.is_floating_point():
+        return
+    # a finite sum proves finite terms; only where it overflows, too, each value is looked at
+    if not bool(torch.isfinite(value.sum(dtype=torch.float64))) and not bool(torch.isfinite(value).all()):
+        raise CheckpointError(source, f"{key} holds NaN or infinite values")
+
+
 def clean_tensors(state: Mapping[str, Tensor], source: object, prefix: str = "") -> dict[str, Tensor]:
     """Floating-point tensors as float32, each checked to be finite; `prefix` goes before keys in messages.
 
@@ -133,8 +213,7 @@ def clean_tensors(state: Mapping[str, Tensor], source: object, prefix: str = "")
         if not value.is_floating_point():
             raise CheckpointError(source, f"{prefix}{key} has dtype {value.dtype}, expected a floating-point one")
         clean[key] = value.to(torch.float32)
-        if not bool(torch.isfinite(clean[key]).all()):
-            raise CheckpointError(source, f"{prefix}{key} holds NaN or infinite values")
+        check_finite(clean[key], source, f"{prefix}{key}")
     return clean
 
 
@@ -145,9 +224,9 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: missing, no JSON, or no object.
     """
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(file, f"not readable as JSON ({error})") from error
+        content = files.read_json(file)
+    except BrokenFileError as error:
+        raise CheckpointError(file, error.reason) from None
     if not isinstance(content, dict):
         raise CheckpointError(file, f"holds a {type(content).__name__}, expected an object")
     return content

@@ -16,6 +16,7 @@ from torch import Tensor
 from midms.conditions.edges import FACE_PARTS
 from midms.conditions.keypoints import JOINTS
 from midms.conditions.poses import Pose
+from midms.io.hub import hub_options
 
 LabelMaps = Callable[[Sequence[Image.Image]], list[NDArray[np.uint8]]]
 Poses = Callable[[Image.Image], list[Pose]]
@@ -169,7 +170,7 @@ def _load(class_name: str, weights: str, device: str) -> Any:
         raise ValueError(f"{weights}: no {class_name} weights there (no config.json)")
     transformers = _library("transformers", "pip install transformers")
     try:
-        return getattr(transformers, class_name).from_pretrained(weights).to(device).eval()
+        return getattr(transformers, class_name).from_pretrained(weights, **hub_options(weights)).to(device).eval()
     except Exception as error:  # the library raises many classes for a missing or foreign folder
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

@@ -13,6 +13,8 @@ FACE_PARTS = (
     "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip", "eye_g", "hair",
 )  # fmt: skip
 EDGE_CHANNELS = len(FACE_PARTS) + 2
+#: Parts below which the skin goes on.
+INSIDE_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -35,6 +37,7 @@ def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint
             same picture at every resolution.
     """
     distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
+    distance = np.minimum(distance, 1e6)  # without an edge OpenCV gives the largest float there is
     return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
 
 
@@ -74,5 +77,12 @@ def edge_condition(
 
 
 def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the face parts in a map of ids (k + 1 for part k of `FACE_PARTS`, 0 for none); absent parts left out."""
-    return {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}
+    """Masks of the face parts in a map of ids (H, W): k + 1 for part k of `FACE_PARTS`, 0 for none.
+
+    Absent parts are left out. In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have
+    skin there as well, and so do these.
+    """
+    masks = {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}
+    if "skin" in masks:
+        masks["skin"] = np.logical_or.reduce([masks[part] for part in ("skin", *INSIDE_SKIN) if part in masks])
+    return masks

@@ -2,12 +2,13 @@
 
     map            .npy, .npz (L, H, W), or a picture with as many channels as the weights take
     drawing        a picture of lines, dark on light or the reverse                                 15 channels
-    edges          a photo: Canny edges and, with a SegFormer face parser, outlines of face parts   15 channels
-    keypoints      a photo with a pose network, OpenPose JSON, candidate and subset files           20 channels
+    edges          a portrait photo: Canny edges, and the outlines of the parts of its face         15 channels
+    keypoints      a photo of a person, OpenPose JSON, candidate and subset files                   20 channels
     segmentation   a PNG of class ids, or a photo with UperNet                                      one per class
 
-Pictures are worked on at about the side the weights were trained with, in their own aspect ratio
-(`midms.io.images.working_size`); ready maps are taken as they are.
+Face parts and joints of a photo come from the networks of `midms get photos` (`midms.conditions.photos`), or from
+heavier ones whose weights are named. Pictures are worked on at about the side the weights were trained with, in their
+own aspect ratio (`midms.io.images.working_size`); ready maps are taken as they are.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from midms.conditions import annotators, poses
 from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.kinds import KINDS
+from midms.conditions.photos import annotate, models
 from midms.conditions.segmentation import class_map, one_hot
 from midms.config import ConfigError
 from midms.io.files import BrokenFileError
@@ -52,6 +54,8 @@ class BuiltCondition(NamedTuple):
     size: tuple[int, int]  # (H, W) of what it was made from, and so of the result
     kind: str
     note: str = ""  # one line, or nothing
+    photo: Image.Image | None = None  # the photo it was made of, aligned where it was
+    models: bool = False  # whether the networks of `midms get photos` made it
 
 
 def make_condition(
@@ -61,18 +65,20 @@ def make_condition(
     weights: Sequence[str] = (),
     canvas: tuple[int, int] | None = None,
     device: str = "cpu",
+    align: bool = True,
 ) -> BuiltCondition:
     """The condition in a file.
 
     Args:
         source: the file; of candidate and subset files either one.
         spec: what the weights take.
-        kind: one of `KINDS`. None: by the file's ending and the weights (a picture is a drawing, a photo of a
-            person, a map of classes).
-        weights: of the network that annotates a photo, a folder, file or hub id: SegFormer face parser (edges), pose
-            network (keypoints: detector.onnx and pose.onnx of rtmlib, or body_pose_model.pth of controlnet-aux),
-            UperNet (segmentation).
+        kind: one of `KINDS`. None: by the file's ending, the weights (a picture is a drawing or a portrait, a
+            photo of a person, a map of classes) and whether a picture `is_drawn`.
+        weights: of a network that annotates a photo instead of those of `midms get photos`, a folder, file or hub id:
+            SegFormer face parser (edges), pose network (keypoints: detector.onnx and pose.onnx of rtmlib, or
+            body_pose_model.pth of controlnet-aux), UperNet (segmentation).
         canvas: (width, height) of the photo that joints in a file belong to.
+        align: whether a face is cut out upright, as in CelebA-HQ, when `midms get photos`' networks find it.
     Raises:
         ConfigError: the file cannot be used for these weights; one line says why.
     """
@@ -89,7 +95,7 @@ def make_condition(
             return _keypoints(file, spec, weights, canvas, device)
         if chosen == "segmentation":
             return _segmentation(file, spec, weights, device)
-        return _edges(file, spec, weights, device)
+        return _edges(file, spec, weights, device, align)
     except ConfigError:
         raise
     except ValueError as error:  # of the readers and annotators
@@ -116,6 +122,20 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
     maps = torch.ones(EDGE_CHANNELS, *ink.shape)
     maps[0], maps[14] = torch.from_numpy(ink.astype(np.float32)), 0
     return maps
+
+
+def is_drawn(picture: Image.Image) -> bool:
+    """Whether an RGB picture looks like a drawing: nearly all of it ground, or most of it and the rest without colour.
+
+    A grey photo of something small on a plain ground looks the same; `kind` says what it is.
+    """
+    small = picture.copy()
+    small.thumbnail((256, 256), Image.Resampling.NEAREST)  # lines keep their darkness
+    values = np.asarray(small, np.float32)
+    away = values - np.median(values, axis=(0, 1)).astype(np.float32)  # from the colour of the paper
+    ground = float((np.abs(away.mean(axis=-1)) < 25).mean())
+    coloured = float((away.max(axis=-1) - away.min(axis=-1) >= 25).mean())
+    return ground > 0.9 or (ground > 0.6 and coloured < 0.02)
 
 
 def photo_edges(photo: Image.Image, side: int, parts: NDArray[np.uint8] | None = None) -> Tensor:
@@ -157,7 +177,9 @@ def default_kind(file: Path, spec: ConditionSpec) -> str:
         return "map"
     if suffix in (".json", ".txt"):
         return "keypoints"
-    return {EDGE_CHANNELS: "drawing", KEYPOINT_CHANNELS: "keypoints"}.get(spec.channels, "segmentation")
+    if spec.channels == EDGE_CHANNELS:
+        return "drawing" if is_drawn(read_rgb(file)) else "edges"
+    return "keypoints" if spec.channels == KEYPOINT_CHANNELS else "segmentation"
 
 
 def _check_kind(kind: str, spec: ConditionSpec) -> None:
@@ -192,35 +214,56 @@ def _ready_map(file: Path, spec: ConditionSpec) -> BuiltCondition:
     return BuiltCondition(_unit(planes), (picture.height, picture.width), "map")
 
 
-def _edges(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
+def _edges(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str, align: bool) -> BuiltCondition:
     photo = read_rgb(file)
     size = (photo.height, photo.width)
-    if not weights:
-        note = "no face parser given (--condition-weights): the edges are Canny's alone, without outlines of face parts"
-        return BuiltCondition(photo_edges(photo, spec.side), size, "edges", note)
-    parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
-    return BuiltCondition(photo_edges(photo, spec.side, parts), size, "edges")
+    if weights:
+        parts = annotators.face_parser(weights[0], device)([_smaller(photo)])[0]
+        return BuiltCondition(photo_edges(photo, spec.side, parts), size, "edges", "", photo)
+    if models.have_models():
+        try:
+            found = annotate.portrait(photo, align, spec.side)
+        except annotate.PhotoError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        size = (found.photo.height, found.photo.width)
+        return BuiltCondition(
+            photo_edges(found.photo, spec.side, found.parts), size, "edges", found.note, found.photo, True
+        )
+    note = f"the edges are Canny's alone, without the parts of the face; `{models.REMEDY}` gets networks that find them"
+    return BuiltCondition(photo_edges(photo, spec.side), size, "edges", note, photo)
 
 
 def _keypoints(
     file: Path, spec: ConditionSpec, weights: Sequence[str], canvas: tuple[int, int] | None, device: str
 ) -> BuiltCondition:
     if file.suffix.lower() not in (".json", ".txt"):
-        photo = read_rgb(file)
-        small = _smaller(photo)
-        pose = poses.main_person(_pose_network(weights, device)(small), file)
-        return BuiltCondition(pose_maps(pose, small.size, spec.side), (photo.height, photo.width), "keypoints")
-    people = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
-    pose = poses.main_person(people, file)
+        return _joints_of_photo(file, spec, weights, device)
+    found = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
+    pose = poses.main_person(found, file)
     size = canvas or _size_of_photo_beside(file) or _square_canvas(pose, spec.side, file)
     return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints")
+
+
+def _joints_of_photo(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
+    photo = read_rgb(file)
+    own = not weights and models.have_models()
+    if own:
+        try:
+            pose, small = annotate.pose_of_person(photo), photo
+        except annotate.PhotoError as error:
+            raise ConfigError(f"{file}: {error}") from None
+    else:
+        small = _smaller(photo)
+        pose = poses.main_person(_pose_network(weights, device)(small), file)
+    size = (photo.height, photo.width)
+    return BuiltCondition(pose_maps(pose, small.size, spec.side), size, "keypoints", "", photo, own)
 
 
 def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
     if not weights:
         raise ConfigError(
-            "poses of a photo need a pose network: --condition-weights detector.onnx pose.onnx (rtmlib) or "
-            "body_pose_model.pth (controlnet-aux); or give joints as OpenPose JSON"
+            f"joints of a photo need networks: run `{models.REMEDY}`, or give --condition-weights detector.onnx "
+            "pose.onnx (rtmlib) or body_pose_model.pth (controlnet-aux), or joints as OpenPose JSON"
         )
     if Path(weights[-1]).suffix == ".pth":
         return annotators.controlnet_poses(weights[-1], device)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
-from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
+from midms.data.pairs import PairDataset, Split, find_names, find_pairs, is_training
 from midms.data.transforms import grey_pixels
 from midms.io.files import BrokenFileError
 from midms.io.images import read_mask
+from midms.schema import Text
 
 
 def photo_file(root: Path, name: str) -> Path:
@@ -63,7 +64,9 @@ class CelebAEdges(PairDataset):
 
     kind, channels = "celeba-edges", EDGE_CHANNELS
 
-    def __init__(self, root: str | Path, split: str = "train", pairs: str | Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, root: Text | Path, split: Split = "train", pairs: Text | Path | None = None, **options: Any
+    ) -> None:
         self.root, training = Path(root), is_training(split)
         names = find_names(self.root / f"{split}.txt", image_name, options)
         default = self.root / "lists" / ("celebahq_ref.txt" if training else "celebahq_ref_test.txt")

@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from midms.conditions.segmentation import class_map, one_hot
-from midms.data.pairs import PairDataset, find_pairs, is_training
+from midms.data.pairs import PairDataset, Split, find_pairs, is_training
 from midms.io.files import BrokenFileError
 from midms.io.images import read_labels
+from midms.schema import Text
 
 FOLDERS = {"train": "training", "val": "validation"}
 
@@ -60,10 +61,10 @@ class ChurchesSegmentation(PairDataset):
 
     def __init__(
         self,
-        root: str | Path,
-        split: str = "train",
-        pairs: str | Path | None = None,
-        exemplar_split: str | None = None,
+        root: Text | Path,
+        split: Split = "train",
+        pairs: Text | Path | None = None,
+        exemplar_split: Split | None = None,
         expand: bool = True,
         **options: Any,
     ) -> None:

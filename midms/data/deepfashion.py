@@ -18,7 +18,8 @@ from PIL import Image
 
 from midms.conditions import poses
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
-from midms.data.pairs import PairDataset, find_names, find_pairs, is_training
+from midms.data.pairs import PairDataset, Split, find_names, find_pairs, is_training
+from midms.schema import Text
 
 
 def image_name(entry: str) -> str:
@@ -50,7 +51,9 @@ class DeepFashionKeypoints(PairDataset):
 
     kind, channels = "deepfashion-keypoints", KEYPOINT_CHANNELS
 
-    def __init__(self, root: str | Path, split: str = "train", pairs: str | Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, root: Text | Path, split: Split = "train", pairs: Text | Path | None = None, **options: Any
+    ) -> None:
         self.root, training = Path(root), is_training(split)
         names = find_names(self.root / f"{split}.txt", image_name, options)
         default = self.root / "lists" / ("deepfashion_ref.txt" if training else "deepfashion_ref_test.txt")

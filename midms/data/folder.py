@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
 from midms.io.files import BrokenFileError
 from midms.io.images import IMAGE_SUFFIXES, read_labels
+from midms.schema import Channels, Text
 
 #: Condition -> ending of the folder with its annotations, which lies beside the photos.
 ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
@@ -95,12 +96,12 @@ class ImageFolder(PairDataset):
 
     def __init__(
         self,
-        root: str | Path,
-        condition: str,
+        root: Text | Path,
+        condition: Literal["edges", "keypoints", "segmentation"],
         training: bool = True,
-        annotations: str | Path | None = None,
-        pairs: str | Path | None = None,
-        classes: int = SEGMENTATION_CHANNELS,
+        annotations: Text | Path | None = None,
+        pairs: Text | Path | None = None,
+        classes: Channels = SEGMENTATION_CHANNELS,
         **options: Any,
     ) -> None:
         self.root, self.condition, self.classes = Path(root), condition, classes

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Interval
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from midms.schema import Seed
+
+BatchSize = Annotated[int, Interval(ge=1, le=65536)]
+Workers = Annotated[int, Interval(ge=0, le=1024)]
 
 
 class StepSampler(Sampler[Any]):
     """Shuffled indices for a fixed number of samples, epoch after epoch, that can start anywhere.
 
     The order is a function of `seed` alone; `start` skips what an earlier run has used, so that a resumed run sees
-    just the batches that the uninterrupted one would have seen. Ranks take every `ranks`-th index.
+    just the samples that the uninterrupted one would have seen, whatever its batch size. Ranks take every `ranks`-th
+    index.
 
     Args:
+        length: items of the data set.
+        samples: that this rank draws in the whole training, those before `start` included.
+        start: samples of all ranks together that were drawn before.
+        used: batches of this rank that were drawn before, of `samples` in their present size.
         draws: yield (index, epoch) instead of the index, for data sets that draw an item's views anew each time; then
             what is drawn, too, is a function of the place in the order.
     """
@@ -30,22 +41,24 @@ class StepSampler(Sampler[Any]):
         rank: int = 0,
         ranks: int = 1,
         draws: bool = False,
+        used: int | None = None,
     ) -> None:
         if length < 1:
             raise ValueError("the training set is empty")
         self.length, self.samples, self.seed, self.start = length, samples, seed, start
         self.rank, self.ranks, self.draws = rank, ranks, draws
+        self.used = start // ranks if used is None else used
 
     def __len__(self) -> int:
         return self.samples
 
     def __iter__(self) -> Iterator[Any]:
-        first, last = self.start * self.ranks, self.samples * self.ranks
+        first, last = self.start, self.start + max(self.samples - self.used, 0) * self.ranks
         for epoch in range(first // self.length, -(-last // self.length)):
             order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()
             base = epoch * self.length
             for position in range(max(first, base), min(last, base + self.length)):
-                if position % self.ranks == self.rank:
+                if (position - first) % self.ranks == self.rank:
                     yield (order[position - base], epoch) if self.draws else order[position - base]
 
 
@@ -67,54 +80,64 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         train: training set.
-        validation: validation set, read in order. None: no validation.
-        batch_size: samples per step and rank.
+        validation: validation set, read in order; none skips validation.
+        batch_size: samples a step and rank.
         num_workers: loader processes; 0 loads in the training process.
         seed: of the training order.
+    Raises:
+        ValueError: a set is empty.
     """
 
     def __init__(
         self,
         train: Dataset[Any],
         validation: Dataset[Any] | None = None,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: BatchSize = 8,
+        num_workers: Workers = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
+        for name, found in (("train", train), ("validation", validation)):
+            if found is not None and length_of(found) < 1:
+                raise ValueError(f"the {name.replace('train', 'training')} set is empty")
         self.train, self.validation = train, validation
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.batches_seen = 0  # by each rank; `training.checkpoints` keeps it in step with the trainer
+        self.samples_seen = 0  # by all ranks together, in batches of any size
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from where an earlier run stopped to the trainer's `max_steps`."""
-        return self._loader(self.train, sampler=self._sampler(self.batches_seen))
-
-    def _sampler(self, start: int, batches: int | None = None) -> StepSampler:
-        """This rank's order from batch `start` on, for so many batches, by default to the trainer's last step."""
         assert self.trainer is not None
-        stop = self.trainer.max_steps if batches is None else start + batches
+        return self._loader(self.train, sampler=self._sampler(self.trainer.max_steps * self.batch_size))
+
+    def _sampler(self, samples: int) -> StepSampler:
+        """This rank's order from the present place on; `samples` are those of the whole training."""
+        assert self.trainer is not None
         return StepSampler(
             length_of(self.train),
-            stop * self.batch_size,
+            samples,
             self.seed,
-            start * self.batch_size,
+            self.samples_seen,
             self.trainer.global_rank,
             self.trainer.world_size,
             draws=getattr(self.train, "draws_views", False),
+            used=self.batches_seen * self.batch_size,
         )
 
     def advance(self) -> None:
         """A batch is used up."""
+        assert self.trainer is not None
         self.batches_seen += 1
+        self.samples_seen += self.batch_size * self.trainer.world_size
 
-    def items_of(self, number: int, batch: dict[str, Any]) -> list[str]:
-        """What this rank's batch of that number holds: the names in the batch, or else indices."""
+    def items_of(self, batch: dict[str, Any]) -> list[str]:
+        """What this rank's present batch holds: the names in the batch, or else indices."""
         if "name" in batch:
             return [str(name) for name in batch["name"]]
-        indices = [item[0] if isinstance(item, tuple) else item for item in self._sampler(number, 1)]
+        order = self._sampler((self.batches_seen + 1) * self.batch_size)
+        found = [item[0] if isinstance(item, tuple) else item for item in order]
         names = getattr(self.train, "names", None)
-        return [f"item {index}" if names is None else str(names[index]) for index in indices]
+        return [f"item {index}" if names is None else str(names[index]) for index in found]
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """This rank's share of the validation set, in order."""
@@ -136,11 +159,14 @@ class DataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the data order."""
-        return {"batches_seen": self.batches_seen}
+        return {"batches_seen": self.batches_seen, "samples_seen": self.samples_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the batches that a checkpoint had seen."""
+        """Go on after the samples that a checkpoint had seen; older checkpoints count batches of the present size."""
+        assert self.trainer is not None
         self.batches_seen = int(state_dict["batches_seen"])
+        older = self.batches_seen * self.batch_size * self.trainer.world_size
+        self.samples_seen = int(state_dict.get("samples_seen", older))
 
 
 def length_of(dataset: Dataset[Any]) -> int:

@@ -10,7 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
 from midms.io.files import BrokenFileError
 from midms.io.images import read_rgb
+from midms.schema import Pixels, Seed, Share, Text
 
+Split = Literal["train", "val"]
 #: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
 LOAD_RATIO = 286 / 256
 
@@ -115,13 +117,13 @@ class PairDataset(Dataset[dict[str, Any]]):
         pairs: Mapping[str, Sequence[str]],
         *,
         training: bool = False,
-        size: int = 256,
-        load_size: int | None = None,
-        exemplars: Mapping[str, float] | None = None,
+        size: Pixels = 256,
+        load_size: Pixels | None = None,
+        exemplars: Mapping[str, Share] | None = None,
         released: bool = False,
-        cache_folder: str | Path | None = None,
+        cache_folder: Text | Path | None = None,
         skip_broken: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         self.training, self.size, self.released, self.seed = training, size, released, seed
         self.load_size = load_size or (round(size * LOAD_RATIO) if training else size)

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from midms.data.folder import list_photos
 from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
 from midms.io.images import read_rgb
+from midms.schema import Count, Natural, Pixels, Seed, Text
 
 
 class Photos(Dataset[dict[str, Tensor]]):
@@ -28,10 +29,18 @@ class Photos(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, root: str | Path, size: int = 256, training: bool = True, first: int = 0, every: int = 1, seed: int = 0
+        self,
+        root: Text | Path,
+        size: Pixels = 256,
+        training: bool = True,
+        first: Natural = 0,
+        every: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         self.root, self.size, self.training, self.seed = Path(root), size, training, seed
         self.names = list_photos(self.root)[first::every]
+        if not self.names:
+            raise ValueError(f"{root}: it has no photo number {first}, the first one asked for")
 
     @property
     def draws_views(self) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from tqdm import tqdm
 
 from midms.conditions import annotators, poses
 from midms.conditions.edges import edge_condition
+from midms.conditions.photos import annotate, models
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
 from midms.data.exemplars import format_pairs, read_names
 from midms.data.folder import annotation_folder, list_photos
@@ -46,6 +50,7 @@ DATA_SETS: dict[str, type[PairDataset]] = {
 _BLOCK = 512  # photos whose features make one file
 _FEATURE_SIDE = 128
 _PAIRS = 20  # exemplars per line, as in the lists of the field
+_MOST_PROCESSES, _WORTH_PROCESSES = 8, 16  # at most so many at once, and for so many photos or more
 
 
 class FunctionDataset(Dataset[tuple[str, Any]]):
@@ -68,8 +73,11 @@ class FunctionDataset(Dataset[tuple[str, Any]]):
 class ParallelRun:
     """Results of `function` over names, with a progress bar; broken files are told and counted."""
 
-    def __init__(self, options: argparse.Namespace, text: str, word: str = "skipped ") -> None:
-        self.workers, self.quiet, self.text, self.word, self.broken = options.workers, options.quiet, text, word, 0
+    def __init__(
+        self, options: argparse.Namespace, text: str, word: str = "skipped ", workers: int | None = None
+    ) -> None:
+        self.workers, self.quiet = (options.workers or 0) if workers is None else workers, options.quiet
+        self.text, self.word, self.broken = text, word, 0
 
     def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
         loader = DataLoader(
@@ -94,6 +102,26 @@ class ParallelRun:
 
 def _identity(result: Any) -> Any:
     return result
+
+
+def _processes(options: argparse.Namespace, photos: int) -> int:
+    """Processes for networks that run on one core each: as asked, else one per core; none for a handful of photos."""
+    if options.workers is not None:
+        return int(options.workers)
+    return min(os.cpu_count() or 1, _MOST_PROCESSES) if photos >= _WORTH_PROCESSES else 0
+
+
+@contextmanager
+def _named(photo: Path) -> Iterator[None]:
+    """A photo that no annotation can be made of is a broken file; the networks keep to one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    except annotate.PhotoError as error:
+        raise BrokenFileError(photo, str(error)) from None
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _upright(root: Path, name: str) -> Image.Image:
@@ -123,14 +151,24 @@ def _canny(root: Path, out: Path, name: str) -> None:
     _save_png(_png(out, name), edge_condition(grey_pixels(_upright(root, name), 256), {})[0])
 
 
+def _face_parts(root: Path, out: Path, name: str) -> None:
+    photo = _upright(root, name)
+    with _named(root / name):
+        _save_png(_png(out, name), annotate.portrait(photo, align=False).parts)
+
+
 def edges(options: argparse.Namespace) -> int:
-    """Part maps by a face parser; without one the Canny edges at 256 x 256, to look at."""
+    """Part maps by the networks of `midms get photos` or a face parser; without either the Canny edges, to look at."""
     if options.parser is not None:
         return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
-    names = list_photos(options.photos)
-    out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_edges")
-    missing, run = [name for name in names if not _png(out, name).is_file()], ParallelRun(options, "edges")
-    made = sum(1 for _ in run(missing, partial(_canny, options.photos, out)))
+    names, found = list_photos(options.photos), models.have_models()
+    out = options.out or annotation_folder(options.photos, "edges")
+    if not found:
+        warn(f"no networks for face parts: Canny edges to look at; `{models.REMEDY}` gets the networks")
+        out = options.out or out.with_name(f"{options.photos.absolute().name}_edges")
+    missing = [name for name in names if not _png(out, name).is_file()]
+    run = ParallelRun(options, "edges", workers=_processes(options, len(missing)) if found else None)
+    made = sum(1 for _ in run(missing, partial(_face_parts if found else _canny, options.photos, out)))
     return run.finish(out, made, len(names) - len(missing))
 
 
@@ -154,29 +192,49 @@ def _label(options: argparse.Namespace, condition: str, make: Callable[[], annot
 
 
 def keypoints(options: argparse.Namespace) -> int:
-    """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last."""
+    """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last.
+
+    Raises:
+        ValueError: no tool is named, and the networks of `midms get photos` are not here.
+    """
+    tool = options.tool or ("rtmlib" if options.det or options.weights else "mediapipe")
+    if tool == "mediapipe" and not models.have_models():
+        raise ValueError(f"no networks for joints: run `{models.REMEDY}`, or name a --tool that is installed")
     names = list_photos(options.photos)
     out = options.out or annotation_folder(options.photos, "keypoints")
     stems = {name: (out / name).with_suffix("") for name in names}
     missing = [name for name in names if not _has_both(stems[name])]
-    run, made = ParallelRun(options, "keypoints"), 0
-    if options.tool == "convert":
-        results = run(missing, partial(_poses, out))
-    else:
-        find = _pose_finder(options) if missing else None
-        photos = run(missing, partial(_upright, options.photos))
-        results = ((name, find(photo)) for name, photo in photos if find is not None)
-    for name, people in results:
+    run = ParallelRun(options, "keypoints", workers=_processes(options, len(missing)) if tool == "mediapipe" else None)
+    made = 0
+    for name, people in _people(options, tool, run, missing, out):
         poses.write_text_poses(stems[name], people)
         poses.write_json_poses(_json(stems[name]), people)
         made += 1
     return run.finish(out, made, len(names) - len(missing))
 
 
-def _pose_finder(options: argparse.Namespace) -> annotators.Poses:
-    if options.tool == "rtmlib":
-        return annotators.rtmlib_poses(options.det, options.weights, options.device)
-    return annotators.controlnet_poses(options.weights, options.device)
+def _people(
+    options: argparse.Namespace, tool: str, run: ParallelRun, names: Sequence[str], out: Path
+) -> Iterable[tuple[str, list[poses.Pose]]]:
+    """Each photo with the poses of everyone in it."""
+    if tool == "convert":
+        return run(names, partial(_poses, out))
+    if tool == "mediapipe":
+        return run(names, partial(_main_pose, options.photos))
+    if not names:
+        return []
+    network = (
+        annotators.rtmlib_poses(options.det, options.weights, options.device)
+        if tool == "rtmlib"
+        else (annotators.controlnet_poses(options.weights, options.device))
+    )
+    return ((name, network(photo)) for name, photo in run(names, partial(_upright, options.photos)))
+
+
+def _main_pose(root: Path, name: str) -> list[poses.Pose]:
+    photo = _upright(root, name)
+    with _named(root / name):
+        return [annotate.pose_of_person(photo)]
 
 
 def _poses(out: Path, name: str) -> list[poses.Pose]:
@@ -300,7 +358,7 @@ def verify(options: argparse.Namespace) -> int:
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
         return tqdm(results, "verify", total, disable=options.quiet)
 
-    report = verify_data_set(options.data, options.root, options.workers, bar)
+    report = verify_data_set(options.data, options.root, options.workers or 0, bar)
     for fault in report.faults:
         say(f"{fault.file}: {fault.reason}")
     print("; ".join(f"{name} {count}" for name, count in report.counts.items()))

@@ -7,11 +7,14 @@ sqrt(1 - alpha_bar) eps. Times count from 0 to num_train_timesteps - 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
+#: beta of a step.
+NoiseRate = Annotated[float, Interval(gt=0, lt=1)]
 TimestepRule = Literal["paper", "released"]
 
 
@@ -38,7 +41,11 @@ class DDIMTables(NamedTuple):
     sigmas: Tensor  # standard deviation of the noise drawn in a step
 
 
-def linear_schedule(num_train_timesteps: int = 1000, start: float = 0.0015, end: float = 0.0195) -> Schedule:
+def linear_schedule(
+    num_train_timesteps: Annotated[int, Interval(ge=1, le=100_000)] = 1000,
+    start: NoiseRate = 0.0015,
+    end: NoiseRate = 0.0195,
+) -> Schedule:
     """LDM's "linear" schedule: square roots of beta evenly spaced (computed in float64, kept in float32).
 
     The defaults are those of the VQ models (CelebA-HQ, DeepFashion); churches (KL) end at 0.0155.

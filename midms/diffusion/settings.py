@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
+from annotated_types import Interval
 from torch import Tensor
 
 from midms.diffusion.schedule import Schedule, TimestepRule, ddim_timesteps
 from midms.diffusion.solvers import Solver
 from midms.matching.confidence import MaskForm
+from midms.schema import Count, Natural, NonNegative, Share
 
+#: T of a reverse process.
+Steps = Annotated[int, Interval(ge=1, le=100_000)]
 RewarpRule = Literal["every", "first_two", "none"]
 NoiseLevel = Literal["tau_n", "one_above"]
 RefineModel = Literal["pretrained", "finetuned"]
@@ -27,20 +32,20 @@ class InterleaveSettings:
     over `num_inference_steps`; Table 7 varies both.
     """
 
-    num_inference_steps: int = 200  # T: steps of the whole reverse process
-    num_interleaved_steps: int = 50  # N: U-Net calls of the loop, the last N of the T
+    num_inference_steps: Steps = 200  # T: steps of the whole reverse process
+    num_interleaved_steps: Natural = 50  # N: U-Net calls of the loop, the last N of the T
     timesteps: TimestepRule = "paper"  # how T times are chosen, see `ddim_timesteps`
     noise_level: NoiseLevel = "tau_n"  # the warp is noised to the first call's own time, or one step above it
-    threshold: float = 0.3  # gamma of Eq. 10
+    threshold: NonNegative = 0.3  # gamma of Eq. 10
     mask_form: MaskForm = "paper"  # see `cycle_consistency_mask`
     rewarp: RewarpRule = "every"  # after which calls: every n = N..2, only n = N and N - 1, or none
-    rewarp_interval: int = 1  # of those, every k-th, counted from n = N
+    rewarp_interval: Count = 1  # of those, every k-th, counted from n = N
     skip_last_warp: bool = True  # no re-warp after call n = 2 (paper's appendix)
     solver: Solver = "ddim"  # see `midms.diffusion.solvers`
     clamp_cosines: bool = False  # raise negative cosines to 0 before the softmax, as released (dense matching)
-    refine_steps: int = 20  # U-Net calls of the refinement; 0 turns it off
-    refine_num_inference_steps: int = 200  # T of the refinement
-    refine_eta: float = 1.0
+    refine_steps: Natural = 20  # U-Net calls of the refinement; 0 turns it off
+    refine_num_inference_steps: Steps = 200  # T of the refinement
+    refine_eta: Share = 1.0
     refine_model: RefineModel = "pretrained"  # whether the LDM before or after fine-tuning refines
 
     def __post_init__(self) -> None:
@@ -54,8 +59,10 @@ class InterleaveSettings:
         _check_steps("refine_steps", self.refine_steps, "refine_num_inference_steps", self.refine_num_inference_steps)
         if self.rewarp_interval < 1:
             raise ValueError(f"rewarp_interval: got {self.rewarp_interval}, expected 1 (re-warp at every step) or more")
-        if self.threshold < 0.0 or self.refine_eta < 0.0:
-            raise ValueError(f"threshold, refine_eta: got {self.threshold}, {self.refine_eta}, expected numbers >= 0")
+        if not 0.0 <= self.threshold < math.inf:
+            raise ValueError(f"threshold: got {self.threshold}, expected a number >= 0")
+        if not 0.0 <= self.refine_eta <= 1.0:
+            raise ValueError(f"refine_eta: got {self.refine_eta}, expected a number from 0 (DDIM) to 1 (DDPM)")
 
     @classmethod
     def paper(cls) -> InterleaveSettings:

@@ -28,6 +28,7 @@ from midms.metrics.truth import (
     ssim,
 )
 from midms.models.encoders import ConditionFeatures
+from midms.models.matcher import Matcher
 from midms.models.midms import Exemplar, MIDMs
 
 Batch = Mapping[str, Any]
@@ -64,7 +65,8 @@ class MatchingScores(NamedTuple):
     same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
 
 
-Method = Callable[[MIDMs, EncodedPairs, InterleaveSettings], Tensor]  # images (B, 3, H, W)
+#: A model, pairs and settings of that model to images (B, 3, H, W).
+Method = Callable[[Any, EncodedPairs, Any], Tensor]
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
@@ -72,7 +74,7 @@ def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]
     return sample_generators(seed * 1_000_003 + index for index in indices)
 
 
-def full_method(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def full_method(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The method, with whatever the settings switch off."""
     generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
@@ -98,32 +100,32 @@ def no_diffusion(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings)
     return model.decode(latent)
 
 
-def first_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def first_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The first warp R, decoded."""
     return model.decode(model.first_match(pair.condition, [pair.exemplar]).warp)
 
 
-def autoencoded_truth(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def autoencoded_truth(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The truth through the first stage: the ceiling of everything that is decoded."""
-    return model.decode(model.first_stage.encode(pair.batch["truth"]))
+    return model.autoencode(pair.batch["truth"])
 
 
-def autoencoded_source(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def autoencoded_source(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
-    return model.decode(model.first_stage.encode(pair.batch["source"]))
+    return model.autoencode(pair.batch["source"])
 
 
-def exemplar_itself(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def exemplar_itself(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The exemplar unchanged: what matching by position would give."""
     return pair.batch["exemplar"]
 
 
-def other_style(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def other_style(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The condition's own photo: the right layout in a random other style."""
     return pair.batch["source"]
 
 
-def mean_part_colours(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def mean_part_colours(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
     return _part_means(pair.batch)
 
@@ -151,7 +153,7 @@ def true_image_warp(pair: EncodedPairs) -> Tensor:
     return torch.where(batch["visible"][:, None], warped, _part_means(batch))
 
 
-def true_latent_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def true_latent_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """The exemplar's latent warped by the true correspondence, the first warp where the exemplar shows nothing.
 
     What a perfect matching would give: better than the first warp only if latents can be moved and averaged.
@@ -165,9 +167,9 @@ def true_latent_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSetti
     return model.decode(torch.where(visible, warped, model.first_match(pair.condition, [pair.exemplar]).warp))
 
 
-def autoencoded_true_warp(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
+def autoencoded_true_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
     """`true_image_warp` through the first stage: the ceiling of everything that copies and is decoded."""
-    return model.decode(model.first_stage.encode(true_image_warp(pair)))
+    return model.autoencode(true_image_warp(pair))
 
 
 METHODS: dict[str, Method] = {
@@ -186,9 +188,9 @@ METHODS: dict[str, Method] = {
 
 
 @torch.no_grad()
-def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) -> EncodedPairs:
+def encode_batch(model: Matcher, dataset: Dataset[Any], positions: Sequence[int]) -> EncodedPairs:
     """Some pairs of a dataset, encoded; a pair's noise is that of its item's "pair", or of its position."""
-    device = model.alphas_cumprod.device
+    device = model.device
     raw = default_collate([dataset[position] for position in positions])
     batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in raw.items()}
     labels = batch["exemplar_condition"] if model.encoders.form == "released" else None
@@ -197,14 +199,14 @@ def encode_batch(model: MIDMs, dataset: Dataset[Any], positions: Sequence[int]) 
     return EncodedPairs(batch, model.encode_condition(batch["condition"]), exemplar, indices)
 
 
-def encoded_pairs(model: MIDMs, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[EncodedPairs]:
+def encoded_pairs(model: Matcher, dataset: ProceduralPairs, batch_size: int = 16) -> Iterator[EncodedPairs]:
     """The pairs of a dataset in order, encoded batch by batch."""
     for start in range(0, len(dataset), batch_size):
         yield encode_batch(model, dataset, range(start, min(start + batch_size, len(dataset))))
 
 
 @torch.no_grad()
-def score(model: MIDMs, pairs: Sequence[EncodedPairs], method: Method, settings: InterleaveSettings) -> Scores:
+def score(model: Matcher, pairs: Sequence[EncodedPairs], method: Method, settings: Any) -> Scores:
     """Run a method on every pair and compare with the truth."""
     features = FirstStageFeatures(model.first_stage.model)
     images, rows = [], []
@@ -275,14 +277,14 @@ def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> MatchingScores:
+def score_matching(model: Matcher, pairs: Sequence[EncodedPairs], kind: str) -> MatchingScores:
     """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
     or "identity" (every position matched with itself)."""
     rows = []
     for pair in pairs:
         if kind == "rematch":
             warp = model.first_match(pair.condition, [pair.exemplar]).warp
-            predicted = argmax_correspondence(model.encoders.encode_iterate(warp, pair.condition), pair.exemplar.key)
+            predicted = argmax_correspondence(model.encode_prediction(warp, pair.condition), pair.exemplar.key)
         else:
             predicted = argmax_correspondence(pair.condition.features, pair.exemplar.features)
         grid = (predicted.shape[-2], predicted.shape[-1])
@@ -301,7 +303,7 @@ def score_matching(model: MIDMs, pairs: Sequence[EncodedPairs], kind: str) -> Ma
 
 
 @torch.no_grad()
-def score_masks(model: MIDMs, pairs: Sequence[EncodedPairs], settings: InterleaveSettings) -> dict[str, float]:
+def score_masks(model: Matcher, pairs: Sequence[EncodedPairs], settings: InterleaveSettings) -> dict[str, float]:
     """Mean precision and recall of the first re-warp's mask against "this surface is visible in the exemplar"."""
     rows = []
     for pair in pairs:

@@ -134,6 +134,17 @@ def sha256_of(content: Path | bytes) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_of_unchanged(file: Path) -> str:
+    """`sha256_of` a large file, computed once a process as long as neither its size nor its time changes."""
+    status = file.stat()
+    return _remembered_sha256(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _remembered_sha256(file: Path, *_identity: int) -> str:
+    return sha256_of(file)
+
+
 def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Refuse names of files to write before anything is computed.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from midms.io.files import BrokenFileError, parse_json, sha256_of
+from midms.io.files import BrokenFileError, parse_json, sha256_of, sha256_of_unchanged
 from midms.io.images import read_info
 from midms.programs import printable
 
@@ -55,6 +55,7 @@ class Record(BaseModel):
         command: a line for the shell that makes the picture again, where there is one.
         condition_kind, condition_weights, condition_size, size, protocol, device, threads, dtype, fast: see `midms
             translate --help`.
+        photo_networks: digests of the networks that made the condition of a photo.
         versions: of the packages that can change a picture.
     """
 
@@ -72,6 +73,7 @@ class Record(BaseModel):
     condition_size: list[int] | None = None
     size: int | None = None
     protocol: str | None = None
+    photo_networks: Digests = {}
     device: str | None = None
     threads: int | None = None
     dtype: str | None = None
@@ -131,7 +133,7 @@ def recorded_command(settings: Mapping[str, Any]) -> str | None:
 
 def weight_digests(folder: Path) -> dict[str, str]:
     """The weight files of a folder by name, each with its `file_digest`."""
-    return {file.name: file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {file.name: sha256_of_unchanged(file)[:16] for file in sorted(folder.glob("*.safetensors"))}
 
 
 def changed_files(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> list[str]:

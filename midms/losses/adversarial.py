@@ -1,12 +1,20 @@
-"""Adversarial part of first-stage training: PatchGAN, hinge losses and LDM's adaptive weight."""
+"""Adversarial training: PatchGAN at one or several scales, hinge losses and LDM's adaptive weight."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from midms.schema import Channels
+
+Layers = Annotated[int, Interval(ge=1, le=8)]
 
 
 class PatchDiscriminator(nn.Module):
@@ -16,9 +24,17 @@ class PatchDiscriminator(nn.Module):
         in_channels: channels of the images.
         width: channels after the first convolution; doubled per layer up to eight times.
         num_layers: strided convolutions.
+        norm: "batch" as there, or "spectral": every convolution's weight over its largest singular value (Miyato et al.
+            2018), after which an image's logits do not depend on its batch.
     """
 
-    def __init__(self, in_channels: int = 3, width: int = 64, num_layers: int = 3) -> None:
+    def __init__(
+        self,
+        in_channels: Channels = 3,
+        width: Channels = 64,
+        num_layers: Layers = 3,
+        norm: Literal["batch", "spectral"] = "batch",
+    ) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"PatchDiscriminator: num_layers must be at least 1, got {num_layers}")
@@ -26,15 +42,54 @@ class PatchDiscriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for k, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 1 if k == num_layers else 2
-            layers.append(nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False))
-            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+            layers.append(nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=norm == "spectral"))
+            layers += [nn.BatchNorm2d(after)] if norm == "batch" else []
+            layers.append(nn.LeakyReLU(0.2))
         layers.append(nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
         self.layers = nn.Sequential(*layers)
         self.apply(_init_normal)
+        if norm == "spectral":
+            self.apply(_normalise_spectrum)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, 1, h, w), high for real ones."""
         return self.layers(images)  # (B, 1, h, w)
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """A `PatchDiscriminator` with spectral norm for the images, another for the images at half the size, ...
+
+    Args:
+        scales: how many.
+        width, num_layers: of each.
+    """
+
+    def __init__(self, scales: Layers = 2, width: Channels = 64, num_layers: Layers = 3) -> None:
+        super().__init__()
+        if scales < 1:
+            raise ValueError(f"MultiScaleDiscriminator: scales must be at least 1, got {scales}")
+        self.smallest = 3 * 2 ** (num_layers + scales - 1)  # pixels a side of the smallest images it takes
+        self.parts = nn.ModuleList(PatchDiscriminator(3, width, num_layers, "spectral") for _ in range(scales))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) -> logits of each scale, (B, 1, h, w), from the finest on.
+
+        Raises:
+            ValueError: images too small for the coarsest scale.
+        """
+        if min(images.shape[-2:]) < self.smallest:
+            size = tuple(images.shape[-2:])
+            raise ValueError(f"discriminator: images of {size}, needs {self.smallest} pixels a side; take fewer scales")
+        logits = []
+        for part in self.parts:
+            logits.append(part(images))  # (B, 1, h, w)
+            images = F.avg_pool2d(images, 2)  # (B, 3, H / 2, W / 2)
+        return logits
+
+
+def _normalise_spectrum(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        spectral_norm(module)
 
 
 def _init_normal(module: nn.Module) -> None:
@@ -56,6 +111,11 @@ def hinge_discriminator_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor
 def hinge_generator_loss(logits_fake: Tensor) -> Tensor:
     """Hinge loss of the generator: minus the mean logit of its images; logits of any shape."""
     return -logits_fake.mean()
+
+
+def multi_scale(losses: Sequence[Tensor]) -> Tensor:
+    """Mean of the scales' losses, scalars."""
+    return torch.stack(list(losses)).mean()
 
 
 def adaptive_weight(reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.schema import Text
+
 RELU_2 = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
 
 _CONVS_PER_STAGE = (2, 2, 4, 4, 4)
@@ -102,8 +104,8 @@ class VGG19Features(nn.Module):
     def __init__(
         self,
         weights: VGGWeights = "torchvision",
-        path: str | Path | None = None,
-        layers: Sequence[str] = RELU_2,
+        path: Text | Path | None = None,
+        layers: Sequence[Text] = RELU_2,
     ) -> None:
         super().__init__()
         self.weights = weights

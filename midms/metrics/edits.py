@@ -9,7 +9,6 @@ OIG is guided by CLIP ViT-B/32: report the clip metric with another variant too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from midms.io.files import read_json
+from midms.io.hub import hub_options
 
 CLIP_NAME = "openai/clip-vit-large-patch14"
 DINO_NAME = "facebook/dino-vitb8"
@@ -31,10 +33,7 @@ def read_prompts(file: Path) -> dict[str, str]:
     Raises:
         ValueError: no such file, or not of this form.
     """
-    try:
-        prompts = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: expected a JSON object, image name -> prompt ({error})") from None
+    prompts = read_json(file)
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise ValueError(f"{file}: expected a JSON object, image name -> prompt")
     return prompts
@@ -54,7 +53,7 @@ def _load(kind: str, reader: Any, name: str, **options: Any) -> Any:
         FileNotFoundError: it is in neither; the message says what to do.
     """
     try:
-        return reader.from_pretrained(name, **options)
+        return reader.from_pretrained(name, **hub_options(name), **options)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{kind}: cannot load {name}: {' '.join(str(error).split())[:200]}; give the path of a folder in "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from midms.models.first_stage import complete_config, pad_to_multiple
 from midms.models.narrow_import import narrow_diffusers
+from midms.schema import Channels, Count, Share, Widths
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -29,6 +31,24 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.0,
     "norm_groups": 32,
 }
+
+
+class DenoiserConfig(TypedDict, total=False):
+    """Types and ranges of the keys of `DEFAULTS`."""
+
+    in_channels: Channels
+    out_channels: Channels
+    model_channels: Channels
+    channel_mult: Widths
+    num_res_blocks: Annotated[int, Interval(ge=1, le=16)]
+    attention_resolutions: list[Count]
+    num_head_channels: Channels | None
+    num_heads: Channels | None
+    use_scale_shift_norm: bool
+    resblock_updown: bool
+    dropout: Share
+    norm_groups: Channels
+
 
 CELEBAHQ_VQ4: dict[str, Any] = {"num_head_channels": 32}
 CHURCHES_KL8: dict[str, Any] = {

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from midms.losses.matching import at_least_float32
 from midms.models.spade import PaddingMode, SPADEBlock, convolution
+from midms.schema import Channels, Widths
 
-FORMS = ("released", "paper")
-CONDITION_INPUTS = ("latent", "nearest", "unshuffle")
+Form = Literal["released", "paper"]
+ConditionInput = Literal["latent", "nearest", "unshuffle"]
+FORMS, CONDITION_INPUTS = get_args(Form), get_args(ConditionInput)
+
+
+def without_autocast(like: Tensor) -> torch.autocast:
+    """Switch autocast off on the device of `like`.
+
+    Under `bf16-mixed` the features would be rounded to 8 bits. At a temperature of 0.005 that moves logits by 0.1 and
+    changes some of the best matches, so encoders and matching keep the precision of their weights.
+    """
+    return torch.autocast(like.device.type, enabled=False)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -151,20 +164,22 @@ class CorrespondenceEncoders(MatchingHead):
         condition_input: how a condition map becomes D_X, see `condition_grid`. The released form knows "nearest" only.
         factor: size of the image over size of the latent, needed by "unshuffle".
         spectral_norm: normalise the convolutions of the three encoders.
+        iterate: have F_iter; a model that never matches its own latents again needs none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the keys of its config
         self,
-        latent_channels: int,
-        condition_channels: int,
-        widths: Sequence[int] = (64, 256, 512),
-        out_channels: int = 256,
-        hidden: int = 128,
+        latent_channels: Channels,
+        condition_channels: Channels,
+        widths: Widths = (64, 256, 512),
+        out_channels: Channels = 256,
+        hidden: Channels = 128,
         padding_mode: PaddingMode = "zeros",
-        form: str = "released",
-        condition_input: str = "nearest",
-        factor: int = 4,
+        form: Form = "released",
+        condition_input: ConditionInput = "nearest",
+        factor: Annotated[int, Interval(ge=1, le=64)] = 4,
         spectral_norm: bool = True,
+        iterate: bool = True,
     ) -> None:
         if form not in FORMS:
             raise ValueError(f"form {form!r} is unknown; choose one of {', '.join(FORMS)}")
@@ -200,7 +215,11 @@ class CorrespondenceEncoders(MatchingHead):
 
         self.seg_enc = encoder(grid_channels, grid_channels)
         self.real_enc = encoder(latent_channels, latent_channels)
-        self.iter_enc = encoder(latent_channels, out_channels if form == "released" else grid_channels)
+        self.iter_enc = None
+        if iterate:
+            self.iter_enc = encoder(latent_channels, out_channels if form == "released" else grid_channels)
+        else:
+            self.config["iterate"] = False  # named only where it is: older weights do not know the key
 
     def condition_grid(self, condition_map: Tensor, latent_size: tuple[int, int]) -> Tensor:
         """D_X: the condition on the latent grid.
@@ -231,8 +250,10 @@ class CorrespondenceEncoders(MatchingHead):
         """S_X of D_X (B, grid_channels, H, W), the result of `condition_grid`."""
         if grid.shape[1] != self.grid_channels:
             raise ValueError(f"condition with {grid.shape[1]} channels, expected {self.grid_channels}")
-        raw = self.seg_enc(grid, grid)  # (B, out, H, W)
-        return ConditionFeatures(self.project_condition(self._with_labels(raw, grid)), raw, grid)
+        with without_autocast(grid):
+            grid = at_least_float32(grid)
+            raw = self.seg_enc(grid, grid)  # (B, out, H, W)
+            return ConditionFeatures(self.project_condition(self._with_labels(raw, grid)), raw, grid)
 
     def encode_exemplar(self, latent: Tensor, label_grid: Tensor | None = None) -> ExemplarFeatures:
         """S_Y of an exemplar.
@@ -249,15 +270,25 @@ class CorrespondenceEncoders(MatchingHead):
             raise ValueError(
                 f"form {self.form!r} {needed}, got label_grid={'None' if label_grid is None else 'a tensor'}"
             )
-        raw = self.real_enc(latent, latent)  # (B, out, H, W)
-        features = self.project_exemplar(self._with_labels(raw, label_grid))  # (B, out, H, W)
+        with without_autocast(latent):
+            latent = at_least_float32(latent)
+            raw = self.real_enc(latent, latent)  # (B, out, H, W)
+            features = self.project_exemplar(self._with_labels(raw, label_grid))  # (B, out, H, W)
         return ExemplarFeatures(features, raw if self.form == "released" else features)
 
     def encode_iterate(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
-        """S_iter = F_iter(r, condition) (Eq. 8): (B, latent_channels, H, W) -> (B, out_channels, H, W)"""
-        if self.form == "released":
-            return self.iter_enc(prediction, condition.raw)
-        return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
+        """S_iter = F_iter(r, condition) (Eq. 8): (B, latent_channels, H, W) -> (B, out_channels, H, W)
+
+        Raises:
+            ValueError: these encoders were built without F_iter.
+        """
+        if self.iter_enc is None:
+            raise ValueError("these encoders have no F_iter (iterate: false), so no prediction can be matched again")
+        with without_autocast(prediction):
+            prediction = at_least_float32(prediction)
+            if self.form == "released":
+                return self.iter_enc(prediction, condition.raw)
+            return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
 
     def _with_labels(self, raw: Tensor, labels: Tensor | None) -> Tensor:
         """Features with the label maps behind them in the released form, unchanged in the paper's."""

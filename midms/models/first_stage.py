@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from midms.models.narrow_import import narrow_diffusers
+from midms.schema import Channels, Positive, Widths
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, VQModel
@@ -29,6 +31,24 @@ DEFAULTS: dict[str, Any] = {
     "mid_attention": True,
     "scale_factor": 1.0,  # what the latent diffusion multiplies latents by, see `FirstStage`
 }
+
+
+class FirstStageConfig(TypedDict, total=False):
+    """Types and ranges of the keys of `DEFAULTS`."""
+
+    kind: Literal["vq", "kl"]
+    in_channels: Channels
+    out_ch: Channels
+    ch: Channels
+    ch_mult: Widths
+    num_res_blocks: Annotated[int, Interval(ge=1, le=16)]
+    z_channels: Channels
+    embed_dim: Channels | None
+    n_embed: Annotated[int, Interval(ge=1, le=1_048_576)]
+    norm_groups: Channels
+    mid_attention: bool
+    scale_factor: Positive
+
 
 VQ_F4: dict[str, Any] = {"kind": "vq", "ch": 128, "ch_mult": [1, 2, 4], "z_channels": 3, "n_embed": 8192}
 KL_F8: dict[str, Any] = {"kind": "kl", "ch": 128, "ch_mult": [1, 2, 4, 4], "z_channels": 4}

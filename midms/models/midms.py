@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord, interleave, refine
+from midms.diffusion.interleave import Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.matching import at_least_float32
 from midms.matching.confidence import match_confidence
-from midms.matching.correspondence import Match, match
+from midms.matching.correspondence import Match
 from midms.models.denoiser import Denoiser
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
-from midms.models.first_stage import FirstStage, pad_to_multiple
+from midms.models.first_stage import FirstStage
+from midms.models.matcher import Matcher, Translation
 
 
-class Translation(NamedTuple):
-    """Result of `MIDMs.translate`."""
-
-    latent: Tensor  # (B, c, h, w), refined; decode it
-    first: Match  # of the condition with the exemplar; `first.warp` is R_{X<-Y}
-    loop: Interleaved
-
-
-class MIDMs(nn.Module):
+class MIDMs(Matcher):
     """Exemplar-based translation in the latent space of a frozen autoencoder (Fig. 2, Algorithm 1).
 
     Args:
@@ -41,6 +33,9 @@ class MIDMs(nn.Module):
         temperature: tau of Eq. 6.
     """
 
+    kind = "midms"
+    settings_class = InterleaveSettings
+
     def __init__(
         self,
         first_stage: FirstStage,
@@ -50,9 +45,8 @@ class MIDMs(nn.Module):
         schedule: Mapping[str, Any] | None = None,
         temperature: float = 0.005,
     ) -> None:
-        super().__init__()
-        self.first_stage = first_stage.requires_grad_(False).eval()
-        self.encoders, self.denoiser = encoders, denoiser
+        super().__init__(first_stage, encoders, temperature)
+        self.denoiser = denoiser
         self.refiner = None if refiner is None else refiner.requires_grad_(False).eval()
         self.schedule_config = dict(schedule or {})
         tables = linear_schedule(**self.schedule_config)
@@ -60,67 +54,18 @@ class MIDMs(nn.Module):
         self.alphas_cumprod: Tensor
         self.register_buffer("betas", tables.betas, persistent=False)
         self.register_buffer("alphas_cumprod", tables.alphas_cumprod, persistent=False)
-        self.temperature = temperature
 
-    def train(self, mode: bool = True) -> MIDMs:
+    def train(self, mode: bool = True) -> Self:
         """The first stage and the refiner stay in evaluation mode."""
         super().train(mode)
-        for frozen in (self.first_stage, self.refiner):
-            if frozen is not None:
-                frozen.eval()
+        if self.refiner is not None:
+            self.refiner.eval()
         return self
 
     @property
     def schedule(self) -> Schedule:
         """The noise schedule on the model's device."""
         return Schedule(self.betas, self.alphas_cumprod)
-
-    def encode_exemplar(
-        self, images: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> Exemplar:
-        """D_Y and S_Y of exemplar images (B, 3, H, W) in [-1, 1].
-
-        Args:
-            labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
-            mask: (B, 1, H, W), 1 where the exemplar may be used.
-            noise: of the posterior (KL first stages), (B, c, h, w). None: its mode.
-        """
-        with torch.no_grad():
-            latent = at_least_float32(
-                self.first_stage.encode(images, sample=noise is not None, noise=noise)
-            )  # (B, c, h, w)
-        grid = None if labels is None else self.encoders.condition_grid(labels, _size(latent))
-        if mask is not None:
-            mask = nn.functional.interpolate(mask.float(), _size(latent), mode="area")
-        return Exemplar(latent, *self.encoders.encode_exemplar(latent, grid), mask)
-
-    def encode_condition(self, condition: Tensor) -> ConditionFeatures:
-        """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
-
-        Sides that are no multiple of the first stage's factor are padded at the right and bottom border.
-
-        Raises:
-            ValueError: the maps have another number of channels than the encoders take.
-        """
-        expected = 3 if self.encoders.condition_input == "latent" else self.encoders.config["condition_channels"]
-        if condition.shape[1] != expected:
-            raise ValueError(f"condition maps with {condition.shape[1]} channels, these weights take {expected}")
-        factor = self.first_stage.factor
-        condition = pad_to_multiple(condition, factor)
-        size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
-        if self.encoders.condition_input == "latent":
-            with torch.no_grad():
-                condition = at_least_float32(self.first_stage.encode(condition))
-        return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
-
-    def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
-        """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their latents."""
-        latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
-        return match(query, keys, latents, self.temperature, key_mask=masks, **options)
-
-    def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
-        """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
-        return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 
     def rematcher(
         self,
@@ -133,7 +78,7 @@ class MIDMs(nn.Module):
         keys = [e.key for e in exemplars]
 
         def rematch(prediction: Tensor) -> Rewarp:
-            query = self.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
+            query = self.encode_prediction(prediction, condition)  # (B, C, h, w)
             backward = settings.mask_form == "paper"
             clamp = settings.clamp_cosines
             matched = self.match(query, exemplars, keys, cycle=cycle, backward=backward, clamp=clamp)
@@ -177,6 +122,19 @@ class MIDMs(nn.Module):
         latent = refine(_casting(network), loop.latent, self.schedule, settings, noise(), steps)
         return Translation(latent, first, loop)
 
+    def networks(self) -> list[nn.Module]:
+        """First stage and U-Nets."""
+        return [self.first_stage, self.denoiser, *([] if self.refiner is None else [self.refiner])]
+
+    def compiled_networks(self) -> list[nn.Module]:
+        """U-Nets and the first stage's decoder."""
+        refiner = [] if self.refiner is None else [self.refiner.unet]
+        return [self.denoiser.unet, *refiner, self.first_stage.model.decoder]
+
+    def facts(self) -> dict[str, Any]:
+        """Temperature and noise schedule."""
+        return super().facts() | {"schedule": self.schedule_config}
+
     def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
         """Networks by the name they are saved under, and the configs they are built from."""
         modules: dict[str, nn.Module] = {
@@ -193,16 +151,8 @@ class MIDMs(nn.Module):
             modules["refiner"], configs["refiner"] = self.refiner.unet, self.refiner.config
         return modules, configs
 
-    def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Images (B, 3, H, W) of latents, clipped to [-1, 1]."""
-        return self.first_stage.decode(latent, size=size).clamp(-1, 1)
-
 
 def _casting(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     """A U-Net that takes latents of any precision; the loop's own state stays in float32."""
     dtype = next(network.parameters()).dtype
     return lambda latent, times: network(latent.to(dtype), times)
-
-
-def _size(latent: Tensor) -> tuple[int, int]:
-    return int(latent.shape[-2]), int(latent.shape[-1])

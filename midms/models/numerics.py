@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from midms.models.midms import MIDMs
+from midms.models.matcher import Matcher
 from midms.models.narrow_import import narrow_diffusers, tell_dynamo
 
 #: From how many parameters of the U-Net on the programs compute in the quickest way without being asked. The published
@@ -18,9 +18,10 @@ from midms.models.narrow_import import narrow_diffusers, tell_dynamo
 LARGE = 50_000_000
 
 
-def is_large(model: MIDMs) -> bool:
-    """Whether a U-Net call costs so much that memory format and precision are worth a choice."""
-    return sum(weight.numel() for weight in model.denoiser.parameters()) >= LARGE
+def is_large(model: Matcher) -> bool:
+    """Whether a call of the U-Net, or generator, costs so much that memory format and precision are worth a choice."""
+    networks = [network for network in model.networks() if network is not model.first_stage]
+    return max(sum(weight.numel() for weight in network.parameters()) for network in networks) >= LARGE
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -39,7 +40,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def best_dtype(model: MIDMs, device: torch.device) -> torch.dtype:
+def best_dtype(model: Matcher, device: torch.device) -> torch.dtype:
     """Precision of first stage and U-Nets where nobody asks for one.
 
     It is bfloat16 for large U-Nets with a VQ-GAN on a device that multiplies in it, and float32 else. On the shipped
@@ -71,7 +72,7 @@ def weights_to_come() -> Iterator[None]:
         yield
 
 
-def fused_attention(model: MIDMs) -> None:
+def fused_attention(model: Matcher) -> None:
     """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
     with narrow_diffusers():
         from diffusers.models.attention_processor import (  # noqa: PLC0415 - seconds to import
@@ -84,28 +85,22 @@ def fused_attention(model: MIDMs) -> None:
             module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
 
 
-def set_dtype_and_memory_format(model: MIDMs, dtype: torch.dtype, channels_last: bool) -> None:
-    """Set precision and memory format of the first stage and the U-Nets. The encoders stay float32 and contiguous.
+def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
+    """Set precision and memory format of all networks but the encoders, which stay float32 and contiguous.
 
     The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
     """
     form = torch.channels_last if channels_last else torch.contiguous_format
-    for part in (model.first_stage, model.denoiser, model.refiner):
-        if part is not None:
-            part.to(dtype=dtype).to(memory_format=form)
+    for part in model.networks():
+        part.to(dtype=dtype).to(memory_format=form)
 
 
-def compile_static(model: MIDMs) -> None:
+def compile_static(model: Matcher) -> None:
     """Compile U-Nets and the first stage's decoder for static shapes, in place; with CUDA graphs on a GPU.
 
     The first call of each shape compiles (minutes for the published sizes).
     """
     tell_dynamo()
-    mode = "reduce-overhead" if model.alphas_cumprod.is_cuda else "default"
-    for part in (
-        model.denoiser.unet,
-        None if model.refiner is None else model.refiner.unet,
-        model.first_stage.model.decoder,
-    ):
-        if part is not None:
-            part.compile(dynamic=False, mode=mode)
+    mode = "reduce-overhead" if model.device.type == "cuda" else "default"
+    for part in model.compiled_networks():
+        part.compile(dynamic=False, mode=mode)

@@ -365,6 +365,8 @@ class OIGPipeline(DiffusionPipeline):
         if output_type == "latent":
             return OIGOutput(latents, reconstruction, latents, reconstruction, None)
         pictures = [networks.decode_latents(self.vae, z).clamp(0, 1) for z in (latents, reconstruction)]
+        if not all(bool(torch.isfinite(picture).all()) for picture in pictures):
+            raise ValueError("the edit holds NaN or infinite values; use smaller weights of the guidance")
         flags = None
         if self.safety_checker is not None and self.feature_extractor is not None:
             pictures[0], flags = networks.check_safety(self.safety_checker, self.feature_extractor, pictures[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,16 @@ import torch
 from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
 from midms.io.provenance import Record
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
 from midms.options import PROTOCOLS
 from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.settings import Settings, gan_settings
 
 #: Entries of a record that decide a picture; the others say where and with what it was computed.
 DECIDING = (
-    "condition_kind", "condition_weights", "condition_size", "size", "inputs", "weights", "weight_files", "seed",
-    "settings", "dtype",
+    "condition_kind", "condition_weights", "condition_size", "size", "inputs", "photo_networks",
+    "weights", "weight_files", "seed", "settings", "dtype",
 )  # fmt: skip
 
 
@@ -57,7 +60,7 @@ def loop_settings(
     steps: int | None = None,
     calls: int | None = None,
     threshold: float | None = None,
-) -> InterleaveSettings:
+) -> Settings:
     """A protocol's settings with changed numbers.
 
     Args:
@@ -70,10 +73,13 @@ def loop_settings(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
-    chosen = pipe.settings if protocol == "weights" else getattr(InterleaveSettings, protocol)()
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, calls, protocol, steps, threshold)
+    assert isinstance(pipe.model, MIDMs)
     limit = pipe.model.schedule.num_train_timesteps
+    chosen: InterleaveSettings = pipe.settings if protocol == "weights" else getattr(InterleaveSettings, protocol)()
     try:
-        settings: InterleaveSettings = chosen.with_steps(steps, calls)
+        settings = chosen.with_steps(steps, calls)
         if threshold is not None:
             settings = settings.replace(threshold=threshold)
     except ValueError as error:
@@ -107,12 +113,14 @@ class Making:
 
     program: str
     weights: str
-    settings: InterleaveSettings
+    settings: Settings
     seed: int
     inputs: Mapping[str, str]  # name of each file that is read -> its digest
     condition: str | None = None  # None: the pair is one of the built-in benchmark, and no command makes it
     condition_kind: str | None = None
     condition_weights: Sequence[str] = ()
+    align: bool = True  # whether a photo of a face is turned and cut as the weights know faces
+    photo_networks: Mapping[str, str] = field(default_factory=dict)  # that made the condition of a photo -> digest
     condition_size: tuple[int, int] | None = None  # of the photo that joints belong to, (width, height)
     exemplars: Sequence[str] = ()
     exemplar_masks: Sequence[str] = ()
@@ -131,6 +139,8 @@ class Making:
             words += ["--condition-weights", *self.condition_weights]
         if self.condition_size:
             words += ["--condition-size", "x".join(map(str, self.condition_size))]
+        if not self.align:
+            words.append("--no-align")
         words += ["--exemplar", *self.exemplars]
         if self.exemplar_masks:
             words += ["--exemplar-mask", *self.exemplar_masks]
@@ -138,8 +148,10 @@ class Making:
             words += ["--exemplar-condition", *self.exemplar_conditions]
         settings = self.settings
         words += ["--weights", self.weights, "--protocol", self.protocol]
-        words += ["--steps", str(settings.num_inference_steps), "--calls", str(settings.num_interleaved_steps)]
-        words += ["--threshold", repr(settings.threshold), "--seed", str(self.seed)]
+        calls = ["--calls", str(settings.num_interleaved_steps)]
+        if isinstance(settings, InterleaveSettings):
+            calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
+        words += [*calls, "--seed", str(self.seed)]
         if self.size is not None:
             words += ["--size", str(self.size)]
         words += ["--device", computed.device, "--dtype", computed.dtype, "--fast" if computed.fast else "--no-fast"]
@@ -153,6 +165,7 @@ class Making:
             command=shlex.join(words) if words else None,
             inputs=dict(self.inputs),
             condition_kind=self.condition_kind,
+            photo_networks=dict(self.photo_networks),
             condition_weights=list(self.condition_weights),
             condition_size=None if self.condition_size is None else list(self.condition_size),
             size=self.size,

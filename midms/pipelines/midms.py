@@ -14,25 +14,20 @@ from PIL import Image
 from torch import Tensor
 
 from midms.checkpoints.folder import push_folder, save_states
-from midms.checkpoints.loading import open_weights
+from midms.checkpoints.loading import build_model, open_weights
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.schedule import sample_generators
-from midms.diffusion.settings import InterleaveSettings
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import Match, argmax_correspondence
-from midms.models.denoiser import Denoiser
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
-from midms.models.encoders import CorrespondenceEncoders
-from midms.models.first_stage import FirstStage
-from midms.models.midms import MIDMs, Translation
+from midms.models.matcher import Matcher, Translation
 from midms.models.numerics import (
     best_dtype,
     compile_static,
     fused_attention,
     is_large,
     set_dtype_and_memory_format,
-    weights_to_come,
 )
 from midms.pipelines.pictures import (
     Picture,
@@ -43,6 +38,7 @@ from midms.pipelines.pictures import (
     read_picture,
     resize_images,
 )
+from midms.pipelines.settings import Settings
 
 __all__ = [
     "MIDMsOutput",
@@ -59,7 +55,6 @@ __all__ = [
 _DECODED_PIXELS = 2**16
 #: What a call can return besides the images.
 INTERMEDIATES = ("warps", "predictions", "masks", "correspondence")
-COMPONENTS = ("first_stage", "encoders", "denoiser")
 
 
 class Computation(NamedTuple):
@@ -106,8 +101,8 @@ class MIDMsPipeline:
 
     def __init__(
         self,
-        model: MIDMs,
-        settings: InterleaveSettings,
+        model: Matcher,
+        settings: Settings,
         info: dict[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
@@ -121,41 +116,26 @@ class MIDMsPipeline:
         """Load a folder of weights, a shipped name ("demo") or a repository of the Hugging Face hub.
 
         Args:
-            dtype: of first stage and U-Nets (bfloat16 halves time and memory); the correspondence encoders and the
+            dtype: of all networks but the correspondence encoders (bfloat16 halves time and memory); those and the
                 matching stay in float32, where their temperature of 0.005 needs it.
         Raises:
             ConfigError: nothing of that name, or the folder lacks a component.
         """
         loaded = open_weights(name_or_path)
-        missing = [name for name in COMPONENTS if name not in loaded.configs]
-        if missing:
-            raise ConfigError(f"weights {str(name_or_path)!r}: no {', '.join(missing)}; a pipeline needs {COMPONENTS}")
-        configs, info = loaded.configs, loaded.info
-        with weights_to_come():
-            stage, denoiser = FirstStage(configs["first_stage"]), Denoiser(configs["denoiser"])
-            encoders = CorrespondenceEncoders(**configs["encoders"])
-            refiner = Denoiser(configs["refiner"]) if "refiner" in configs else None
-        parts = {"first_stage": stage.model, "denoiser": denoiser.unet, "encoders": encoders}
-        if refiner is not None:
-            parts["refiner"] = refiner.unet
-        for name, module in parts.items():
-            try:
-                module.load_state_dict(loaded.states[name], assign=True)
-            except RuntimeError as error:
-                raise ConfigError(
-                    f"weights {str(name_or_path)!r}, {name}: {' '.join(str(error).split())[:300]}"
-                ) from None
-        model = MIDMs(stage, encoders, denoiser, refiner, info.get("schedule"), info.get("temperature", 0.005))
-        pipe = cls(model, InterleaveSettings(**info.get("settings", {})), info, loaded.path)
+        model = build_model(loaded, name_or_path)
+        try:
+            settings = model.settings_class(**loaded.info.get("settings", {}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"weights {str(name_or_path)!r}, settings of its config.json: {error}") from None
+        pipe = cls(model, settings, loaded.info, loaded.path)
         return pipe.to(device, dtype)
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> MIDMsPipeline:
-        """Move to a device; cast first stage and U-Nets to `dtype`."""
+        """Move to a device; cast all networks but the encoders to `dtype`."""
         self.model.to(device)
         if dtype is not None:
-            for part in (self.model.first_stage, self.model.denoiser, self.model.refiner):
-                if part is not None:
-                    part.to(dtype)
+            for part in self.model.networks():
+                part.to(dtype)
         return self
 
     def fast(self, compile_networks: bool | None = None) -> MIDMsPipeline:
@@ -205,19 +185,20 @@ class MIDMsPipeline:
         return {} if self.folder is None else weight_digests(self.folder)
 
     @property
+    def kind(self) -> str:
+        """The method of these weights: "midms", or "matching_gan" for the baseline that matches once and generates."""
+        return self.model.kind
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.model.alphas_cumprod.device
+        return self.model.device
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
         """Write the folder that `from_pretrained` reads, all or nothing."""
         model = self.model
         modules, configs = model.components()
-        info = self.info | {
-            "schedule": model.schedule_config,
-            "temperature": model.temperature,
-            "settings": asdict(self.settings),
-        }
+        info = self.info | model.facts() | {"settings": asdict(self.settings)}
         states = {
             name: {
                 key: value.to(dtype) if value.is_floating_point() else value for key, value in part.state_dict().items()
@@ -273,7 +254,7 @@ class MIDMsPipeline:
         num_interleaved_steps: int | None = None,
         seed: int | Sequence[int] = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        settings: InterleaveSettings | None = None,
+        settings: Settings | None = None,
         return_intermediates: bool | Collection[str] = False,
         output_type: str = "pil",
         callback: Callable[[StepRecord], None] | None = None,
@@ -289,7 +270,8 @@ class MIDMsPipeline:
             exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
                 which compete for each position (`join_exemplars` makes several one each).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
-            num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given).
+            num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given). Weights of the kind
+                "matching_gan" have no T, and N is the number of pictures generated one after another.
             seed: of the noise, one for all (pair i takes seed + i) or one each.
             generator: instead of seeds, one generator per pair (a single one for a single pair).
             settings: instead of the two numbers, everything.
@@ -300,17 +282,21 @@ class MIDMsPipeline:
                 latents through `decode`, and cost nothing where nobody asks for them.
             first_callback: called before the loop with the first match, whose `warp` is a latent, too.
         Raises:
-            ValueError: sizes or counts that do not fit together, or an unknown name in `return_intermediates`.
+            ValueError: sizes or counts that do not fit together, an unknown name in `return_intermediates`, or
+                settings of another method.
         """
         wanted = set(INTERMEDIATES if return_intermediates is True else return_intermediates or ())
         if not wanted <= set(INTERMEDIATES):
             raise ValueError(f"return_intermediates: got {sorted(wanted)}, expected some of {', '.join(INTERMEDIATES)}")
+        chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
+        if not isinstance(chosen, self.model.settings_class):
+            names = type(chosen).__name__, self.model.settings_class.__name__
+            raise ValueError(f"settings: got {names[0]}, weights of the kind {self.kind} take {names[1]}")
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
         count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
         encoded, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
-        chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
         generators = _generators(seed, generator, count)
         result = self.model.translate(encoded, exemplars, chosen, generators, callback, first_callback)
         output = MIDMsOutput([], result.latent)

@@ -17,6 +17,9 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.data.module import data_of
+from midms.io.files import atomic_write
+from midms.training.errors import Interrupted
+from midms.training.signals import SIGNALS
 from midms.visualize import grid, save_png
 
 
@@ -62,6 +65,11 @@ class ResumableCSVLogger(Logger):
         self.columns = [name for name in (rows[0] if rows else {}) if name is not None]
         self._write([row for row in rows if int(row["step"]) < step])
 
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether a row of a step has a value in a column whose name begins with `prefix`."""
+        found = [row for row in self.rows() if row.get("step") == str(step)]
+        return any(value for row in found for name, value in row.items() if name and name.startswith(prefix))
+
     def rows(self) -> list[dict[str, str]]:
         """All rows of the table on disk."""
         if not self.file.is_file():
@@ -70,12 +78,10 @@ class ResumableCSVLogger(Logger):
             return list(csv.DictReader(file))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        aside = self.file.with_suffix(".part")
-        with aside.open("w", newline="") as file:
+        with atomic_write(self.file) as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
-        aside.replace(self.file)
 
 
 class ThroughputMonitor(Callback):
@@ -115,27 +121,50 @@ def peak_memory(device: torch.device) -> float:
 
 
 class PictureLogger(Callback):
-    """Save a picture of the first validation samples every `every` steps, as drawn by the module's `pictures`."""
+    """Save a picture of the first validation samples every `every` steps (0: never), by the module's `pictures`."""
 
     def __init__(self, folder: Path, every: int, samples: int = 6) -> None:
         self.folder, self.every, self.samples = folder, every, samples
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Draw and save the picture if the step is a multiple of `every`."""
+        self.draw_if_due(trainer, pl_module)
+
+    def file(self, step: int) -> Path:
+        """The picture of a step."""
+        return self.folder / f"step_{step:08d}.png"
+
+    def draw_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw if the step is a multiple of `every`; a signal that comes meanwhile leaves it to the resumed run."""
+        due = self.every and trainer.global_step % self.every == 0 and trainer.is_global_zero
         dataset: Any = data_of(trainer).validation
-        stage: Any = pl_module  # a `Stage`, which has pictures
-        if trainer.global_step % self.every or dataset is None or not trainer.is_global_zero:
+        if not due or dataset is None:
             return
-        items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
-        batch = torch.utils.data.default_collate(items)
-        batch = {key: value.to(pl_module.device) if torch.is_tensor(value) else value for key, value in batch.items()}
         training = pl_module.training
         pl_module.eval()
+        try:
+            self.draw(trainer, pl_module, dataset)
+        except Interrupted as stop:
+            if stop.hurried:
+                raise
+        finally:
+            pl_module.train(training)
+
+    def draw(self, trainer: pl.Trainer, stage: Any, dataset: Any) -> None:
+        """Draw the picture of this step; `stage` is a `Stage`.
+
+        Raises:
+            Interrupted: a signal came meanwhile.
+        """
+        items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
+        batch = torch.utils.data.default_collate(items)
+        batch = {key: value.to(stage.device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        SIGNALS.check()
         with torch.no_grad():
             rows = stage.pictures(batch)
-        pl_module.train(training)
+        SIGNALS.check()
         picture = grid(rows)
-        save_png(self.folder / f"step_{trainer.global_step:08d}.png", picture)
+        save_png(self.file(trainer.global_step), picture)
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
                 logger.experiment.add_image("pictures", picture, trainer.global_step, dataformats="HWC")

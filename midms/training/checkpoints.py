@@ -1,12 +1,13 @@
-"""Checkpoints: written atomically, limited to the last few, and saved when a signal stops the run."""
+"""Whole checkpoints only, read without running anything, and the last few of them."""
 
 from __future__ import annotations
 
-import os
-import signal
+import copy
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,29 +16,36 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
 from midms.data.module import data_of
+from midms.io.files import atomic_write, remove_leftovers
+from midms.programs import say
 from midms.training.errors import Interrupted, TrainingError
+
+#: What a checkpoint of a run holds besides the states of optimisers and data, by type.
+ENTRIES = {
+    "state_dict": dict,
+    "global_step": int,
+    "epoch": int,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints to a temporary file, flush it to disk and rename it: no partial file has the final name."""
+    """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` as `path`.
 
         Raises:
-            TrainingError: the file cannot be written, for example because the disk is full. Earlier checkpoints stay.
+            TrainingError: the disk is full or refuses; what was there before stands.
         """
         path = Path(path)
-        aside = path.with_suffix(".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with atomic_write(path, sync=True) as aside, aside.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
         except (OSError, RuntimeError) as error:  # torch's writer hides the first behind the second
-            aside.unlink(missing_ok=True)
             refusal = error if isinstance(error, OSError) else error.__context__
             if not isinstance(refusal, OSError):
                 raise
@@ -48,26 +56,97 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "free some disk space and continue with --resume"
             ) from error
 
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """Read `path` on the CPU; nothing in it is run."""
+        return read_checkpoint(Path(path))
 
-class Checkpoints(Callback):
-    """Save a checkpoint every `every` steps and at the end, and delete all but the last `keep`.
+
+def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
+    """The content of a run's checkpoint, on the CPU: tensors, numbers, text and plain containers, and nothing else.
+
+    torch's restricted unpickler reads it, with no class or function allowed beyond its own.
 
     Args:
-        folder: of the files `step_00001000.ckpt`.
-        every: steps between two checkpoints.
-        keep: number of checkpoints to keep.
+        file: the checkpoint.
+        mapped: map the tensors from the file instead of reading them.
+    Raises:
+        TrainingError: damaged, not of a run, or it wants to run something.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise TrainingError(f"{file}: it is compressed, which no checkpoint of a run is")
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise TrainingError(f"{file}: refused: it holds more than tensors and plain values{_wanted(error)}") from None
+    except TrainingError:
+        raise
+    except zipfile.BadZipFile:
+        what = "empty" if file.stat().st_size == 0 else "cut off, or no checkpoint"
+        raise TrainingError(f"{file}: it is {what}") from None
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{file}: it is damaged ({reason[:200]})") from None
+    _require_entries(file, content)
+    return content
+
+
+def _wanted(error: pickle.UnpicklingError) -> str:
+    """The name that a file wanted, from torch's long message."""
+    words = str(error).partition("GLOBAL ")[2].split(maxsplit=1)
+    return f" ({words[0]})" if words else ""
+
+
+def _require_entries(file: Path, content: Any) -> None:
+    if not isinstance(content, dict):
+        raise TrainingError(f"{file}: it holds a {type(content).__name__}, expected the checkpoint of a run")
+    missing = [name for name, kind in ENTRIES.items() if not isinstance(content.get(name), kind)]
+    if missing:
+        weights = "weights alone, or " if "global_step" in missing else ""
+        raise TrainingError(f"{file}: it has no {', '.join(missing)}: {weights}not the checkpoint of a run")
+    for name, tensor in _tensors(content, ""):
+        whole = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not whole or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise TrainingError(f"{file}: {name[:100]} is no plain tensor with all of its numbers")
+
+
+def _tensors(node: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(node, torch.Tensor):
+        yield path, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _tensors(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _tensors(value, f"{path}[{index}]")
+
+
+class Checkpoints(Callback):
+    """A checkpoint every so many steps, at the end, and when the training is stopped; the last `keep` stay.
+
+    What is saved of the loops is their state at the end of the last step, whenever the checkpoint is written: a run
+    that was stopped in its validation goes on like one that was stopped before.
+
+    Args:
+        folder: where `step_00001000.ckpt` go.
+        every: steps between two checkpoints, 0 for none but the last.
+        keep: how many stay, none keeps all.
     """
 
-    def __init__(self, folder: Path, every: int, keep: int = 2) -> None:
+    def __init__(self, folder: Path, every: int, keep: int | None = 2) -> None:
         self.folder, self.every, self.keep = folder, every, keep
         self.saved = -1  # step of the last one written
+        self.loops: dict[str, Any] | None = None  # after the last step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Delete partial files of a killed run, and move checkpoints of later steps to a folder of their own."""
+        """Clear away what a killed run left half written, and set aside what lies ahead of this run."""
+        if (self.folder / f"{step_name(trainer.global_step)}.ckpt").is_file():
+            self.saved = trainer.global_step
         if not trainer.is_global_zero:
             return
-        for torn in self.folder.glob("*.part"):
-            torn.unlink()
+        if self.folder.is_dir():
+            remove_leftovers(self.folder)
         ahead = [path for path in self.folder.glob("step_*.ckpt") if path.stem > step_name(trainer.global_step)]
         if ahead:
             aside = next(path for n in count(1) if not (path := self.folder.with_name(f"checkpoints_{n}")).exists())
@@ -77,84 +156,82 @@ class Checkpoints(Callback):
             print(f"checkpoints of an earlier run beyond step {trainer.global_step}: moved to {aside}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Advance the data order by one batch, and save if the step is a multiple of `every`."""
+        """Count the batch for the data order, then save when it is time."""
         data_of(trainer).advance()
-        if trainer.global_step % self.every == 0:
+        self.loops = copy.deepcopy(trainer.fit_loop.state_dict())
+        if self.every and trainer.global_step % self.every == 0:
             self.save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the loops as they were at the end of the step."""
+        if self.loops is not None:
+            checkpoint["loops"]["fit_loop"] = self.loops
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last state."""
         self.save(trainer)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save the state of a training that was told to stop."""
+        if isinstance(exception, Interrupted):
+            if self.loops is not None and not exception.hurried:
+                self.save(trainer)
+            exception.step = self.saved if self.saved > 0 else None
+
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint of this step unless there is one already, and delete the oldest ones."""
+        """Write a checkpoint of this step, unless that was just done, and drop the oldest ones."""
         if self.saved == trainer.global_step:
             return
         trainer.save_checkpoint(self.folder / f"{step_name(trainer.global_step)}.ckpt")
         self.saved = trainer.global_step
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.keep is not None:
             for old in sorted(self.folder.glob("step_*.ckpt"))[: -self.keep]:
                 old.unlink()
 
 
-class StopOnSignal(Callback):
-    """Stop on SIGINT or SIGTERM: finish the current step, save a checkpoint, and raise `Interrupted`.
-
-    A second SIGINT stops at once without saving. A signal that reaches one rank stops all ranks after the same step.
-    """
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
-        self.received: int | None = None
-        self.before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the signal handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self.note)
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Record a signal. The handler may run in the middle of a step, so it does not touch the training state."""
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = self.received or number
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and stop if any rank has received a signal; between two steps the state is consistent."""
-        received = self.received or 0
-        if trainer.world_size > 1:
-            anywhere = trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max")
-            received = int(anywhere)
-        if received:
-            self.checkpoints.save(trainer)
-            raise Interrupted(received, trainer.global_step)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Restore the earlier signal handlers."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
-
-
 def step_name(step: int) -> str:
-    """File name of a step's checkpoint without suffix; the names sort in the order of the steps."""
+    """Name of a step's checkpoint, without its ending; names sort like steps."""
     return f"step_{step:08d}"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest step in a folder. None: the folder has no checkpoint."""
+    """The newest checkpoint in a folder."""
     return max(folder.glob("step_*.ckpt"), default=None)
 
 
 def last_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run folder, or the file itself.
+    """The newest whole checkpoint of a run folder, or the file itself; those left out are told, with the reason.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none, or the file is none.
     """
     if run.is_file():
+        read_checkpoint(run, mapped=True)
         return run
-    checkpoint = newest_checkpoint(run / "checkpoints")
-    if checkpoint is None:
+    checkpoint = sorted((run / "checkpoints").glob("step_*.ckpt"), reverse=True)
+    if not checkpoint:
         raise TrainingError(f"--resume: no checkpoint in {run / 'checkpoints'} (expected step_*.ckpt)")
-    return checkpoint
+    reasons: list[str] = []
+    for file in checkpoint:
+        try:
+            _require_whole(file)
+        except (TrainingError, OSError) as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            say(f"resume: left out {reason}; going on from {file.name}")
+        return file
+    raise TrainingError(f"--resume: no whole checkpoint: {'; '.join(reasons)}")
+
+
+def _require_whole(file: Path) -> None:
+    """Read all of a checkpoint: its values, and the checksums of its tensors."""
+    content = read_checkpoint(file, mapped=True)
+    with zipfile.ZipFile(file) as archive:
+        torn = archive.testzip()
+    if torn is not None:
+        raise TrainingError(f"{file}: it is damaged (checksum of {torn})")
+    if content["global_step"] < 0 or file.stem != step_name(content["global_step"]):
+        raise TrainingError(f"{file}: it is of step {content['global_step']}")

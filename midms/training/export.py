@@ -1,16 +1,15 @@
-"""Export of the trained networks at the end of a stage."""
+"""What a stage hands over when its training ends, and how that is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from safetensors import SafetensorError
 from torch import nn
 
 from midms.checkpoints.folder import save_folder
-from midms.data.module import data_of
+from midms.training.errors import TrainingError
 
 
 class TrainedComponents(NamedTuple):
@@ -21,18 +20,22 @@ class TrainedComponents(NamedTuple):
     facts: dict[str, Any]
 
 
-class ExportWeights(Callback):
-    """Save the trained weights at the end of the run, as a folder that `MIDMsPipeline.from_pretrained` reads."""
+def export(folder: Path, exported: TrainedComponents, info: dict[str, Any]) -> None:
+    """Write weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads.
 
-    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
-        self.folder, self.info = folder, info
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the components of the Lightning module."""
-        if trainer.is_global_zero:
-            stage: Any = pl_module  # a `Stage`, which has components
-            modules, configs, facts = stage.components()
-            data = data_of(trainer).train
-            data_facts = {key: getattr(data, key) for key in ("task", "size") if hasattr(data, key)}
-            info = self.info | data_facts | facts | {"steps": trainer.global_step}
-            save_folder(self.folder, modules, configs, info)
+    Args:
+        folder: of the weights; replaced where there is one.
+        exported: what the stage names as its components.
+        info: more facts for `config.json`.
+    Raises:
+        TrainingError: the disk is full or refuses.
+    """
+    modules, configs, facts = exported
+    try:
+        save_folder(folder, modules, configs, info | facts)
+    except (SafetensorError, OSError) as error:  # safetensors has a class of its own for a full disk
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise TrainingError(
+            f"{folder}: the weights could not be written ({reason or error}); "
+            "the last checkpoint stands: free some disk space and continue with --resume"
+        ) from error

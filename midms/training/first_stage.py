@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from midms.losses.latents import PatchComponents, decorrelation_loss, effective_
 from midms.losses.pyramid import laplacian_loss
 from midms.metrics.truth import psnr, sharpness
 from midms.models.first_stage import FirstStage
+from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Text
 from midms.training.export import TrainedComponents
 from midms.training.optimisation import warmup_cosine
 from midms.training.stage import Batch, Stage
@@ -58,27 +59,28 @@ class FirstStageTraining(Stage):
 
     def __init__(
         self,
-        first_stage: Mapping[str, Any],
-        learning_rate: float = 4.5e-6,
-        warmup_steps: int = 0,
-        l1_weight: float = 1.0,
-        l2_weight: float = 0.0,
-        kl_weight: float = 1e-6,
+        first_stage: Annotated[Mapping[str, Any], Keywords("midms.models.first_stage.FirstStageConfig")],
+        learning_rate: NonNegative = 4.5e-6,
+        warmup_steps: Natural = 0,
+        l1_weight: NonNegative = 1.0,
+        l2_weight: NonNegative = 0.0,
+        kl_weight: NonNegative = 1e-6,
         perceptual: nn.Module | None = None,
-        perceptual_weight: float = 1.0,
-        quantise_from: int = 0,
-        laplacian_weight: float = 0.0,
-        decorrelation_weight: float = 0.0,
-        anchor_weight: float = 0.0,
-        discriminator_from: int | None = None,
-        discriminator_weight: float = 0.5,
-        discriminator: Mapping[str, Any] | None = None,
-        gradient_clip: float | None = 1.0,
-        accumulation: int = 1,
+        perceptual_weight: NonNegative = 1.0,
+        quantise_from: Natural = 0,
+        laplacian_weight: NonNegative = 0.0,
+        decorrelation_weight: NonNegative = 0.0,
+        anchor_weight: NonNegative = 0.0,
+        discriminator_from: Natural | None = None,
+        discriminator_weight: NonNegative = 0.5,
+        discriminator: Annotated[Mapping[str, Any], Keywords("midms.losses.adversarial.PatchDiscriminator")]
+        | None = None,
+        gradient_clip: Positive | None = 1.0,
+        accumulation: Count = 1,
         channels_last: bool = False,
-        start_from: str | None = None,
+        start_from: Text | None = None,
         decoder_only: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
         self.first_stage = FirstStage(first_stage)
@@ -184,14 +186,15 @@ class FirstStageTraining(Stage):
         return {"loss": loss, "reconstruction": reconstruction_loss, "regularisation": regularisation, "psnr": accuracy}
 
     def discriminator_step(self, critic: PatchDiscriminator, images: Tensor, reconstruction: Tensor) -> Tensor:
-        """One step of the discriminator on real and decoded images; its loss."""
+        """One step of the discriminator on real and decoded images; its loss over all ranks."""
         loss = hinge_discriminator_loss(critic(images), critic(reconstruction))
         optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the critic's counts no step
         optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
-        optimizer.step()
-        return loss.detach()
+        self.unscale(optimizer)
+        self.step_scaled(optimizer)
+        return self._mean_over_ranks({"loss": loss})["loss"]
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:

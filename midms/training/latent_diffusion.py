@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from midms.diffusion.solvers import ddim_step, predict_x0
 from midms.losses.matching import at_least_float32, diffusion_loss
 from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
+from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import TrainedComponents
 from midms.training.optimisation import WeightAverage, adamw, configure_unet, warmup_cosine
+from midms.training.signals import SIGNALS
 from midms.training.stage import Batch, Stage
 
 
@@ -41,23 +43,23 @@ class LatentDiffusionTraining(Stage):
 
     def __init__(
         self,
-        first_stage: str,
-        denoiser: Mapping[str, Any],
-        schedule: Mapping[str, Any] | None = None,
-        learning_rate: float = 1e-4,
-        warmup_steps: int = 100,
-        weight_decay: float = 0.0,
-        ema_decay: float = 0.999,
-        gradient_clip: float | None = 1.0,
-        accumulation: int = 1,
+        first_stage: Text,
+        denoiser: Annotated[Mapping[str, Any], Keywords("midms.models.denoiser.DenoiserConfig")],
+        schedule: Annotated[Mapping[str, Any], Keywords("midms.diffusion.schedule.linear_schedule")] | None = None,
+        learning_rate: NonNegative = 1e-4,
+        warmup_steps: Natural = 100,
+        weight_decay: NonNegative = 0.0,
+        ema_decay: Share = 0.999,
+        gradient_clip: Positive | None = 1.0,
+        accumulation: Count = 1,
         channels_last: bool = False,
         gradient_checkpointing: bool = False,
-        compile: str | None = None,
+        compile: Text | None = None,
         fused: bool | None = None,
         mirror: bool = True,
-        max_time: int | None = None,
-        start_from: str | None = None,
-        seed: int = 0,
+        max_time: Count | None = None,
+        start_from: Text | None = None,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
         self.first_stage: FirstStage = load_first_stage(first_stage)
@@ -70,6 +72,8 @@ class LatentDiffusionTraining(Stage):
         self.schedule: Schedule = linear_schedule(**self.schedule_config)
         self.learning_rate, self.warmup_steps, self.weight_decay = learning_rate, warmup_steps, weight_decay
         self.max_time = self.schedule.num_train_timesteps if max_time is None else max_time
+        if self.max_time > self.schedule.num_train_timesteps:
+            raise ValueError(f"max_time: got {max_time}, expected at most {self.schedule.num_train_timesteps}")
         self.mirror, self.fused = mirror, fused
         configure_unet(self.denoiser.unet, gradient_checkpointing, compile)
 
@@ -124,6 +128,7 @@ class LatentDiffusionTraining(Stage):
         times = ddim_timesteps(schedule.num_train_timesteps, steps)
         tables = ddim_tables(schedule, times)
         for index in reversed(range(len(times))):
+            SIGNALS.check()
             eps = self.averaged(latents, times[index])
             x0 = predict_x0(latents, eps, tables.alphas[index])
             latents = ddim_step(x0, eps, tables.alphas[index], tables.alphas_prev[index])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +17,15 @@ from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
-from midms.models.midms import MIDMs, Translation
+from midms.models.matcher import Translation
+from midms.models.midms import MIDMs
+from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import TrainedComponents
 from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import (
     WeightAverage,
     adamw,
+    averaged,
     configure_unet,
     multi_step,
     step_generator,
@@ -36,6 +38,9 @@ from midms.visualize import condition_image, overlay
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
 #: A place that no sample has: random numbers that all samples of a step share.
 SHARED = 65_536
+
+#: Keys of the layers' weights, and what they are where a config does not say.
+_LAYER_DEFAULTS = {"source_layers": RELEASED_SOURCE_WEIGHTS, "style_layers": RELEASED_STYLE_WEIGHTS}
 
 
 class MIDMsTraining(Stage):
@@ -72,34 +77,34 @@ class MIDMsTraining(Stage):
 
     def __init__(
         self,
-        weights: str,
-        encoders: Mapping[str, Any],
-        encoders_from: str | None = None,
-        schedule: Mapping[str, Any] | None = None,
-        temperature: float = 0.005,
-        interleave: Mapping[str, Any] | None = None,
-        loss: str = "paper",
-        loss_weights: Mapping[str, float] | None = None,
+        weights: Text,
+        encoders: Annotated[Mapping[str, Any], Keywords("midms.models.encoders.CorrespondenceEncoders")],
+        encoders_from: Text | None = None,
+        schedule: Annotated[Mapping[str, Any], Keywords("midms.diffusion.schedule.linear_schedule")] | None = None,
+        temperature: Positive = 0.005,
+        interleave: Annotated[Mapping[str, Any], Keywords("midms.diffusion.settings.InterleaveSettings")] | None = None,
+        loss: Literal["paper", "released"] = "paper",
+        loss_weights: Mapping[str, NonNegative] | None = None,
         features: nn.Module | None = None,
-        source_layers: Mapping[str, float] | None = None,
-        perceptual_layer: str = "relu4_2",
-        style_layers: Mapping[str, float] | None = None,
-        warmup_steps: int = 10000,
-        warmup_space: str = "image",
+        source_layers: Mapping[str, NonNegative] | None = None,
+        perceptual_layer: Text = "relu4_2",
+        style_layers: Mapping[str, NonNegative] | None = None,
+        warmup_steps: Natural = 10000,
+        warmup_space: Literal["image", "latent"] = "image",
         warmup_rematch: bool = False,
-        learning_rate: float = 3e-6,
-        denoiser_learning_rate: float = 1.5e-7,
-        weight_decay: float = 0.05,
-        milestones: list[int] | None = None,
-        gamma: float = 0.3,
-        gradient_clip: float | None = None,
-        ema_decay: float | None = None,
+        learning_rate: NonNegative = 3e-6,
+        denoiser_learning_rate: NonNegative = 1.5e-7,
+        weight_decay: NonNegative = 0.05,
+        milestones: list[Natural] | None = None,
+        gamma: Share = 0.3,
+        gradient_clip: Positive | None = None,
+        ema_decay: Share | None = None,
         gradient_checkpointing: bool = False,
-        compile: str | None = None,
+        compile: Text | None = None,
         fused: bool | None = None,
-        accumulation: int = 1,
+        accumulation: Count = 1,
         channels_last: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
         unknown = set(loss_weights or {}) - set(WEIGHTS)
@@ -134,15 +139,11 @@ class MIDMsTraining(Stage):
     ) -> PaperTrainingObjective | ReleasedTrainingObjective:
         """What `loss` names; `layers` and `warmup` are keys of the constructor, which the released loss has fixed."""
         if loss == "paper":
+            source, style = (dict(layers[key] or default) for key, default in _LAYER_DEFAULTS.items())
+            own = isinstance(self.features, FirstStageFeatures)
+            _require_layers(self.features, [*source, *style, perceptual_layer], own)
             return PaperTrainingObjective(
-                self.model,
-                self.settings,
-                self.features,
-                self.loss_weights,
-                dict(layers["source_layers"] or RELEASED_SOURCE_WEIGHTS),
-                dict(layers["style_layers"] or RELEASED_STYLE_WEIGHTS),
-                perceptual_layer,
-                **warmup,
+                self.model, self.settings, self.features, self.loss_weights, source, style, perceptual_layer, **warmup
             )
         if loss != "released":
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
@@ -183,26 +184,11 @@ class MIDMsTraining(Stage):
         """PSNR to the truth of warp and result, where the data know the truth."""
         if "truth" not in batch:
             return
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch, batch_idx)
         images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
         values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
         self.add_validation(values, len(batch["truth"]))
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block, where there are any."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: parameter.detach().clone() for name, parameter in self.trained.named_parameters()}
-        self.average.copy_to(self.trained)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.trained.named_parameters():
-                    parameter.copy_(kept[name])
 
     @torch.no_grad()
     def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:
@@ -215,7 +201,7 @@ class MIDMsTraining(Stage):
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture: condition, exemplar, warp, predictions of up to four steps, last mask, result, truth."""
-        with self.averaged():
+        with averaged(self.trained, self.average):
             translation = self.translate(batch)
         decode, loop = self.model.decode, translation.loop
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
@@ -245,12 +231,19 @@ class MIDMsTraining(Stage):
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
-        facts = {
-            "settings": asdict(self.settings),
-            "schedule": model.schedule_config,
-            "temperature": model.temperature,
-        }
-        return TrainedComponents(*model.components(), facts)
+        return TrainedComponents(*model.components(), model.facts() | {"settings": asdict(self.settings)})
+
+
+def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
+    """Each layer of a loss must be one that the feature network gives."""
+    known = features.layers
+    absent = sorted({name for name in asked if name not in known})  # type: ignore[operator]  # a tuple of names
+    if absent:
+        which = "features is null, which takes the first stage's encoder: it has" if own else "features has"
+        raise ValueError(
+            f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); "  # type: ignore[arg-type]
+            "set features, or source_layers, style_layers and perceptual_layer"
+        )
 
 
 def _check_released(

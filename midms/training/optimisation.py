@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -116,3 +117,19 @@ class WeightAverage(nn.Module):
         """Copy the averages into a module with the same parameters."""
         for name, parameter in module.named_parameters():
             parameter.copy_(getattr(self, self._key(name)))
+
+
+@contextmanager
+def averaged(module: nn.Module, average: WeightAverage | None) -> Iterator[None]:
+    """Use the averaged weights of a module inside the block, where there are any."""
+    if average is None:
+        yield
+        return
+    kept = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    average.copy_to(module)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(kept[name])

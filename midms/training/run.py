@@ -6,27 +6,37 @@ import argparse
 import errno
 import logging
 import os
+import re
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
-from midms.io.files import BrokenFileError
+from midms.io.files import BrokenFileError, write_atomically
 from midms.programs import say
+from midms.settings import RunSettings
 from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
-from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, StopOnSignal, last_checkpoint
-from midms.training.errors import TrainingError
-from midms.training.export import ExportWeights
+from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
+from midms.training.errors import Interrupted, TrainingError
+from midms.training.export import export
+from midms.training.folder import CONFIG, TABLE, claimed
+from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
+from midms.training.stopping import CatchUp, StopOnSignal, validation_is_missing
 
-#: What a user can mend; every program prints it as one line.
-USER_ERRORS = (ConfigError, TrainingError, FileNotFoundError, BrokenFileError)
+#: What a user can mend; every program prints it as one line. ValueErrors are those of configs, weights and data.
+USER_ERRORS = (TrainingError, ValueError, OSError)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
@@ -38,115 +48,235 @@ def run(options: argparse.Namespace) -> dict[str, float]:
         return {}
     resume = last_checkpoint(Path(options.resume)) if options.resume else None
     folder = Path(options.run) if options.run else _default_folder(config, options.resume)
-    return train(config, folder, resume, fit=options.train)
+    return train(config, folder, resume) if options.train else validate(config, resume)
 
 
 def _default_folder(config: DictConfig, resume: str | None) -> Path:
     if resume and Path(resume).is_dir():
         return Path(resume)
-    settings = config.get("run", {})
-    return Path(settings.get("root", "runs")) / settings.get("name", "midms")
+    settings = RunSettings(**(resolve(config).get("run") or {}))
+    return Path(settings.root) / settings.name
 
 
-def train(config: DictConfig, folder: Path, resume: Path | None = None, fit: bool = True) -> dict[str, float]:
-    """Train (or only validate) and return the last metrics.
+def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[str, float]:
+    """Train and return the last metrics.
 
     Args:
         config: a checked training config.
         folder: gets config.yaml, metrics.csv, checkpoints/, pictures/, and weights/ at the end.
-        resume: checkpoint to continue from.
-        fit: False runs the validation set once.
+        resume: checkpoint to go on from.
     Raises:
-        TrainingError: the checkpoint belongs to another config or does not fit, the disk is full, a data file is
-            broken, or the loss stayed no finite number.
+        TrainingError: the checkpoint belongs to another config or does not fit, the disk is full, another training
+            works in the folder, or the loss stayed no finite number.
+        ValueError, OSError: the config, its weights or its data cannot be used.
         Interrupted: a signal came; the state is saved.
     """
-    _silence_lightning_advice()
-    resolved = resolve(config)
-    settings = resolved.get("run") or {}
-    pl.seed_everything(int(settings.get("seed", 0)), workers=True, verbose=False)
-    if int(resolved["trainer"].get("max_steps", -1)) < 1:
-        raise ConfigError("trainer.max_steps: expected a positive number, for training is counted in steps")
-    data, module = instantiate(config.data), instantiate(config.model)
-    module.max_bad_losses = int(settings.get("max_bad_losses", 5))
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        if resume is not None:
+    with SIGNALS.handled():
+        settings, data, module = _built(config)
+        pictures = PictureLogger(folder / "pictures", settings.picture_every or 0)
+        checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
+        # a checkpoint is written before anything else looks at the step
+        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), RunProgressBar(), pictures, CatchUp(pictures)]
+        options = resolve(config)["trainer"]
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        if resume is not None and first:
             report_differences(_config_of(resume, folder), config)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(config))
-    trainer = _trainer(resolved["trainer"], settings, folder, _callbacks(folder, settings, module))
+        trainer = _trainer(options, settings, folder, callbacks, _loggers(folder, settings))
+        with claimed(folder) if first else nullcontext():
+            if first:
+                write_atomically(folder / CONFIG, to_yaml(config))
+            fit = partial(trainer.fit, module, datamodule=data, ckpt_path=_path(resume))
+            stepped = _guarded(trainer, resume, fit)
+            SIGNALS.patient, SIGNALS.step = False, trainer.global_step
+            SIGNALS.check()
+            found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            if not stepped:  # it was stopped after its last step
+                found |= _late_validation(trainer, module, data)
+            _report_broken(data)
+            if settings.export and trainer.is_global_zero:
+                seen = {key: getattr(data.train, key) for key in ("task", "size") if hasattr(data.train, key)}
+                facts = {"name": settings.name, "stage": type(module).__name__, "steps": trainer.global_step}
+                export(folder / "weights", module.components(), facts | seen)
+        return found
+
+
+def validate(config: DictConfig, resume: Path | None = None) -> dict[str, float]:
+    """Run the validation set once and return its metrics; nothing is written.
+
+    Args:
+        config: a checked training config.
+        resume: checkpoint whose weights to take; none takes those that a training would start from.
+    Raises:
+        TrainingError: the checkpoint does not fit.
+        ValueError, OSError: the config, its weights or its data cannot be used.
+        Interrupted: a signal came.
+    """
+    with SIGNALS.handled():
+        settings, data, module = _built(config)
+        if data.validation is None:
+            raise ConfigError("--validate: the config has no data.params.validation")
+        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [RunProgressBar()], False)
+        _guarded(trainer, resume, partial(trainer.validate, module, datamodule=data, ckpt_path=_path(resume)))
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _path(resume: Path | None) -> str | None:
+    return None if resume is None else str(resume)
+
+
+def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
+    """Settings, data and networks of a config."""
+    _silence_lightning_advice()
+    settings = RunSettings(**(resolve(config).get("run") or {}))
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    data, module = instantiate(config.data), instantiate(config.model)
+    module.max_bad_losses = settings.max_bad_losses
+    return settings, data, module
+
+
+def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> dict[str, float]:
+    """The validation after the last step, where a stopped run has not come to it, and what it found."""
+    if not validation_is_missing(trainer):
+        return {}
+    for table in trainer.loggers:
+        if isinstance(table, ResumableCSVLogger):
+            table.drop_rows_from(trainer.global_step)
+    trainer.validate(module, datamodule=data, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]) -> bool:
+    """Run a training or validation; what a user can mend becomes a `TrainingError` of one line.
+
+    Returns:
+        Whether any step was done.
+    """
+    counts: list[int] = []
+    trainer.callbacks.append(_FirstStep(counts))  # type: ignore[attr-defined]  # a list that Lightning sets
     try:
-        action = trainer.fit if fit else trainer.validate
-        action(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=False)
-    except SystemExit:  # Lightning's answer to Ctrl-C outside the training itself
-        raise KeyboardInterrupt from None
+        action()
+    except (TrainingError, ConfigError):
+        raise
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRNOS:
             raise
-        raise TrainingError(f"{error.filename or folder}: could not be written ({error.strerror})") from error
-    except RuntimeError as error:
-        raise _as_training_error(error, resume) from None
-    _report_broken(data)
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+        raise TrainingError(f"{error.filename or error}: could not be written ({error.strerror})") from error
+    except Interrupted:
+        launcher: Any = trainer.strategy.launcher
+        if not counts and hasattr(launcher, "kill"):  # ranks that wait for this one at the start
+            launcher.kill(15)
+        raise
+    except Exception as error:
+        told = _as_training_error(error, resume, bool(counts))
+        if told is error:
+            raise
+        raise told from error
+    return bool(counts)
+
+
+class _FirstStep(Callback):
+    """Notes that a step was done: from there on an error is no mistake of the config."""
+
+    def __init__(self, counts: list[int]) -> None:
+        self.counts = counts
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Count once."""
+        if not self.counts:
+            self.counts.append(trainer.global_step)
 
 
 #: No space, over the quota, larger than a file may be.
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What Lightning calls float16 with scaled gradients.
+_FLOAT16 = ("16-mixed", "16", 16)
 
 
-def _trainer(options: dict[str, Any], settings: dict[str, Any], folder: Path, callbacks: list[Callback]) -> pl.Trainer:
+def _trainer(
+    options: dict[str, Any], settings: RunSettings, folder: Path, callbacks: list[Callback], loggers: Any
+) -> pl.Trainer:
     """Lightning's trainer with the `trainer` block of a config."""
-    interval = options.get("val_check_interval")
-    if isinstance(interval, int):  # Lightning refuses an interval beyond the last step
-        options["val_check_interval"] = min(interval, int(options["max_steps"]))
-    return pl.Trainer(
+    options = dict(options)
+    interval = options.get("val_check_interval", 1.0)
+    if not interval:  # off
+        options |= {"val_check_interval": 1.0, "limit_val_batches": 0}
+    elif isinstance(interval, int):  # Lightning refuses an interval beyond the last step
+        options["val_check_interval"] = min(interval, options["max_steps"])
+    return _lightning(
         **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
-        logger=_loggers(folder, settings),
+        logger=loggers,
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=int(settings.get("log_every", 20)),
+        log_every_n_steps=settings.log_every or 0,
         use_distributed_sampler=False,
     )
 
 
+def _lightning(**options: Any) -> pl.Trainer:
+    """Lightning's trainer.
+
+    Raises:
+        ConfigError: it refuses the options, for example devices that are not there.
+    """
+    try:
+        return pl.Trainer(**options)
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from None
+
+
+def _probe(options: dict[str, Any]) -> pl.Trainer:
+    """A trainer on the devices asked for.
+
+    Raises:
+        ConfigError: they are not there, or cannot work in the precision asked for.
+    """
+    keys = ("accelerator", "devices", "num_nodes", "precision", "strategy")
+    asked = {key: options[key] for key in keys if key in options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Lightning takes another precision: that is refused below
+        probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    device, precision = probe.strategy.root_device.type, asked.get("precision")
+    if precision in _FLOAT16 and device == "cpu":
+        raise ConfigError(f"trainer.precision: got {precision!r} on a CPU, expected 32-true or bf16-mixed there")
+    if precision in ("64-true", "64", 64) and device == "mps":
+        raise ConfigError(f"trainer.precision: got {precision!r} on an Apple GPU, which has no float64")
+    return probe
+
+
 def _strategy(options: dict[str, Any]) -> str:
     """The strategy asked for; DDP in the form that bears weights without a gradient, as in the warm-up."""
-    requested = str(options.get("strategy", "auto"))
-    if requested not in ("auto", "ddp"):
-        return requested
-    hardware = {key: options[key] for key in ("accelerator", "devices", "num_nodes") if key in options}
-    probe = pl.Trainer(**hardware, strategy=requested, logger=False, enable_checkpointing=False)
-    return "ddp_find_unused_parameters_true" if isinstance(probe.strategy, pl.strategies.DDPStrategy) else requested
+    requested, probe = str(options.get("strategy", "auto")), _probe(options)
+    ours = requested in ("auto", "ddp") and isinstance(probe.strategy, pl.strategies.DDPStrategy)
+    return "ddp_find_unused_parameters_true" if ours else requested
 
 
-def _callbacks(folder: Path, settings: dict[str, Any], module: Stage) -> list[Callback]:
-    """What happens around a step; a checkpoint is written before anything else looks at the step."""
-    checkpoints = Checkpoints(
-        folder / "checkpoints", int(settings.get("checkpoint_every", 1000)), int(settings.get("keep", 2))
-    )
-    callbacks: list[Callback] = [checkpoints, ThroughputMonitor(), RunProgressBar()]
-    callbacks.append(PictureLogger(folder / "pictures", int(settings.get("picture_every", 500))))
-    if settings.get("export", True):
-        callbacks.append(
-            ExportWeights(
-                folder / "weights", {"name": str(settings.get("name", "midms")), "stage": type(module).__name__}
-            )
-        )
-    return [*callbacks, StopOnSignal(checkpoints)]
-
-
-def _as_training_error(error: RuntimeError, resume: Path | None) -> RuntimeError:
+def _as_training_error(error: Exception, resume: Path | None, stepped: bool) -> Exception:
     """An error that a user can mend as a `TrainingError`; any other as it is."""
     reason = str(error)
-    if "state_dict" in reason:
+    if isinstance(error, torch.OutOfMemoryError):
+        return TrainingError(
+            f"{reason.splitlines()[0]}; lower data.params.batch_size, or raise model.params.accumulation"
+        )
+    if "state_dict" in reason and resume is not None:
         return TrainingError(f"{resume}: the checkpoint does not fit this config: {' '.join(reason.split())[:300]}")
-    if BrokenFileError.__name__ in reason:  # a loader process sends its whole traceback
-        return TrainingError(reason.strip().rpartition(f"{BrokenFileError.__name__}: ")[2])
-    return error
+    if reason.startswith("Caught "):  # a loader process sends its whole traceback
+        last = reason.strip().splitlines()[-1]
+        known = re.fullmatch(r"([\w.]+): (.*)", last)
+        if known and (known[1].endswith(BrokenFileError.__name__) or known[1] in ("ValueError", "OSError")):
+            return TrainingError(known[2])
+        reason = last
+    if isinstance(error, ValueError | BrokenFileError) or stepped:
+        return error
+    if resume is not None and isinstance(error, KeyError | TypeError | AttributeError):
+        return TrainingError(f"{resume}: the checkpoint could not be restored ({type(error).__name__}: {reason[:300]})")
+    return TrainingError(
+        f"the first step failed ({type(error).__name__}: {' '.join(reason.split())[:400]}); "
+        "do the model, its weights and its data fit each other?"
+    )
 
 
 def _report_broken(data: DataModule) -> None:
@@ -166,7 +296,12 @@ def report_differences(saved: Path, config: DictConfig) -> None:
     """Say which keys of a resumed run differ from those it was started with."""
     if not saved.is_file():
         return
-    before, after = _flat(resolve(load_config([saved]))), _flat(resolve(config))
+    try:
+        before = _flat(resolve(load_config([saved])))
+    except ConfigError as error:
+        say(f"resume: {saved} cannot be compared with this config ({error})")
+        return
+    after = _flat(resolve(config))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             say(f"resume: {key} was {before.get(key)!r}, is now {after.get(key)!r}")
@@ -178,18 +313,16 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
     return {path: node}
 
 
-def _loggers(folder: Path, settings: dict[str, Any]) -> list[Any]:
+def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
     """CSV always, TensorBoard too, Weights & Biases on request: offline unless it is told who logs in."""
     loggers: list[Any] = [
-        ResumableCSVLogger(folder / "metrics.csv"),
+        ResumableCSVLogger(folder / TABLE),
         pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
-    if settings.get("wandb"):
+    if settings.wandb:
         offline = "WANDB_API_KEY" not in os.environ
         try:
-            loggers.append(
-                pl.loggers.WandbLogger(project=str(settings["wandb"]), save_dir=str(folder), offline=offline)
-            )
+            loggers.append(pl.loggers.WandbLogger(project=settings.wandb, save_dir=str(folder), offline=offline))
         except ModuleNotFoundError:
             raise ConfigError("run.wandb: wandb is not installed; pip install 'midms[wandb]'") from None
     return loggers

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from midms.data.module import data_of
+from midms.schema import Count, Positive, Seed
 from midms.training.errors import TrainingError
 from midms.training.export import TrainedComponents
 from midms.training.optimisation import sample_generators
@@ -40,7 +41,11 @@ class Stage(pl.LightningModule):
     """
 
     def __init__(
-        self, seed: int, gradient_clip: float | None = None, accumulation: int = 1, channels_last: bool = False
+        self,
+        seed: Seed,
+        gradient_clip: Positive | None = None,
+        accumulation: Count = 1,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if accumulation < 1:
@@ -96,7 +101,7 @@ class Stage(pl.LightningModule):
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
-        vectors = [buffer for name, buffer in self.named_buffers() if name.endswith(("weight_u", "weight_v"))]
+        vectors = [value for name, value in self.named_buffers() if name.endswith(("_u", "_v"))]  # of spectral norms
         before = [vector.clone() for vector in vectors]
         for first, part, share, last in split_batch(batch, self.accumulation):
             for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
@@ -107,22 +112,62 @@ class Stage(pl.LightningModule):
             for name, value in terms.items():
                 mean = share * value.detach()
                 total[name] = total[name] + mean if name in total else mean
+        plain = getattr(optimizer, "optimizer", optimizer)  # without Lightning's counting
+        self.unscale(plain)
         total["grad_norm"] = nn.utils.clip_grad_norm_(weights, self.gradient_clip or float("inf"))
         total = self._mean_over_ranks(total)
-        if bool(torch.isfinite(total["loss"] + total["grad_norm"])):
-            self.consecutive_bad_losses = 0
+        whole = bool(torch.isfinite(total["loss"] + total["grad_norm"]))
+        if whole and self.scaler is None:
             optimizer.step()
-            return total
-        optimizer.zero_grad()
-        self._skip_step(batch, total)
-        return None
+        elif whole:
+            self.step_scaled(plain)
+            self._count_step()
+        else:
+            self.step_scaled(plain, whole=False)
+            optimizer.zero_grad()
+            self._skip_step(batch, total)
+            self._count_step()
+            return None
+        self.consecutive_bad_losses = 0
+        return total
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss for float16 (`trainer.precision: 16-mixed`). None: the precision needs no scaling."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients of an optimiser by the scale of the loss, before they are clipped or judged."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step_scaled(self, optimizer: torch.optim.Optimizer, whole: bool = True) -> None:
+        """One step on unscaled gradients if they are `whole`; then the scale adapts to what was found."""
+        if self.scaler is None:
+            if whole:
+                optimizer.step()
+            return
+        if whole:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def _count_step(self) -> None:
+        """Count a step that Lightning did not see."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
 
     def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
-        """Count a skipped step, and raise after `max_bad_losses` of them in a row."""
+        """Count a skipped step, and raise after `max_bad_losses` bad ones in a row.
+
+        A step is not bad if only the scaled loss was too large for float16: the scale is lower at the next one.
+        """
         self.skipped += 1
+        if self.scaler is not None and self.scaler.get_scale() >= 1 and bool(torch.isfinite(total["loss"])):
+            return
         self.consecutive_bad_losses += 1
         data = data_of(self.trainer)
-        items = ", ".join(data.items_of(data.batches_seen, batch)[:4])
+        items = ", ".join(data.items_of(batch)[:4])
         values = ", ".join(f"{name} {float(total[name])}" for name in ("loss", "grad_norm"))
         if self.consecutive_bad_losses >= self.max_bad_losses:
             raise TrainingError(
@@ -131,9 +176,6 @@ class Stage(pl.LightningModule):
             )
         if self.trainer.is_global_zero:
             print(f"step {self.global_step}: left out, {values}, on {items}", flush=True)
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
-        progress.increment_completed()
 
     def _no_gradient_sync(self) -> AbstractContextManager[None]:
         """Do not synchronise gradients between ranks: only the last part of a batch does."""
@@ -141,9 +183,9 @@ class Stage(pl.LightningModule):
         return block()
 
     def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means over the ranks, in one all-reduce."""
+        """Means of scalars over the ranks, in one all-reduce."""
         if self.trainer.world_size == 1:
-            return values
+            return {name: value.detach() for name, value in values.items()}
         joined = torch.stack([value.detach().float().reshape(()) for value in values.values()])
         return dict(zip(values, self._over_ranks(joined, "mean").unbind(), strict=True))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from benchmarks.options import add_plot
 
@@ -150,12 +150,12 @@ def _rows(
 
     from benchmarks import timing
     from benchmarks.parts import PartClock
-    from midms.data.procedural.dataset import ProceduralPairs
+    from midms.data.procedural.dataset import ProceduralPairs, Split
     from midms.evaluation import benchmark
 
-    size, device = int(pipe.info.get("size", 64)), pipe.model.alphas_cumprod.device.type
+    size, device = int(pipe.info.get("size", 64)), pipe.device.type
     task = pipe.info.get("task", "faces")
-    dataset = ProceduralPairs(task, size, split, count, exemplars={"hard": 1.0}, truth=True)
+    dataset = ProceduralPairs(task, size, cast(Split, split), count, exemplars={"hard": 1.0}, truth=True)
     pairs = list(benchmark.encoded_pairs(pipe.model, dataset, batch_size))
     truth = torch.cat([pair.batch["truth"].cpu() for pair in pairs])
     first = None

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from midms.config import ConfigError
+from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation import benchmark
 from midms.evaluation.folders import ImageFolder
 from midms.evaluation.records import Folders, Options, library_versions
@@ -23,10 +24,12 @@ from midms.metrics import fixed_features
 from midms.metrics.fixed_features import EfficientNetLiteFeatures, MissingNetworkError
 from midms.metrics.swd import SWDDifference, swd_paired_difference
 from midms.metrics.truth import paired_difference, sharpness
-from midms.models.midms import MIDMs
+from midms.models.matcher import Matcher
 from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.settings import Settings
 from tables.bands import DETAIL, band_columns, band_detail, level_cells
 from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
+from tables.matching import matching_notes, matching_numbers
 from tables.published import OWN_TITLES, TITLES, published
 from tables.rows import AXES, PlannedRow, exemplar_counts
 from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
@@ -140,7 +143,7 @@ class Session:
             self.networks[fixed_features.NAME] = fixed_features.SHA256
         return self._fixed
 
-    def sample(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, list[Path]]:
+    def sample(self, model: Matcher, digest: str, plans: Sequence[Plan]) -> dict[str, list[Path]]:
         """Folders of the rows' images, one per seed, filled."""
         folders: dict[str, list[Path]] = {}
         rows: dict[Path, tuple[Plan, int]] = {}
@@ -154,7 +157,7 @@ class Session:
         sample(model, job.dataset, self.names, rows, job.batch_size, self.partners, job.options.progress)
         return folders
 
-    def sample_crossed(self, model: MIDMs, digest: str, plans: Sequence[Plan]) -> dict[str, Path]:
+    def sample_crossed(self, model: Matcher, digest: str, plans: Sequence[Plan]) -> dict[str, Path]:
         """Folders of outputs of one condition under several exemplars."""
         conditions = min(max(2, self.job.count // _CROSSED_EXEMPLARS), _MOST_CROSSED)
         crossed = CrossedPairs(self.job.dataset, conditions, min(_CROSSED_EXEMPLARS, self.job.count))
@@ -256,33 +259,6 @@ def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
     return swd_paired_difference(_images(first), _images(folder), _images(truth))
 
 
-def matching_numbers(model: MIDMs, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
-    """The matching's own numbers on the benchmark's pairs: PCK and end-point error."""
-    numbers: dict[str, Any] = {}
-    for kind in ("first", "rematch", "identity"):
-        scores = benchmark.score_matching(model, pairs, kind)
-        numbers[kind] = {
-            "pck": float(np.nanmean(scores.pck)),
-            "end_point_error": float(np.nanmean(scores.error)),
-            "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
-            "same_part": float(np.nanmean(scores.same_part)),
-        }
-    return numbers
-
-
-def _matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> list[str]:
-    names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
-    text = (
-        "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}, "
-        "same part everywhere {same_part:.3f}"
-    )
-    notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
-    if mask:
-        text = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
-        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {text}")
-    return notes
-
-
 def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) -> Table:
     """Sample and measure all rows.
 
@@ -306,15 +282,16 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
             dataset: Any = job.dataset  # drawn pairs, for their items know the truth
             pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
-            if table == "3" and not mask:
-                mask = benchmark.score_masks(pipe.model, pairs, own[0].settings)
+            settings = own[0].settings
+            if table == "3" and not mask and isinstance(settings, InterleaveSettings):
+                mask = benchmark.score_masks(pipe.model, pairs, settings)
     measured = {
         name: _average([session.measure(table, folder, crossed.get(name)) for folder in runs])
         for name, runs in folders.items()
     }
     result = _assemble(table, session, rows, folders, measured, matching)
     if len(matching) == 1:
-        result.notes += _matching_notes(next(iter(matching.values())), mask)
+        result.notes += matching_notes(next(iter(matching.values())), mask)
     result.record |= {"matching": matching, "mask": mask}
     return result
 
@@ -349,8 +326,7 @@ def _assemble(
     columns = [*band_columns(keys), *(column for column in COLUMNS if column.key in keys)]
     record = {"data": job.data, "pairs": job.count, "seeds": job.seeds, "protocol": job.options.protocol}
     record |= {"networks": session.networks, "versions": library_versions(), "skipped": session.skipped}
-    record["settings"] = {p.plan.name: [p.plan.settings.num_inference_steps, p.plan.settings.num_interleaved_steps]
-                          for p, _ in planned}  # fmt: skip
+    record["settings"] = {p.plan.name: _steps(p.plan.settings) for p, _ in planned}
     record["folders"] = {name: [str(path) for path in paths] for name, paths in folders.items()}
     record["partners"] = str(session.partners)
     return Table(
@@ -363,6 +339,12 @@ def _assemble(
         job.published_on,
         record,
     )
+
+
+def _steps(settings: Settings) -> list[int]:
+    """[T, N] of a diffusion, [N] of a method without one."""
+    total = [settings.num_inference_steps] if isinstance(settings, InterleaveSettings) else []
+    return [*total, settings.num_interleaved_steps]
 
 
 def _notes(session: Session, keys: set[str]) -> list[str]:

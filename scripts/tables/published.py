@@ -11,8 +11,11 @@ from collections.abc import Mapping
 Published = Mapping[str, Mapping[str, float]]  # row -> column -> number
 
 OURS = "MIDMs"
+#: Rows of the baseline (`midms.models.translation_gan`): as it is, and with its picture matched again.
+GAN, ITERATED_GAN = "matching GAN", "matching GAN, iterated"
 FULL = "full method"
 
+DATASETS = ("DeepFashion", "CelebA-HQ")  # of Table 1, in the order of its numbers
 #: What each table shows.
 TITLES = {
     "1": "Quality (FID, SWD) and diversity (LPIPS)",
@@ -86,9 +89,13 @@ def published(table: str, dataset: str) -> Published:
         dataset: "DeepFashion" or "CelebA-HQ".
     Returns:
         {row: {column: number}}; empty where the paper has none (Tables 2 to 7 are of CelebA-HQ alone).
+    Raises:
+        ValueError: another data set.
     """
+    if dataset not in DATASETS:
+        raise ValueError(f"data set {dataset!r}: the paper's tables are of {' and '.join(DATASETS)}")
     if table == "1":
-        which = ("DeepFashion", "CelebA-HQ").index(dataset)
+        which = DATASETS.index(dataset)
         return _rows({name: pair[which] for name, pair in _TABLE1.items()}, _TABLE1_COLUMNS)
     if dataset != "CelebA-HQ":
         return {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from midms.diffusion.settings import InterleaveSettings
+from midms.config import ConfigError
 from midms.evaluation import benchmark
-from tables.published import FULL, OURS
+from midms.models.translation_gan import GANSettings
+from midms.pipelines.settings import Settings
+from tables.published import FULL, GAN, ITERATED_GAN, OURS
 from tables.sampling import Plan
 
 #: Tables whose rows stand on an axis, and what it is.
@@ -40,17 +42,19 @@ class PlannedRow(NamedTuple):
     x: float | None = None
 
 
-def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | None = None) -> list[PlannedRow]:
+def plans(table: str, settings: Settings, truth: bool, steps: int | None = None) -> list[PlannedRow]:
     """The rows of a table.
 
     Args:
         table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
-        settings: of the full method.
+        settings: of the full method; those of a GAN have rows in "1" and "2" only.
         truth: whether the pairs know their true translation; bounds that need it are left out otherwise.
         steps: T of Table 4; the settings' own, but at least 20, so that 20 % to 35 % are different N.
     """
     if table in ("1", "2"):
         return _comparison(table, settings)
+    if isinstance(settings, GANSettings):
+        raise ConfigError(f"--table {table}: varies a diffusion, and these weights are a matching_gan; take 1 or 2")
     if table == "4":
         total = max(steps or settings.num_inference_steps, 20)
         return [
@@ -92,18 +96,20 @@ def plans(table: str, settings: InterleaveSettings, truth: bool, steps: int | No
     return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
 
 
-def _comparison(table: str, settings: InterleaveSettings) -> list[PlannedRow]:
-    """Tables 1 and 2: the method and what bounds it."""
-    methods = {
-        OURS: benchmark.full_method,
-        "first warp": benchmark.first_warp,
-        "exemplar itself": benchmark.exemplar_itself,
-    }
+def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
+    """Tables 1 and 2: the method and what bounds it; of a GAN also its iterated form (Tables 8 and 9)."""
+    gan = isinstance(settings, GANSettings)
+    methods = {GAN if gan else OURS: benchmark.full_method}
+    methods |= {"first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
     if table == "1":
         methods["photo, autoencoded"] = benchmark.autoencoded_source
     else:
         methods["photo of the condition"] = benchmark.other_style
-    return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
+    rows = [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
+    if isinstance(settings, GANSettings):
+        again = settings.replace(num_interleaved_steps=settings.num_interleaved_steps + 1)
+        rows.insert(1, PlannedRow(Plan(ITERATED_GAN, benchmark.full_method, again)))
+    return rows
 
 
 def exemplar_counts(plan: Plan) -> bool:

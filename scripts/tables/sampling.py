@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from midms.data.module import length_of
-from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation.benchmark import Method, encode_batch
 from midms.evaluation.rows import barrier, rank_and_world
-from midms.models.midms import MIDMs
+from midms.models.matcher import Matcher
+from midms.pipelines.settings import Settings
 from midms.visualize import condition_image, save_png, to_pixels
 
 #: Folder of a pair's own pictures -> key of the item.
@@ -36,7 +36,7 @@ class Plan:
 
     name: str
     method: Method
-    settings: InterleaveSettings
+    settings: Settings
 
 
 class CrossedPairs(Dataset[dict[str, Any]]):
@@ -100,7 +100,7 @@ def _save(folder: Path, names: Sequence[str], images: Tensor) -> None:
 
 @torch.no_grad()
 def sample(
-    model: MIDMs,
+    model: Matcher,
     dataset: Dataset[Any],
     names: Sequence[str],
     rows: Mapping[Path, tuple[Plan, int]],

@@ -17,6 +17,7 @@ import numpy as np
 
 from midms.evaluation.folders import list_images
 from midms.evaluation.report import thumbnail_uri
+from midms.io.files import atomic_write
 
 QUESTIONS = {
     "style": "Which result takes over the style of the exemplar best?",
@@ -220,4 +221,5 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     axes.set_ylim(0, 105)
     axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=150)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)

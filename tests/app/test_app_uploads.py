@@ -13,6 +13,7 @@ from PIL import Image
 
 from midms.app.uploads import MAX_BYTES, UploadError, read_condition, read_upload
 from midms.conditions.make import ConditionSpec
+from midms.conditions.photos import annotate, models
 
 SPEC = ConditionSpec(15, 64)
 HOSTILE = hostile_files()
@@ -70,7 +71,7 @@ def test_maps_are_read_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "maps.npy", maps)
     np.savez(tmp_path / "maps.npz", maps / 255)
     for name in ("maps.npy", "maps.npz"):
-        read, _ = read_condition(tmp_path / name, SPEC)
+        read = read_condition(tmp_path / name, SPEC).maps
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, maps)
 
@@ -93,8 +94,22 @@ def test_maps_that_do_not_fit_are_refused(spec: ConditionSpec, tmp_path: Path) -
 def test_a_condition_that_is_an_image_keeps_its_colours(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    read, _ = read_condition(tmp_path / "image.png", ConditionSpec(3, 64, images=True))
+    read = read_condition(tmp_path / "image.png", ConditionSpec(3, 64, images=True)).maps
     np.testing.assert_array_equal(read, pixels.transpose(2, 0, 1))
+
+
+def test_a_portrait_photo_comes_with_what_was_cut_out(tmp_path, monkeypatch):
+    def portrait(photo: Image.Image, align: bool = True, min_side: int = 0) -> annotate.Portrait:
+        return annotate.Portrait(photo.crop((0, 0, 50, 50)), np.ones((50, 50), np.uint8), "one of two faces")
+
+    monkeypatch.setattr(models, "have_models", lambda: True)
+    monkeypatch.setattr(annotate, "portrait", portrait)
+    noise = np.random.default_rng(0).integers(0, 256, (80, 60, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "me.png")
+    read = read_condition(tmp_path / "me.png", SPEC)
+    assert read.maps.shape == (15, 64, 64) and read.note == "one of two faces"
+    assert read.photo is not None and read.photo.shape == (64, 64, 3)
+    assert read_condition(tmp_path / "me.png", SPEC, "drawing").photo is None
 
 
 def _claim(shape: tuple[int, ...]) -> bytes:

@@ -19,8 +19,8 @@ from midms.io.files import BrokenFileError
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    modules = {"encoders": nn.Linear(3, 2), "denoiser": nn.BatchNorm1d(4)}
-    configs: dict[str, dict[str, Any]] = {"encoders": {"widths": [1, 2]}, "denoiser": {}}
+    modules = {"head": nn.Linear(3, 2), "network": nn.BatchNorm1d(4)}
+    configs: dict[str, dict[str, Any]] = {"head": {"widths": [1, 2]}, "network": {}}
     return save_folder(tmp_path / "model", modules, configs, {"licence": "mit", "origin": "test"})
 
 
@@ -33,14 +33,14 @@ def test_round_trip(saved: Path) -> None:
     torch.manual_seed(0)
     want = nn.Linear(3, 2).state_dict()
     loaded = load_folder(saved, verify=True)
-    assert loaded.configs == {"encoders": {"widths": [1, 2]}, "denoiser": {}}
+    assert loaded.configs == {"head": {"widths": [1, 2]}, "network": {}}
     assert loaded.info["origin"] == "test"
-    assert all(torch.equal(loaded.states["encoders"][key], value) for key, value in want.items())
-    nn.BatchNorm1d(4).load_state_dict(loaded.states["denoiser"])
+    assert all(torch.equal(loaded.states["head"][key], value) for key, value in want.items())
+    nn.BatchNorm1d(4).load_state_dict(loaded.states["network"])
 
 
 def test_dtype_concerns_floating_point_tensors_only(saved: Path) -> None:
-    state = load_folder(saved, dtype=torch.bfloat16).states["denoiser"]
+    state = load_folder(saved, dtype=torch.bfloat16).states["network"]
     assert state["weight"].dtype == torch.bfloat16
     assert state["num_batches_tracked"].dtype == torch.int64
 
@@ -52,9 +52,9 @@ def test_model_card_names_licence_files_and_hashes(saved: Path) -> None:
 
 
 def test_our_folder_is_replaced_and_a_foreign_one_is_not(saved: Path, tmp_path: Path) -> None:
-    save_states(saved, {"encoders": {"w": torch.zeros(1)}}, {"encoders": {}}, {})
-    assert set(load_folder(saved).states) == {"encoders"}
-    assert not (saved / "denoiser.safetensors").exists()
+    save_states(saved, {"head": {"w": torch.zeros(1)}}, {"head": {}}, {})
+    assert set(load_folder(saved).states) == {"head"}
+    assert not (saved / "network.safetensors").exists()
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "cat.jpg").touch()
@@ -64,7 +64,7 @@ def test_our_folder_is_replaced_and_a_foreign_one_is_not(saved: Path, tmp_path: 
     (saved / "notes.txt").touch()
     with pytest.raises(BrokenFileError, match="files that are not ours"):
         save_states(saved, {}, {}, {})
-    assert (saved / "notes.txt").exists() and (saved / "encoders.safetensors").exists()
+    assert (saved / "notes.txt").exists() and (saved / "head.safetensors").exists()
 
 
 def test_a_failed_save_leaves_the_old_folder_and_nothing_else(
@@ -88,16 +88,22 @@ def test_names_must_agree_and_be_plain(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+ENTRY: dict[str, Any] = {"file": "a.safetensors", "bytes": 0, "sha256": "0" * 64, "config": {}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": "other"}, "no entry 'format': 'midms'"),
         ({"version": 2}, "version 2, this program reads version 1"),
-        ({"components": []}, "must be objects"),
-        ({"components": {"encoders": {"file": "encoders.safetensors"}}}, "needs 'file', 'bytes'"),
-        ({"components": {"a": {"file": "../a.safetensors", "bytes": 0, "sha256": "", "config": {}}}}, "names the file"),
+        ({"components": []}, r"config\.components: got \[\], expected"),
+        ({"components": {"head": {"file": "head.safetensors"}}}, r"components\.head\.bytes: is missing, expected"),
         (
-            {"components": {"a": {"file": "a.safetensors", "bytes": 0, "sha256": "", "config": {}}}},
+            {"components": {"a": {"file": "../a.safetensors", "bytes": 0, "sha256": "0" * 64, "config": {}}}},
+            "names the file",
+        ),
+        (
+            {"components": {"a": ENTRY}},
             "a.safetensors: missing",
         ),
     ],
@@ -110,13 +116,13 @@ def test_a_config_that_does_not_fit_is_refused(saved: Path, change: dict[str, An
 
 
 def test_damage_is_noticed(saved: Path) -> None:
-    file = saved / "encoders.safetensors"
+    file = saved / "head.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    load_folder(saved)
-    with pytest.raises(CheckpointError, match="SHA-256 differs"):
-        load_folder(saved, verify=True)
+    load_folder(saved, verify=False)
+    with pytest.raises(CheckpointError, match=r"head\.safetensors: SHA-256 differs"):
+        load_folder(saved)
     file.write_bytes(content[:-1])
     with pytest.raises(CheckpointError, match=r"expected .* the copy is incomplete"):
         load_folder(saved)
@@ -128,15 +134,17 @@ def test_find_folder_says_what_it_looked_for(saved: Path, monkeypatch: pytest.Mo
         find_folder("no/such/folder")
 
     def offline(*arguments: Any, **named: Any) -> str:
-        raise ConnectionError("no network")
+        raise ConnectionError("cut off")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(CheckpointError, match=r"not to be had from the hub \(no network\)"):
-        find_folder("nobody-xyz/nothing")
+    for known, reason in ((True, r"cut off"), (False, "no network, and no copy of it here")):
+        monkeypatch.setattr("midms.checkpoints.folder.reachable", lambda known=known: known)
+        with pytest.raises(CheckpointError, match=rf"not to be had from the hub \({reason}\)"):
+            find_folder("nobody-xyz/nothing")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_straight_to_the_gpu(saved: Path) -> None:
-    state = load_folder(saved, device="cuda", dtype=torch.float16).states["encoders"]
+    state = load_folder(saved, device="cuda", dtype=torch.float16).states["head"]
     assert {(value.device.type, value.dtype) for value in state.values()} == {("cuda", torch.float16)}

@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from programs import load_program
 from safetensors.torch import save_file
 from torch import Tensor
 
-from midms.checkpoints.convert import convert_to_folder
+from midms.checkpoints.convert import convert_to_folder, convert_to_released
 from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.reading import read_tensors
 
@@ -106,7 +108,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
     ),
     "truncated zip": ("a.ckpt", lambda file, state, marker: truncated(file, state), "damaged or no weights file"),
     "zip with a hole": ("a.ckpt", lambda file, state, marker: damaged_middle(file, state), "a.ckpt"),
-    "empty file": ("a.ckpt", lambda file, state, marker: raw_file(file, b""), "damaged or no weights file"),
+    "empty file": ("a.ckpt", lambda file, state, marker: raw_file(file, b""), "0 bytes"),
     "a web page": ("a.ckpt", lambda file, state, marker: raw_file(file, b"<!DOCTYPE html><title>404"), "a.ckpt"),
     "a text file": ("a.pth", lambda file, state, marker: raw_file(file, b"version https://git-lfs"), "a.pth"),
     "key missing": (
@@ -174,12 +176,78 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
         lambda file, state, marker: raw_file(file, (2**62).to_bytes(8, "little") + b"{}"),
         "not a readable safetensors file",
     ),
+    "a pipe": ("a.ckpt", lambda file, state, marker: os.mkfifo(file), "is a pipe; expected a weights file"),
+    "sparse tensor": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, KEY, torch.eye(3).to_sparse())),
+        "out.2.weight is a sparse_coo tensor",
+    ),
+    "meta tensor of an absurd shape": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, KEY, torch.empty(2**40, device="meta"))),
+        "out.2.weight is a meta tensor",
+    ),
+    "nested tensor": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, KEY, nested())),
+        "out.2.weight is a nested tensor",
+    ),
+    "quantised tensor": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(
+            file, with_value(state, KEY, torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8))
+        ),
+        "a.ckpt",
+    ),
+    "one number that claims to be 2^40": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, KEY, torch.zeros(1).expand(2**20, 2**20))),
+        "out.2.weight claims shape (1048576, 1048576), of which the file holds a part only",
+    ),
+    "keys that a terminal obeys": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, "\x1b]0;owned\x07\x1b[2J", torch.zeros(1))),
+        "1 unexpected key(s)",
+    ),
+    "a key of a megabyte": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, "k" * 1_000_000, torch.zeros(1))),
+        "1 unexpected key(s): kkkkk",
+    ),
+    "the same weights compiled and plain": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(
+            file, with_value(state, KEY.replace("out.2", "_orig_mod.out.2"), state[KEY])
+        ),
+        "holds weights twice",
+    ),
+    "another noise schedule": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, "betas", torch.linspace(0.0015, 0.0195, 1000))),
+        "the stored betas are not those of LDM's linear schedule with start 0.0015, end 0.0195",
+    ),
+    "betas of another form": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, "betas", torch.tensor(0.1))),
+        "the stored betas are not those",
+    ),
+    "a scale of zero": (
+        "a.ckpt",
+        lambda file, state, marker: torch_file(file, with_value(state, "scale_factor", torch.tensor(0.0))),
+        "scale_factor holds",
+    ),
     "tensor larger than its storage": (
         "a.ckpt",
         lambda file, state, marker: torch_file(file, with_value(state, KEY, Attack(*oversized()))),
         "a.ckpt",
     ),
 }
+
+
+def nested() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
 def oversized() -> tuple[Any, ...]:
@@ -199,12 +267,69 @@ def test_refused_with_one_line_and_no_trace(name: str, ldm_state: State, ldm_yam
     with pytest.raises(CheckpointError) as caught:
         convert_to_folder(file, tmp_path / "ours", ldm_yaml)
     line = str(caught.value)
-    assert message in line and str(file) in line and "\n" not in line
+    assert message in line and str(file) in line and "\n" not in line and len(line) < 2000
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_at_least_twenty() -> None:
     assert len(HOSTILE) >= 20
+
+
+def test_a_hostile_key_is_escaped_by_the_program(
+    ldm_state: State, ldm_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(with_value(ldm_state, "\x1b]0;owned\x07\x1b[2J" + "k" * 10**6, torch.zeros(1)), tmp_path / "a.ckpt")
+    main = load_program("scripts/convert_checkpoint.py").main
+    assert main([str(tmp_path / "a.ckpt"), "--to", str(tmp_path / "ours"), "--config", str(ldm_yaml)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "\\x1b]0;owned\\x07" in line and line.isprintable() and len(line) < 2000
+
+
+HARMLESS = """
+import pathlib, torch, collections, typing, datetime
+from omegaconf import OmegaConf
+parameters = OmegaConf.create({"model": {"params": [1, "two", 3.0, None]}, "path": pathlib.PurePosixPath("/x").name})
+content = {
+    "state_dict": {"w": torch.ones(2)},
+    "hyper_parameters": {"config": parameters, "folder": pathlib.Path("/data"), "kind": typing.Any},
+    "callbacks": collections.defaultdict(dict, {"a": {"b": [datetime.timedelta(1)]}}),
+}
+torch.save(content, "FILE")
+"""
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_configs_and_paths_beside_the_weights_are_read_past(tmp_path: Path, old: bool) -> None:
+    file = tmp_path / "a.ckpt"
+    program = HARMLESS.replace('"FILE")', f"{str(file)!r}, _use_new_zipfile_serialization={not old})")
+    exec(compile(program, "made elsewhere", "exec"), {})
+    assert torch.equal(read_tensors(file)["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, "a: " * 50_000, "{" * 50_000 + "}" * 50_000, "- " * 50_000, "a: !!python/name:os.system"]
+)
+def test_yaml_that_is_none_is_one_line(ldm_state: State, tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    torch.save(ldm_state, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"config\.yaml: ") as caught:
+        convert_to_folder(tmp_path / "a.ckpt", tmp_path / "ours", tmp_path / "config.yaml")
+    assert "\n" not in str(caught.value) and not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere"), lambda path: path.touch()])
+def test_what_the_target_is_stays(
+    ldm_state: State, ldm_yaml: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    make(tmp_path / "ours")
+    torch.save(ldm_state, tmp_path / "a.ckpt")
+    before = sorted(path.name for path in tmp_path.iterdir()), (tmp_path / "ours").lstat().st_ino
+    with pytest.raises(ValueError, match="choose another name"):
+        convert_to_folder(tmp_path / "a.ckpt", tmp_path / "ours", ldm_yaml)
+    with pytest.raises(ValueError, match="choose another name"):
+        convert_to_released(tmp_path / "a.ckpt", tmp_path / "ours")
+    assert (sorted(path.name for path in tmp_path.iterdir()), (tmp_path / "ours").lstat().st_ino) == before
 
 
 def test_what_real_files_carry_is_read_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

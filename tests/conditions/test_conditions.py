@@ -66,7 +66,7 @@ def test_edges_of_a_photo_are_the_data_sets_own(tmp_path: Path) -> None:
     photo.resize((150, 100)).save(tmp_path / "photo.jpg")
     made = make_condition(tmp_path / "photo.jpg", EDGES, "edges")
     assert made.size == (100, 150) and made.maps.shape == (15, 52, 78) and made.maps[0].any()
-    assert "no face parser" in made.note and (made.maps[1:14] == 1).all()
+    assert "midms get photos" in made.note and (made.maps[1:14] == 1).all()
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def check_torchrun(words: list[str], patch: pytest.MonkeyPatch) -> None:
 
 
 def check_pip(words: list[str], patch: pytest.MonkeyPatch) -> None:
-    assert words[0] == "install"
+    assert words[0] in ("install", "download")
     for word in words[1:]:
         for extra in (re.findall(r"\[([\w,]+)\]", word) or [""])[0].split(","):
             assert not extra or extra in PYPROJECT["project"]["optional-dependencies"], f"no extra {extra}"

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from midms.losses.adversarial import (
+    MultiScaleDiscriminator,
     PatchDiscriminator,
     adaptive_weight,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    multi_scale,
 )
 
 
@@ -34,3 +36,28 @@ def test_adaptive_weight_equalises_gradients():
     weight = adaptive_weight(reconstruction, adversarial, layer)
     assert weight.item() == pytest.approx(10, rel=1e-3) and not weight.requires_grad
     (reconstruction + weight * adversarial).backward()
+
+
+def test_scales_see_the_images_at_full_half_and_quarter_size():
+    discriminator = MultiScaleDiscriminator(scales=3, width=8, num_layers=2)
+    images = torch.rand(2, 3, 64, 48)
+    logits = discriminator(images)
+    assert [tuple(x.shape) for x in logits] == [(2, 1, 14, 10), (2, 1, 6, 4), (2, 1, 2, 1)]
+    discriminator.eval()
+    half = torch.nn.functional.avg_pool2d(images, 2)
+    assert torch.equal(discriminator(images)[1], discriminator.parts[1](half))
+    assert torch.equal(discriminator(images)[0][:1], discriminator(images[:1])[0]), "no sample sees its batch"
+    assert multi_scale([torch.tensor(1.0), torch.tensor(4.0)]) == 2.5
+    assert discriminator.smallest == 48
+    with pytest.raises(ValueError, match=r"images of \(48, 40\), needs 48 pixels a side"):
+        discriminator(images[..., :48, :40])
+
+
+def test_spectral_norm_bounds_every_convolution():
+    """After some power iterations no layer stretches anything by more than 1."""
+    discriminator = PatchDiscriminator(width=8, num_layers=2, norm="spectral")
+    for _ in range(100):
+        discriminator(torch.rand(1, 3, 32, 32))
+    weights = [m.weight.detach().flatten(1) for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(weights) == 4
+    assert all(float(torch.linalg.matrix_norm(w, 2)) == pytest.approx(1, abs=0.02) for w in weights)

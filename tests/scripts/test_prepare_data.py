@@ -15,6 +15,7 @@ from programs import load_program
 
 from midms.conditions.edges import FACE_PARTS
 from midms.conditions.keypoints import JOINTS
+from midms.conditions.photos import annotate, models
 from midms.conditions.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 from midms.data import CelebAEdges, ImageFolder, preparation
 from midms.data.exemplars import read_pairs
@@ -140,9 +141,63 @@ def test_poses_by_rtmlib_have_unsure_joints_left_out(photos, monkeypatch):
             return np.full((1, 18, 2), 7.0), scores
 
     monkeypatch.setitem(sys.modules, "rtmlib", types.SimpleNamespace(Body=Body))
-    assert run("keypoints", photos) == 0
+    assert run("keypoints", photos, "--tool", "rtmlib") == 0
     (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
     assert np.flatnonzero(np.isnan(pose[:, 0])).tolist() == [3] and (np.delete(pose, 3, 0)[:, :2] == 7).all()
+
+
+def half_known(photo: Image.Image, align: bool = True) -> annotate.Portrait:
+    """Stands in for the networks: the left half is skin; a photo of one colour has no face."""
+    pixels = np.asarray(photo)
+    if (pixels == pixels[0, 0]).all():
+        raise annotate.PhotoError("no face was found; give another photo")
+    ids = np.zeros(pixels.shape[:2], np.uint8)
+    ids[:, : ids.shape[1] // 2] = 1
+    return annotate.Portrait(photo, ids)
+
+
+def test_the_networks_for_photos_are_the_default(photos, monkeypatch, capsys):
+    """Parts and joints without another tool named; a photo without a face is told, and the rest is done once."""
+    monkeypatch.setattr(models, "have_models", lambda: True)
+    monkeypatch.setattr(annotate, "portrait", half_known)
+    monkeypatch.setattr(annotate, "pose_of_person", lambda photo: standing(*photo.size))
+    Image.new("RGB", (40, 40)).save(photos / "person0" / "0.jpg")
+    assert run("edges", photos) == 1
+    told = capsys.readouterr()
+    assert "4 made, 0 were there, 1 skipped" in told.out and "0.jpg: no face was found" in told.err
+    assert len(list(photos.with_name("photos_parts").rglob("*.png"))) == 4
+    assert (ImageFolder(photos, "edges", size=16)[2]["condition"][1] < 1).any()
+    assert run("edges", photos) == 1 and "0 made, 4 were there, 1 skipped" in capsys.readouterr().out
+    assert run("keypoints", photos) == 0 and "5 made" in capsys.readouterr().out
+    (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
+    np.testing.assert_allclose(pose, standing(60, 50))
+    assert run("keypoints", photos) == 0 and "0 made, 5 were there" in capsys.readouterr().out
+
+
+def test_without_networks_it_is_said_what_to_run(photos, capsys):
+    assert run("edges", photos) == 0 and "`midms get photos` gets the networks" in capsys.readouterr().err
+    assert run("keypoints", photos) == 2
+    told = capsys.readouterr().err
+    assert "run `midms get photos`, or name a --tool" in told and told.count("\n") == 1
+
+
+def test_many_photos_are_shared_by_processes():
+    options = types.SimpleNamespace(workers=None)
+    assert preparation._processes(options, 3) == 0 and preparation._processes(options, 500) >= 1
+    assert preparation._processes(types.SimpleNamespace(workers=0), 500) == 0
+
+
+def test_processes_with_the_real_networks_make_the_same_files(photo_networks, shared, tmp_path):
+    root = shared / "samples" / "CelebAMask-HQ" / "CelebA-HQ-img"
+    for name in ("14721.jpg", "26397.jpg"):
+        photo = Image.open(root / name).resize((256, 256))
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        photo.save(tmp_path / "photos" / name)
+    made = []
+    for workers in (0, 2):
+        assert run("edges", tmp_path / "photos", "--out", tmp_path / f"{workers}", "--workers", workers) == 0
+        made.append([file.read_bytes() for file in sorted((tmp_path / f"{workers}").iterdir())])
+    assert made[0] == made[1] and len(made[0]) == 2
 
 
 def constant_network(file: Path, size: tuple[int, int], outputs: dict[str, np.ndarray]) -> Path:

@@ -27,6 +27,10 @@ def program() -> Callable[[list[str]], int]:
     return main
 
 
+GENERATOR = ["model.params.generator={widths: [16, 16, 8], hidden: 8, condition_width: 2}",
+             "model.params.discriminator={scales: 2, width: 8, num_layers: 2}"]  # fmt: skip
+
+
 def stage_one(run: Path, steps: int, *more: str, config: str = "demo_vq_f4") -> list[str]:
     """Arguments that train a small autoencoder."""
     base = ["--base", str(ROOT / f"configs/first_stage/{config}.yaml"), "-t", "--run", str(run), *DATA, *STAGE]
@@ -45,6 +49,14 @@ def stage_three(weights: Path, run: Path | None, steps: int, *more: str) -> list
     folder = [] if run is None else ["--run", str(run)]
     base = ["--base", str(ROOT / "configs/demo.yaml"), "-t", *folder, *DATA, *ENCODERS]
     base += [f"model.params.weights={weights}", f"trainer.max_steps={steps}", "model.params.warmup_steps=2"]
+    return [*base, "run.checkpoint_every=1", "run.picture_every=9", *more]
+
+
+def matching_gan(weights: Path, run: Path | None, steps: int, *more: str) -> list[str]:
+    """Arguments that train a small GAN baseline; without `run`, where `more` says."""
+    folder = [] if run is None else ["--run", str(run)]
+    base = ["--base", str(ROOT / "configs/baselines/matching_gan.yaml"), "-t", *folder, *DATA, *ENCODERS, *GENERATOR]
+    base += [f"model.params.weights={weights}", f"trainer.max_steps={steps}"]
     return [*base, "run.checkpoint_every=1", "run.picture_every=9", *more]
 
 

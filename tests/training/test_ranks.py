@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import checkpoint, curve, gradients, program, stage_one, stage_three, stage_two, start
+from small_runs import checkpoint, curve, gradients, matching_gan, program, stage_one, stage_three, stage_two, start
 
 TERMS = {
     "first": ("loss", "psnr"),
     "kl": ("loss", "regularisation"),
     "ldm": ("loss",),
     "midms": ("dom", "diff", "style"),
+    "gan": ("dom", "feat", "adv", "discriminator"),
 }
 
 
@@ -25,6 +26,8 @@ def arguments(stage: str, weights: Path, run: Path, *more: str) -> list[str]:
         return stage_one(run, 2, "model.params.quantise_from=0", *kl, *more)
     if stage == "ldm":
         return stage_two(weights, run, 2, *more)
+    if stage == "gan":
+        return matching_gan(weights, run, 2, "model.params.ema_decay=0.9", *more)
     return stage_three(weights, run, 2, "model.params.warmup_steps=1", "model.params.ema_decay=0.9", *more)
 
 
@@ -42,6 +45,6 @@ def test_two_ranks_are_one_with_twice_the_batch(stage, tmp_path, tiny_weights):
     assert max(float((a - b).abs().max()) for a, b in zip(expected, actual, strict=True)) <= 1e-8 * scale
     for name in ("grad_norm", *TERMS[stage]):
         assert curve(two, f"train/{name}") == pytest.approx(curve(one, f"train/{name}"), rel=1e-6), name
-    for name in {"ldm": ("loss",), "midms": ("psnr", "psnr_warp")}.get(stage, ("psnr",)):
+    for name in {"ldm": ("loss",), "midms": ("psnr", "psnr_warp"), "gan": ("psnr", "psnr_warp")}.get(stage, ("psnr",)):
         assert curve(two, f"val/{name}") == pytest.approx(curve(one, f"val/{name}"), rel=1e-6), name
     assert checkpoint(two, 2)["DataModule"] == checkpoint(one, 2)["DataModule"]

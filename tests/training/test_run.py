@@ -69,7 +69,7 @@ def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
         (["--resume", "no/such/run"], "no checkpoint in"),
         (["trainer.max_steps=-1"], "trainer.max_steps"),
         (["trainer.accumulate_grad_batches=2"], "set model.params.accumulation"),
-        (["model.params.loss=reported"], "expected 'paper' or 'released'"),
+        (["model.params.loss=reported"], "expected one of paper, released"),
         (["model.params.loss=released"], "needs encoders.form 'released'"),
         (["model.params.compile=quickly"], "compile: got 'quickly'"),
         (

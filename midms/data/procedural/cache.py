@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs
+from midms.schema import NonNegative
 
 #: Tensors of an item that are stored: those in [-1, 1] in steps of 1 / 127.5, those in [0, 1] in steps of 1 / 255.
 IMAGES, MAPS = ("image", "source", "exemplar"), ("condition", "exemplar_condition")
@@ -37,7 +38,7 @@ class ProceduralCache(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, dataset: ProceduralImages | ProceduralPairs, folder: str | Path | None = None, max_gb: float = 4.0
+        self, dataset: ProceduralImages | ProceduralPairs, folder: str | Path | None = None, max_gb: NonNegative = 4.0
     ) -> None:
         if getattr(dataset, "truth", False):
             raise ValueError("ProceduralCache: got pairs with truth, expected pairs without (truth is not stored)")

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from midms.data.procedural import churches, faces, figures
 from midms.data.procedural.scene import Scene, correspondence
+from midms.schema import Count, Seed, Share
 
+Task = Literal["faces", "figures", "churches"]
+Split = Literal["train", "val", "test"]
+DrawnSize = Annotated[int, Interval(ge=8, le=4096)]
 TASKS: dict[str, ModuleType] = {"faces": faces, "figures": figures, "churches": churches}
 SPLITS = {"train": 0, "val": 1, "test": 2}
 #: How often an exemplar is the photo itself (cropped and flipped), the same style in another layout, another style:
@@ -70,7 +75,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, task: str = "faces", size: int = 64, split: str = "train", length: int = 4096, seed: int = 0
+        self, task: Task = "faces", size: DrawnSize = 64, split: Split = "train", length: Count = 4096, seed: Seed = 0
     ) -> None:
         self.module = task_module(task)
         self.size, self.split, self.length, self.seed = size, split, length, seed
@@ -102,12 +107,12 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        task: str = "faces",
-        size: int = 64,
-        split: str = "train",
-        length: int = 4096,
-        seed: int = 0,
-        exemplars: Mapping[str, float] | None = None,
+        task: Task = "faces",
+        size: DrawnSize = 64,
+        split: Split = "train",
+        length: Count = 4096,
+        seed: Seed = 0,
+        exemplars: Mapping[str, Share] | None = None,
         truth: bool = False,
     ) -> None:
         shares = dict(EXEMPLARS if exemplars is None else exemplars)
@@ -161,7 +166,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         return item
 
 
-def test_pairs(task: str = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
+def test_pairs(task: Task = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
     """The fixed list of unseen pairs that every published number of this project is measured on."""
     return ProceduralPairs(task, size, "test", length, exemplars={"hard": 1.0}, truth=True)
 

@@ -1,0 +1,38 @@
+"""The Hugging Face hub: whether it can be reached is asked once, so that nothing retries without a network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_SECONDS = 3.0  # for one connection; a hub that takes longer counts as not there
+
+
+def hub_options(name: str | Path) -> dict[str, Any]:
+    """Keywords for the `from_pretrained` of diffusers and transformers, and for `snapshot_download`.
+
+    Where `name` is no local folder and the hub cannot be reached, only local copies of its files are looked for, so
+    that the call fails at once if there are none.
+    """
+    return {} if Path(name).exists() or reachable() else {"local_files_only": True}
+
+
+@lru_cache(maxsize=1)
+def reachable() -> bool:
+    """Whether the hub, or the proxy on the way to it, takes connections; False where HF_HUB_OFFLINE says so."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    try:
+        endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        proxies = {} if urllib.request.proxy_bypass(endpoint.hostname or "") else urllib.request.getproxies()
+        target = urlsplit(proxies.get(endpoint.scheme, endpoint.geturl()))
+        port = target.port or (80 if target.scheme == "http" else 443)
+        with socket.create_connection((target.hostname or "", port), timeout=_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False

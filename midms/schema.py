@@ -1,0 +1,250 @@
+"""What a value from outside may be: type, range and unit are declared once, as the annotation of a parameter or field.
+
+The declaration feeds the check of configs (`check_keywords`), the message of a mistake and the text of `--help`
+(`describe`, `rows`), and numbers on a command line (`argument`). pydantic does the checking, without conversions: text
+is no number, and true is no 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import importlib
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Interval, Le, Len, Lt, Predicate
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+#: What numpy and torch take as a seed.
+Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]
+NonNegative = Annotated[float, Interval(ge=0, lt=math.inf)]
+Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+#: Channels of a layer; the bound keeps a slip from asking for more memory than there is.
+Channels = Annotated[int, Interval(ge=1, le=16384)]
+#: A channel count or a factor for each of a few layers.
+Widths = Annotated[Sequence[Channels], Len(1, 16)]
+#: Pixels per side.
+Pixels = Annotated[int, Interval(ge=1, le=65536)]
+Text = Annotated[str, Len(1, 1000), Predicate(str.isprintable)]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run, told in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doc:
+    """What a key is for, with its unit; for `--help` and the documentation."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Keywords:
+    """Marks a mapping that holds the keyword arguments of a class or function, or the keys of a TypedDict.
+
+    Attributes:
+        reader: its dotted name; a name, so that the marked module need not import it.
+    """
+
+    reader: str
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word most like `word`, or lists them all."""
+    known = sorted(known)
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """A value for a message: `repr`, cut, without line breaks and control characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def parameters_of(reader: Any) -> dict[str, tuple[Any, bool]]:
+    """Name -> (annotation, whether it must be given) of what a class, function, dataclass or TypedDict takes.
+
+    The keyword arguments that a constructor hands on to that of its base class count as its own.
+    """
+    if typing.is_typeddict(reader):
+        hints = typing.get_type_hints(reader, include_extras=True)
+        return {name: (hint, name in reader.__required_keys__) for name, hint in hints.items()}
+    hints = {}
+    for function in _constructors(reader):
+        hints |= typing.get_type_hints(function, include_extras=True)
+    found = inspect.signature(reader).parameters.values()
+    return {p.name: (hints.get(p.name, Any), p.default is p.empty) for p in found if p.kind is not p.VAR_KEYWORD}
+
+
+def _constructors(reader: Any) -> list[Any]:
+    """The function itself, or the constructors of a class and its bases, the bases first."""
+    if not inspect.isclass(reader):
+        return [reader]
+    return [vars(base)["__init__"] for base in reversed(reader.__mro__[:-1]) if "__init__" in vars(base)]
+
+
+def check_keywords(reader: Any, values: Any, path: str, check: Callable[[Any, Any, str], None] | None = None) -> None:
+    """Check a mapping against what its reader takes: no unknown key, none missing, each value in its range.
+
+    Args:
+        reader: a class, function, dataclass or TypedDict.
+        values: the mapping.
+        path: of the mapping in its config, for messages.
+        check: what checks one value, `check_value` if not given.
+    Raises:
+        ConfigError: names the key, what it holds and what was expected.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: got {shown(values)}, expected a mapping")
+    known = parameters_of(reader)
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key {path}.{key}; {nearest(str(key), known)}")
+    missing = [name for name, (_, needed) in known.items() if needed and name not in values]
+    if missing:
+        raise ConfigError(f"{path}.{missing[0]}: is missing, expected {describe(known[missing[0]][0])}")
+    for key, value in values.items():
+        (check or check_value)(known[key][0], value, f"{path}.{key}")
+
+
+def check_value(annotation: Any, value: Any, path: str) -> None:
+    """Check one value against an annotation.
+
+    Raises:
+        ConfigError: it is of another type or out of range.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - a tenth of a second to import
+
+    marks = [mark for mark in _metadata(annotation) if isinstance(mark, Keywords)]
+    if marks and value is not None:
+        check_keywords(find(marks[0].reader), value, path)
+        return
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        places = "".join(f"[{step}]" for step in _place(value, error.errors()[0]["loc"]))
+        at = f" at {places}" if places else ""
+        raise ConfigError(f"{path}: got {shown(value)}{at}, expected {describe(annotation)}") from None
+
+
+def _place(value: Any, steps: Sequence[Any]) -> list[Any]:
+    """The steps of a pydantic location that lead into the value itself; the others name members of unions."""
+    found = []
+    for step in steps:
+        if isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        elif isinstance(value, Mapping) and step in value:
+            value = value[step]
+        else:
+            continue
+        found.append(step)
+    return found
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415 - see `check_value`
+
+    plain = not (inspect.isclass(annotation) and hasattr(annotation, "__dataclass_fields__"))
+    return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True) if plain else None)
+
+
+def find(name: str) -> Any:
+    """What a dotted name of this package stands for."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """All marks of an annotation, those inside of an optional one too."""
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        return [*_metadata(inner), *marks]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [mark for part in get_args(annotation) for mark in _metadata(part)]
+    return []
+
+
+def accepted_classes(annotation: Any) -> tuple[type, ...]:
+    """The classes in an annotation that only a node with a `target` can give: data sets, networks."""
+    origin = get_origin(annotation)
+    if origin in (Annotated, Union, types.UnionType):
+        parts = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
+        return tuple(found for part in parts for found in accepted_classes(part))
+    plain = origin or annotation
+    builtin = not inspect.isclass(plain) or plain.__module__ in ("builtins", "pathlib", "collections.abc", "typing")
+    return () if builtin or plain is types.NoneType else (plain,)
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words: "a whole number >= 1, or null"."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = [limit for mark in parts[1:] for limit in _limits(mark)]
+        said = " ".join([describe(parts[0]), " and ".join(limits)]).strip()
+        return said.replace("text (1 to 1000 of them)", "printable text")
+    if origin in (Union, types.UnionType):
+        choices = dict.fromkeys(describe(part) for part in parts if part is not types.NoneType)
+        return " or ".join(choices) + (", or null" if types.NoneType in parts else "")
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping to {describe(parts[1])}" if parts[1] is not Any else "a mapping"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return f"a list, each item {describe(parts[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "anything"}
+    name = getattr(annotation, "__name__", str(annotation))
+    return words.get(annotation, "a path" if name == "Path" else f"a node with the target of a {name}")
+
+
+def _limits(mark: Any) -> list[str]:
+    """A range in words; infinity as a bound says only that the number is finite, which needs no saying."""
+    if isinstance(mark, Len):
+        return [] if mark.max_length is None else [f"({mark.min_length} to {mark.max_length} of them)"]
+    if not isinstance(mark, Interval | Ge | Gt | Le | Lt):
+        return []
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    bounds = {name: getattr(mark, name, None) for name in signs}
+    return [f"{sign} {bounds[n]}" for n, sign in signs.items() if bounds.get(n) not in (None, math.inf)]
+
+
+def rows(settings: type) -> list[tuple[str, str, str, str]]:
+    """(key, what it may be, default, what it is for) of a dataclass of settings."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    found = []
+    for field in dataclasses.fields(settings):
+        needed = field.default is dataclasses.MISSING
+        text = next((mark.text for mark in _metadata(hints[field.name]) if isinstance(mark, Doc)), "")
+        default = "" if needed else "null" if field.default is None else str(field.default).lower()
+        found.append((field.name, describe(hints[field.name]), default, text))
+    return found
+
+
+def argument(annotation: Any) -> Callable[[str], Any]:
+    """`type=` of an argparse option that takes a number of this annotation."""
+    return partial(_number, annotation)
+
+
+def _number(annotation: Any, text: str) -> Any:
+    value: Any = text
+    if re.fullmatch(r"[+-]?\d+", text):
+        value = int(text) if len(text) < 400 else text
+    elif re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+        value = float(text)
+    try:
+        check_value(annotation, value, "value")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"got {shown(text)}, expected {describe(annotation)}") from None
+    return value

@@ -1,0 +1,82 @@
+"""The folder of a run: one training works in it, and one that never began leaves nothing behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from midms.io.files import remove_leftovers
+from midms.training.errors import TrainingError
+
+LOCK, CONFIG, TABLE = "run.lock", "config.yaml", "metrics.csv"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a run's folder, and keep other trainings out of it inside the block.
+
+    The lock ends with this process, however that ends. A folder that this call made and in which an error left no
+    checkpoint and no picture is removed again.
+
+    Raises:
+        TrainingError: another training works there.
+    """
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _lock(folder / LOCK)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            _clear(folder)
+        raise
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink(missing_ok=True)
+        handle.close()
+        if fresh:
+            with suppress(OSError):  # not empty: the run stays
+                folder.rmdir()
+
+
+def _lock(file: Path) -> IO[str]:
+    """Hold a lock on a file; record locks belong to this process alone, not to its loader processes."""
+    while True:
+        handle = file.open("a+")
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read(200).strip() or "another process"
+            handle.close()
+            raise TrainingError(
+                f"{file.parent}: another training works in this folder ({holder}); give --run another one"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.fstat(handle.fileno()).st_ino == file.stat().st_ino:  # else the last holder has removed it
+                break
+        handle.close()
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+    return handle
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a training writes before its first checkpoint or picture; anything else stays."""
+    if any(folder.glob("checkpoints/step_*")) or any(folder.glob("pictures/*")):
+        return
+    remove_leftovers(folder)
+    for file in (folder / CONFIG, folder / TABLE):
+        file.unlink(missing_ok=True)
+    logs = folder / "tensorboard"
+    for file in (*logs.glob("events.out.tfevents.*"), logs / "hparams.yaml"):
+        file.unlink(missing_ok=True)
+    for name in ("tensorboard", "checkpoints", "pictures"):
+        with suppress(OSError):
+            (folder / name).rmdir()

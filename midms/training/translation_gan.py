@@ -1,0 +1,332 @@
+"""The training of the method that MIDMs is compared with: correspondence, generator and discriminator together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from midms.checkpoints.loading import load_encoders, load_first_stage
+from midms.losses.adversarial import (
+    MultiScaleDiscriminator,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    multi_scale,
+)
+from midms.losses.contextual import RELEASED_STYLE_POOLING, RELEASED_STYLE_WEIGHTS, style_loss
+from midms.losses.matching import (
+    at_least_float32,
+    cycle_loss,
+    domain_loss,
+    perceptual_loss,
+    source_loss,
+    warped_condition_loss,
+)
+from midms.losses.objective import RELEASED_SOURCE_WEIGHTS
+from midms.losses.perceptual import FirstStageFeatures
+from midms.matching.correspondence import match
+from midms.metrics.truth import psnr
+from midms.models.encoders import CorrespondenceEncoders
+from midms.models.matcher import Translation
+from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
+from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
+from midms.training.errors import TrainingError
+from midms.training.export import TrainedComponents
+from midms.training.optimisation import WeightAverage, averaged, warmup_cosine
+from midms.training.stage import Batch, Stage
+from midms.visualize import condition_image
+
+#: Terms of the loss, and their weights where the config says nothing; of shared terms as in `midms.training.midms`.
+WEIGHTS = {"feat": 1.0, "perc": 0.002, "style": 1.0, "adv": 1.0, "cycle": 1.0, "dom": 10.0, "warp": 0.0}
+#: Adam's betas: without momentum, which a discriminator that changes with every step would lead astray.
+BETAS = (0.0, 0.999)
+
+
+class Generated(NamedTuple):
+    """What one pass gives."""
+
+    terms: dict[str, Tensor]  # unweighted, and "loss", their weighted sum
+    images: Tensor  # the translations, (B, 3, H, W)
+
+
+@dataclass(frozen=True)
+class MatchingGANObjective:
+    """One forward pass and its terms, by the names in `WEIGHTS`:
+
+        feat    L_feat: phi of the picture made from the condition and a distortion of its own photo, against phi of the
+                photo (its pseudo exemplar pair); as Eq. 14
+        perc    L_perc, Eq. 15
+        style   L_context, Eq. 16
+        adv     hinge loss of the generator
+        cycle   L_reg: the exemplar's pixels return from their own warp, as Eq. 13
+        dom     L_domain, Eq. 12
+        warp    the exemplar's condition maps after the warp against the condition; not in the paper, the same term as
+                in `midms.training.midms`, so that both methods are kept from matching by place
+
+    Attributes:
+        weights: by term.
+        features: phi.
+        feature_layers, style_layers: layer -> weight in L_feat and L_context.
+        perceptual_layer: layer of L_perc.
+    """
+
+    model: MatchingGAN
+    discriminator: MultiScaleDiscriminator
+    features: nn.Module
+    weights: Mapping[str, float]
+    feature_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    perceptual_layer: str
+
+    def __call__(self, batch: Batch, generators: Sequence[torch.Generator]) -> Generated:
+        """Translate a batch, and its photos from distortions of themselves, as one batch of 2B.
+
+        Args:
+            generators: one a sample, for its distortion.
+        """
+        model, size = self.model, len(batch["source"])
+        pseudo = distort(batch["source"], generators)
+        condition = model.encode_condition(batch["condition"])
+        encoded = model.encode_exemplar(torch.cat([batch["exemplar"], pseudo, batch["source"]]))  # 3B
+        exemplar = encoded.map(lambda part: part[:size])
+        distorted = encoded.map(lambda part: part[size : 2 * size])
+        source = encoded.map(lambda part: part[2 * size :])
+        grid = (condition.grid.shape[-2], condition.grid.shape[-1])
+        maps = F.adaptive_avg_pool2d(
+            torch.cat([batch["exemplar_condition"], batch["condition"]]), grid
+        )  # (2B, L, h, w)
+        channels = exemplar.latent.shape[1]
+        matched = match(
+            condition.features,
+            exemplar.features,
+            torch.cat([exemplar.latent, maps[:size]], dim=1),
+            model.temperature,
+            cycle=True,
+            cycle_channels=channels,
+        )
+        warp, warped_maps = matched.warp.split([channels, maps.shape[1]], dim=1)
+        pseudo_warp = model.first_match(condition, [distorted]).warp
+        twice = condition._replace(grid=torch.cat([condition.grid, condition.grid]))
+        images = model.generate(torch.cat([warp, pseudo_warp]), twice)  # (2B, 3, H, W)
+        images = images[..., : batch["source"].shape[-2], : batch["source"].shape[-1]]
+        terms = {
+            "dom": domain_loss(condition.features, source.features),
+            "cycle": cycle_loss(matched.cycles[0], exemplar.latent),
+            "warp": warped_condition_loss(warped_maps, maps[size:]),
+            "adv": multi_scale(
+                [hinge_generator_loss(at_least_float32(logits)) for logits in self.discriminator(images[:size])]
+            ),
+            **self.feature_terms(images, batch),
+        }
+        loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
+        return Generated(terms | {"loss": loss}, images[:size])
+
+    def feature_terms(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """L_feat, L_perc and L_context of translations and of photos made from their distortions, (2B, 3, H, W)."""
+        size = len(images) // 2
+        maps = self.features(images)
+        with torch.no_grad():
+            targets = self.features(torch.cat([batch["exemplar"], batch["source"]]))
+        layers, weights = list(self.feature_layers), list(self.feature_layers.values())
+        ours, theirs = ({name: found[name][:size] for name in self.style_layers} for found in (maps, targets))
+        return {
+            "feat": source_loss([maps[k][size:] for k in layers], [targets[k][size:] for k in layers], weights),
+            "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
+            "style": style_loss(ours, theirs, self.style_layers, RELEASED_STYLE_POOLING, per_sample=True),
+        }
+
+
+def distort(images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Photos turned by up to 10 degrees, scaled by 0.9 to 1.1, moved by up to a tenth, and half of them mirrored.
+
+    What is a photo's own is no longer where its condition has it, so that its exemplar has to be matched by content.
+
+    Args:
+        images: (B, 3, H, W).
+        generators: one a sample.
+    Returns:
+        (B, 3, H, W); what lies outside repeats the border.
+    """
+    drawn = torch.stack([torch.rand(5, generator=one) for one in generators]) * 2 - 1  # (B, 5) in [-1, 1]
+    angle, scale = drawn[:, 0] * torch.pi / 18, 1 + drawn[:, 1] / 10
+    mirror = torch.where(drawn[:, 2] < 0, -1.0, 1.0)
+    ratio = images.shape[-2] / images.shape[-1]  # a turn keeps shapes in pixels, not in units of a side
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = [torch.stack([mirror * cos, -sin * ratio, drawn[:, 3] / 5], dim=1)]
+    rows.append(torch.stack([mirror * sin / ratio, cos, drawn[:, 4] / 5], dim=1))
+    grid = F.affine_grid(torch.stack(rows, dim=1).to(images), list(images.shape), align_corners=False)  # (B, H, W, 2)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+class MatchingGANTraining(Stage):
+    """Matching and generation trained together from the first step (Zhang et al. 2020), beside a discriminator.
+
+    Args:
+        weights: folder whose first stage serves the encoders ("demo" names the shipped one).
+        encoders: keywords of `CorrespondenceEncoders`, of the form "paper"; F_iter is left out.
+        encoders_from: folder of weights whose encoders to start from; none starts afresh.
+        generator: changes to `midms.models.translation_gan.DEFAULTS`.
+        discriminator: keywords of `MultiScaleDiscriminator`.
+        temperature: tau of Eq. 6.
+        loss_weights: changes to `WEIGHTS`.
+        features: feature network phi; none takes the frozen first stage's encoder.
+        feature_layers: layer -> weight in L_feat.
+        perceptual_layer: layer of L_perc.
+        style_layers: layer -> weight in L_context.
+        learning_rate, discriminator_learning_rate: of Adam with betas 0 and 0.999, for encoders and generator, and for
+            the discriminator; both fall along a cosine to 0 at the last step, after `warmup_steps` of rising.
+        ema_decay: keep averaged weights of encoders and generator, and validate and export those; none keeps none.
+        gradient_clip, accumulation, channels_last, seed: see `Stage`.
+    """
+
+    def __init__(
+        self,
+        weights: Text,
+        encoders: Annotated[Mapping[str, Any], Keywords("midms.models.encoders.CorrespondenceEncoders")],
+        encoders_from: Text | None = None,
+        generator: Annotated[Mapping[str, Any], Keywords("midms.models.translation_gan.GeneratorConfig")] | None = None,
+        discriminator: Annotated[Mapping[str, Any], Keywords("midms.losses.adversarial.MultiScaleDiscriminator")]
+        | None = None,
+        temperature: Positive = 0.005,
+        loss_weights: Mapping[str, NonNegative] | None = None,
+        features: nn.Module | None = None,
+        feature_layers: Mapping[str, NonNegative] | None = None,
+        perceptual_layer: Text = "relu4_2",
+        style_layers: Mapping[str, NonNegative] | None = None,
+        learning_rate: NonNegative = 1e-4,
+        discriminator_learning_rate: NonNegative = 4e-4,
+        warmup_steps: Natural = 0,
+        ema_decay: Share | None = None,
+        gradient_clip: Positive | None = None,
+        accumulation: Count = 1,
+        channels_last: bool = False,
+        seed: Seed = 0,
+    ) -> None:
+        super().__init__(seed, gradient_clip, accumulation, channels_last)
+        unknown = set(loss_weights or {}) - set(WEIGHTS)
+        if unknown:
+            raise ValueError(f"loss_weights: unknown {sorted(unknown)}, expected some of {', '.join(WEIGHTS)}")
+        network = CorrespondenceEncoders(**{**encoders, "iterate": False})
+        if encoders_from is not None:
+            state = load_encoders(encoders_from).state_dict()
+            network.load_state_dict({key: state[key] for key in state if not key.startswith("iter_enc.")})
+        stage = load_first_stage(weights)
+        made = Generator(generator_config(network, stage.factor, generator or {}))
+        self.model = MatchingGAN(stage, network, made, temperature)
+        self.discriminator = MultiScaleDiscriminator(**(discriminator or {}))
+        self.features = FirstStageFeatures(stage.model) if features is None else features
+        self.objective = MatchingGANObjective(
+            self.model,
+            self.discriminator,
+            self.features,
+            WEIGHTS | dict(loss_weights or {}),
+            dict(feature_layers or RELEASED_SOURCE_WEIGHTS),
+            dict(style_layers or RELEASED_STYLE_WEIGHTS),
+            perceptual_layer,
+        )
+        self.learning_rate, self.discriminator_learning_rate = learning_rate, discriminator_learning_rate
+        self.warmup_steps = warmup_steps
+        self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """What is averaged and exported of the trained (no attribute, so that a checkpoint holds each weight once)."""
+        return nn.ModuleDict({"encoders": self.model.encoders, "generator": self.model.generator})
+
+    def on_train_start(self) -> None:
+        """Refuse pictures that the discriminator cannot take, before the first step.
+
+        Raises:
+            TrainingError: they are too small.
+        """
+        size, smallest = getattr(self.trainer.datamodule.train, "size", None), self.discriminator.smallest  # type: ignore[attr-defined]
+        if size is not None and size < smallest:
+            raise TrainingError(f"model.params.discriminator: pictures of {size} pixels, expected {smallest} or more; "
+                                "take fewer scales or num_layers")  # fmt: skip
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of encoders and generator, then one of the discriminator on what they made."""
+        optimizer = self.optimizers()[0]  # type: ignore[index]
+        made: list[Tensor] = []
+
+        def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
+            found = self.objective(part, generators)
+            made.append(found.images.detach())
+            return found.terms
+
+        self.discriminator.requires_grad_(False)
+        total = self.optimise(optimizer, self.trained.parameters(), batch, terms)
+        self.discriminator.requires_grad_(True)
+        if total is not None:
+            total["discriminator"] = self.discriminator_step(batch["source"], torch.cat(made))
+            if self.average is not None:
+                self.average.update(self.trained)
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+            schedule.step()  # type: ignore[call-arg]
+        self.log_terms(total)
+
+    def discriminator_step(self, photos: Tensor, made: Tensor) -> Tensor:
+        """One step of the discriminator on photos and translations, (B, 3, H, W) each.
+
+        The step is left out where its gradient is no finite number.
+
+        Returns:
+            Its loss over all ranks, a scalar.
+        """
+        logits = [scale.float().chunk(2) for scale in self.discriminator(torch.cat([photos, made]))]
+        loss = multi_scale([hinge_discriminator_loss(real, fake) for real, fake in logits])
+        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.unscale(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.gradient_clip or float("inf"))
+        self.step_scaled(optimizer, bool(torch.isfinite(norm)))
+        optimizer.zero_grad()
+        return self._mean_over_ranks({"loss": loss})["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """PSNR to the truth of warp and result, where the data know the truth."""
+        if "truth" not in batch:
+            return
+        with averaged(self.trained, self.average):
+            found = self.translate(batch)
+        images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
+        values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
+        self.add_validation(values, len(batch["truth"]))
+
+    @torch.no_grad()
+    def translate(self, batch: Batch, generations: int = 1) -> Translation:
+        """The first warp and the pictures made from it and, for more generations, from those after it."""
+        model = self.model
+        condition, exemplar = model.encode_condition(batch["condition"]), model.encode_exemplar(batch["exemplar"])
+        return model.translate(condition, [exemplar], GANSettings(generations))
+
+    def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
+        """Rows of a picture: condition, exemplar, warp, result, the result of matching it again, truth."""
+        with averaged(self.trained, self.average):
+            found = self.translate(batch, generations=2)
+        rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
+        rows.append(("warp", self.model.decode(found.first.warp)))
+        names = ("result", "matched again")
+        rows += [(name, self.model.decode(x)) for name, x in zip(names, found.loop.predictions, strict=True)]
+        return [*rows, ("truth", batch["truth"])] if "truth" in batch else rows
+
+    def configure_optimizers(self) -> Any:
+        """Adam for encoders and generator, Adam for the discriminator, with one schedule."""
+        rates = (self.learning_rate, self.discriminator_learning_rate)
+        networks = (self.trained, self.discriminator)
+        optimizers = [
+            torch.optim.Adam(network.parameters(), rate, betas=BETAS)
+            for network, rate in zip(networks, rates, strict=True)
+        ]
+        return optimizers, [warmup_cosine(one, self.warmup_steps, self.trainer.max_steps) for one in optimizers]
+
+    def components(self) -> TrainedComponents:
+        """What an export saves: first stage, encoders and generator, and what the pipeline needs to know."""
+        if self.average is not None:
+            self.average.copy_to(self.trained)
+        return TrainedComponents(*self.model.components(), self.model.facts() | {"settings": asdict(GANSettings())})
