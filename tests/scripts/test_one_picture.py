@@ -50,7 +50,7 @@ def by_the_app(weights: str) -> record.SavedResult:
     task = actions.Task(np.load("maps.npy"), [exemplar], STEPS, CALLS, THRESHOLD, SEED)
     *_, last = actions.translate(load_pipeline(weights), task)
     assert last.result is not None
-    return record.save_result(Path("app"), last.result, weights)
+    return record.save_result(Path("app"), last.result, weights, last.frames)
 
 
 def test_the_four_ways_make_one_picture(folder: Path, weights: str) -> None:
