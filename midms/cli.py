@@ -82,8 +82,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--size", type=between(16, 2048), metavar="PIXELS", help="side to work on pictures "
                      "at, in their own aspect ratio (default: the size the weights were trained with)")  # fmt: skip
     add_computing_options(how)
-    how.add_argument("--threads", type=between(1, 1024), metavar="N", help="on the CPU; another number can "
-                     "change a pixel by one level")  # fmt: skip
+    how.add_argument("--threads", type=between(1, 1024), metavar="N", help="on the CPU")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition, ConditionSpec, default_kind, make_condition
@@ -18,7 +19,7 @@ from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.io.files import check_output_files
-from midms.io.images import at_working_size, read_rgb
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
 from midms.io.provenance import file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
 from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
@@ -193,9 +194,14 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
 
 
 def exemplar_mask(file: Path) -> Tensor:
-    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
-    grey = np.asarray(read_rgb(file).convert("L"))
-    return torch.from_numpy(grey > 127).float()[None, None]
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey.
+
+    Of a picture whose transparency varies (a cut-out) the transparency alone counts: 1 where it is opaque.
+    """
+    picture = ImageOps.exif_transpose(open_image(file))
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
+    level = alpha if alpha.min() != alpha.max() else np.asarray(to_rgb(picture).convert("L"))
+    return torch.from_numpy(level > 127).float()[None, None]
 
 
 def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:

@@ -157,6 +157,8 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     def load(option: str, name: str, reader: Any) -> Any:
         try:
             return reader.from_pretrained(name, **hub_options(name))
+        except ConfigError as error:
+            raise ConfigError(f"{option} {name}: {error}") from None
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:120]
             remedy = f"give a folder in Hugging Face format, or fetch one with `hf download {name}`"

@@ -167,6 +167,12 @@ def is_made(file: Path, pair: Pair, pipe: MIDMsPipeline) -> bool:
     return same_picture(recorded, pair.making.record(computed_by(pipe), file))
 
 
+def shapes_of(loaded: Loaded) -> tuple[Any, ...]:
+    """What has to be equal in pairs of one batch."""
+    labels = loaded.exemplar_condition
+    return loaded.condition.shape, loaded.exemplar.shape, None if labels is None else labels.shape
+
+
 def save_intermediates(folder: Path, output: MIDMsOutput, row: int) -> None:
     """First warp, predictions n = N ... 1 and masks of one pair."""
     from midms.visualize import save_png, to_pixels
@@ -272,7 +278,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
         batch = missing[start : start + options.batch_size]
         loaded = [pair.load() for pair in batch]
-        if len({(item.condition.shape, item.exemplar.shape) for item in loaded}) == 1:
+        if len({shapes_of(item) for item in loaded}) == 1:
             make(options, pipe, batch, loaded, settings)
         else:  # pairs of several sizes go one by one
             for pair, item in zip(batch, loaded, strict=True):

@@ -17,6 +17,7 @@ from midms.cli import main
 from midms.io.provenance import read_settings
 from midms.pipelines.making import load_pipeline
 from midms.pipelines.midms import MIDMsPipeline
+from midms.translate import exemplar_mask
 from midms.visualize import save_png, to_pixels
 
 
@@ -117,6 +118,20 @@ def test_masks_decide_which_exemplar_is_used(folder, weights):
     assert np.array_equal(pixels("one.png"), pixels("all_used.png"))
     assert not np.array_equal(pixels("one.png"), pixels("two.png"))
     assert not np.array_equal(pixels("one.png"), pixels("half_used.png"))
+
+
+@pytest.mark.parametrize("colour", [255, 0])
+def test_the_mask_of_a_cut_out_is_its_transparency(folder, colour):
+    """Whatever lies under it; grey counts where nothing or everything is transparent."""
+    right = np.zeros((20, 30), np.uint8)
+    right[:, 15:] = 255
+    pixels = np.full((20, 30, 4), colour, np.uint8)
+    pixels[..., 3] = right
+    Image.fromarray(pixels).save("cutout.png")
+    assert (exemplar_mask(Path("cutout.png"))[0, 0].numpy() == (right > 127)).all()
+    pixels[..., :3], pixels[..., 3] = right[..., None], 255
+    Image.fromarray(pixels).save("opaque.png")
+    assert (exemplar_mask(Path("opaque.png"))[0, 0].numpy() == (right > 127)).all()
 
 
 def test_pictures_of_what_happened(folder, weights, capsys):

@@ -24,6 +24,8 @@ from midms.io.files import BrokenFileError, check_readable
 
 #: Formats that are read, where Pillow was built with them.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+#: Formats that change pixels, and so hold no ids.
+LOSSY_FORMATS = ("JPEG", "MPO")
 #: Endings by which pictures are found in folders.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif",
@@ -128,6 +130,8 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
         BrokenFileError: also where the file has colour channels, which hold no ids.
     """
     image = open_image(file)
+    if image.format in LOSSY_FORMATS:
+        raise BrokenFileError(Path(file), "JPEG changes class ids between its pixels; save the map as PNG")
     if image.mode not in ("L", "P", "1"):
         raise BrokenFileError(Path(file), f"mode {image.mode}; expected one channel of 8-bit class ids")
     return _nearest(image, size)

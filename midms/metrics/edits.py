@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from midms.io.files import read_json
 from midms.io.hub import hub_options
 
 CLIP_NAME = "openai/clip-vit-large-patch14"
@@ -33,9 +32,9 @@ def read_prompts(file: Path) -> dict[str, str]:
     Raises:
         ValueError: no such file, or not of this form.
     """
-    prompts = read_json(file)
-    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
-        raise ValueError(f"{file}: expected a JSON object, image name -> prompt")
+    from midms.io.schemas import read_checked  # noqa: PLC0415 - pydantic takes a tenth of a second
+
+    prompts: dict[str, str] = read_checked(dict[str, str], file, "a JSON object, image name -> prompt")
     return prompts
 
 

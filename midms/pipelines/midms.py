@@ -20,6 +20,7 @@ from midms.diffusion.interleave import StepRecord
 from midms.diffusion.schedule import sample_generators
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import Match, argmax_correspondence
+from midms.models.batch_invariance import make_batch_invariant
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.matcher import Matcher, Translation
 from midms.models.numerics import (
@@ -108,6 +109,7 @@ class MIDMsPipeline:
     ) -> None:
         self.model, self.settings, self.info, self.folder = model.eval(), settings, dict(info or {}), folder
         self._fast = False
+        make_batch_invariant(model)
 
     @classmethod
     def from_pretrained(
