@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
+from midms.options import add_computing_options
 from midms.programs import handle_user_errors
 
 
@@ -33,7 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
     parser.add_argument("--text-weights", help="Stable Diffusion of the text tab: a folder or a hub repository")
     parser.add_argument("--text-clip", help="CLIP of the text tab (default: the one that came with the weights)")
-    parser.add_argument("--device", help="default: cuda where there is one")
+    add_computing_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     parser.add_argument("--allowed-host", nargs="+", default=[], metavar="NAME", help="names that the page answers to "
                         "besides its own, those of a proxy; '*' is every name")  # fmt: skip
@@ -72,15 +73,12 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
         ConfigError: the weights cannot be used, or the port is taken.
         KeyboardInterrupt: it was ended.
     """
-    import torch
-
     from midms.app.faults import FaultLog
     from midms.app.server import Address, launch
     from midms.app.streaming import stop_all
-    from midms.pipelines.midms import MIDMsPipeline
+    from midms.pipelines.making import load_pipeline
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
+    pipe = load_pipeline(options.weights, options.device, options.dtype, options.fast)
     with redirect_stderr(FaultLog(folder / "app.log")):  # type: ignore[type-var]  # a text stream, but not TextIO
         server = launch(
             pipe,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import shlex
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ import torch
 from midms.app.actions import Frame, Result, Task
 from midms.app.scenes import picture_of_maps
 from midms.io.files import write_atomically
-from midms.io.provenance import Record, png_bytes, short_digest, text_chunk
+from midms.io.provenance import png_bytes, short_digest, text_chunk
+from midms.pipelines.making import Making
 from midms.visualize import Pixels, panels, save_animation
 
 
@@ -27,23 +27,6 @@ class SavedResult(NamedTuple):
     animation: Path  # GIF of the steps that were shown
     bundle: Path  # ZIP: the picture, its inputs, and the command as text
     command: str  # to be run where the bundle was unpacked
-
-
-def command_of(result: Result, weights: str) -> str:
-    """The command line that makes the same picture from the files of `input_files`."""
-    task = result.task
-    count = range(1, len(task.exemplars) + 1)
-    words = ["midms", "translate", "--condition", "condition.npy"]
-    words += ["--exemplar", *(f"exemplar_{number}.png" for number in count)]
-    if _masked(task):
-        words += ["--exemplar-mask", *(f"mask_{number}.png" for number in count)]
-    if task.exemplars[0].condition is not None:
-        words += ["--exemplar-condition", *(f"exemplar_condition_{number}.npy" for number in count)]
-    words += [] if task.steps is None else ["--steps", str(task.steps)]
-    words += ["--calls", str(task.calls)]
-    words += [] if task.threshold is None else ["--threshold", repr(task.threshold)]
-    words += ["--seed", str(task.seed), "--weights", weights, "--device", result.device]
-    return shlex.join([*words, "--threads", str(result.threads), "--out", "again.png"])
 
 
 def input_files(task: Task) -> dict[str, bytes]:
@@ -59,23 +42,23 @@ def input_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def record_of(result: Result, weights: str, inputs: dict[str, bytes]) -> Record:
-    """What decides the picture, in the form that `midms show` reads."""
+def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
+    """How a result is made from the files of `input_files`, in the folder that holds them."""
     task = result.task
-    numbers: dict[str, Any] = {
-        "num_inference_steps": task.steps,
-        "num_interleaved_steps": task.calls,
-        "threshold": task.threshold,
-    }
-    return Record(
+    count = range(1, len(task.exemplars) + 1)
+    return Making(
         program="midms app",
         weights=weights,
-        weight_files=dict(result.weight_files),
-        settings={**numbers},
+        settings=result.settings,
         seed=task.seed,
-        inputs={name: short_digest(content) for name, content in inputs.items()},
-        command=command_of(result, weights),
-        device=result.device,
+        inputs={name: short_digest(content) for name, content in files.items()},
+        condition="condition.npy",
+        condition_kind="map",
+        exemplars=[f"exemplar_{number}.png" for number in count],
+        exemplar_masks=[f"mask_{number}.png" for number in count] if _masked(task) else [],
+        exemplar_conditions=[f"exemplar_condition_{number}.npy" for number in count]
+        if task.exemplars[0].condition is not None
+        else [],
     )
 
 
@@ -91,7 +74,7 @@ def save_result(folder: Path, result: Result, weights: str, frames: Sequence[Fra
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=folder, prefix="result-"))
     files = input_files(result.task)
-    record = record_of(result, weights, files)
+    record = making_of(result, weights, files).record(result.computed, "again.png")
     picture, animation, bundle = (place / f"midms.{ending}" for ending in ("png", "gif", "zip"))
     write_atomically(picture, png_bytes(result.pixels, text_chunk(record)))
     save_animation(animation, animation_of(result.task, frames))

@@ -86,7 +86,7 @@ def make_condition(
         ConfigError: the file cannot be used for these weights; one line says why.
     """
     file = Path(source)
-    chosen = kind or _default_kind(file, spec)
+    chosen = kind or default_kind(file, spec)
     _check_kind(chosen, spec)
     try:
         if chosen == "map":
@@ -209,7 +209,8 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
     return one_hot(torch.from_numpy(class_map(ids, classes)), classes)
 
 
-def _default_kind(file: Path, spec: ConditionSpec) -> str:
+def default_kind(file: Path, spec: ConditionSpec) -> str:
+    """What a file is read as where nobody says it: by its ending and what the weights take."""
     suffix = file.suffix.lower()
     if suffix in MAP_SUFFIXES or spec.images:
         return "map"

@@ -62,6 +62,7 @@ class Matcher(nn.Module):
         settings: Any,
         generators: Sequence[torch.Generator],
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
         """The whole method.
 
@@ -70,6 +71,7 @@ class Matcher(nn.Module):
             settings: of the method, see `settings_class`.
             generators: of the noise, one a sample, so that a sample's noise does not depend on its batch.
             callback: called after each step with its `StepRecord`.
+            first_callback: called with the first match, before the steps.
         """
         raise NotImplementedError
 
