@@ -15,7 +15,6 @@ from midms.app.scenes import window
 from midms.app.streaming import Outcome, stream
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
-from midms.diffusion.settings import InterleaveSettings
 from midms.matching.correspondence import Match, normalize_features
 from midms.matching.streaming import masked_logit
 from midms.pipelines import making
@@ -68,7 +67,7 @@ class Result(NamedTuple):
     """A finished picture, and what its clicks need."""
 
     task: Task
-    settings: InterleaveSettings
+    settings: Settings
     pixels: Pixels  # (H, W, 3)
     matches: dict[str, MatchInputs]  # "first": condition with exemplars; "last": last matched prediction with exemplars
     trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
@@ -132,8 +131,15 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     records: list[StepRecord] = []
 
     def work(report: Any) -> Any:
-        options = {"settings": settings, "seed": task.seed, "output_type": "latent"}
-        return pipe(condition, exemplars, callback=report, first_callback=report, **options)
+        return pipe(
+            condition,
+            exemplars,
+            settings=settings,
+            seed=task.seed,
+            output_type="latent",
+            callback=report,
+            first_callback=report,
+        )
 
     output = None
     for item in stream(work):
