@@ -188,7 +188,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 10
     size = min(subset_size, len(first), len(second))
     if size < 2:
         raise ValueError(f"KID: needs at least 2 images in each set, got {len(first)} and {len(second)}")
-    features = [torch.from_numpy(x.astype(np.float64)) for x in (first, second)]  # float32 is not precise enough for the cube
+    features = [torch.from_numpy(x.astype(np.float64)) for x in (first, second)]  # float32 is too coarse for the cube
     result = kid_features_to_metric(*features, kid_subset_size=size, rng_seed=seed, verbose=False)
     return KernelDistance(
         result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"], subset_size=size

@@ -1,9 +1,9 @@
 """Sliced Wasserstein distance on Laplacian-pyramid patches (Karras et al. 2018, section 5), written from the paper.
 
-For each level of the pyramid, 7x7 patches are cut at random positions. Each set is normalised per colour by its own mean
-and standard deviation, projected on random directions, and sorted. The mean absolute difference, times 1000, is the
-level's distance. It has a positive floor that falls like 1 / sqrt(number of images), so values for different numbers of
-images cannot be compared.
+For each level of the pyramid, 7x7 patches are cut at random positions. Each set is normalised per colour by its own
+mean and standard deviation, projected on random directions, and sorted. The mean absolute difference, times 1000, is
+the level's distance. It has a positive floor that falls like 1 / sqrt(number of images), so values for different
+numbers of images cannot be compared.
 
 Random numbers depend only on (seed, key of the image, level). Batches, order and ranks do not change the result.
 """

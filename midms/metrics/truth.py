@@ -18,7 +18,7 @@ SSIM_WINDOW = 11  # pixels on a side, where scikit-image cuts the Gaussian of si
 
 
 class PrecisionRecall(NamedTuple):
-    """Precision (share of the mask's pixels that are right) and recall (share of right pixels in the mask); (B,) each."""
+    """Precision (share of the mask that is right) and recall (share of right pixels in the mask); (B,) each."""
 
     precision: Tensor
     recall: Tensor
