@@ -44,7 +44,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _cache_folder(cache: Path | None) -> Iterator[Path]:
-    """The folder for rows: the given one, or a temporary one that all ranks share."""
+    """The folder for rows: the argument, or a temporary folder shared by all ranks."""
     if cache is not None:
         yield cache
         return
