@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from midms.options import add_computing_options, add_loop_options, between
 from midms.programs import handle_user_errors, say, warn
 
 
@@ -77,35 +78,11 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument("--correspondence-picture", type=Path, metavar="FILE", help="PNG: what was matched with what")
     outputs.add_argument("--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif, .webp: the loop")
     how = parser.add_argument_group("how (default: as the weights say)")
-    how.add_argument("--protocol", choices=("weights", "paper", "released"), default="weights",
-                     help="settings to start from (default: %(default)s)")  # fmt: skip
-    how.add_argument("--steps", type=_count, metavar="T", help="steps of the whole reverse process")
-    how.add_argument("--calls", type=_count, metavar="N", help="U-Net calls of the loop (default with --steps: T / 4)")
-    how.add_argument("--threshold", type=float, metavar="GAMMA", help="of the confidence mask (Eq. 10)")
-    how.add_argument("--seed", type=_count, default=0, help="of the noise (default: %(default)s)")
-    how.add_argument("--size", type=_side, metavar="PIXELS", help="side to work on pictures at, in their own aspect "
-                     "ratio (default: the size the weights were trained with)")  # fmt: skip
-    how.add_argument("--device", help="default: cuda where there is one")
-    how.add_argument("--threads", type=_positive, metavar="N", help="on the CPU; another number can change a pixel by "
-                     "one level")  # fmt: skip
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not 1 <= _count(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"expected 1 to 1024, got {text}")
-    return int(text)
-
-
-def _side(text: str) -> int:
-    if not 16 <= _count(text) <= 2048:
-        raise argparse.ArgumentTypeError(f"expected 16 to 2048, got {text}")
-    return int(text)
+    add_loop_options(how)
+    how.add_argument("--size", type=between(16, 2048), metavar="PIXELS", help="side to work on pictures "
+                     "at, in their own aspect ratio (default: the size the weights were trained with)")  # fmt: skip
+    add_computing_options(how)
+    how.add_argument("--threads", type=between(1, 1024), metavar="N", help="on the CPU")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
-from midms.conditions.make import BuiltCondition, ConditionSpec, make_condition
+from midms.conditions.make import BuiltCondition, ConditionSpec, default_kind, make_condition
 from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
-from midms.diffusion.settings import InterleaveSettings
 from midms.io.files import check_output_files
-from midms.io.images import at_working_size, read_rgb
-from midms.io.provenance import Record, file_digest, text_chunk, versions
+from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
+from midms.io.provenance import file_digest, text_chunk, versions
 from midms.models.encoded import Exemplar
-from midms.models.midms import MIDMs
-from midms.models.translation_gan import GANSettings
-from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
+from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
 from midms.pipelines.pictures import read_picture, resize_images
-from midms.pipelines.settings import Settings, gan_settings
+from midms.pipelines.settings import Settings
 from midms.visualize import (
+    FIGURES,
     LoopPictures,
     animation,
     condition_image,
@@ -61,46 +61,54 @@ def translate(options: argparse.Namespace) -> list[str]:
     check_outputs(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    device = usable_device(options.device)
-    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
-    settings = loop_settings(options, pipe)
-    inputs = read_inputs(options, pipe, device)
+    pipe = load_pipeline(options.weights, options.device, options.dtype, options.fast)
+    settings = loop_settings(pipe, options.protocol, options.steps, options.calls, options.threshold)
+    inputs = read_inputs(options, pipe)
+    figures = figures_asked_for(options)
     records: list[StepRecord] = []
     output = pipe(
         inputs.condition.maps[None],
         inputs.exemplars,
         settings=settings,
         seed=options.seed,
-        return_intermediates=True,
+        return_intermediates=["warps"] * bool(figures - {"correspondence"})
+        + ["correspondence"] * ("correspondence" in figures),
         output_type="pt",
-        callback=records.append,
+        callback=records.append if figures else None,
     )
-    assert isinstance(output.images, Tensor) and output.warps is not None
-    image = resize_images(output.images, inputs.condition.size)
-    shown = inputs.condition.maps if condition_spec(pipe).images else condition_image(inputs.condition.maps[None])[0]
-    pictures = loop_pictures(
-        shown, inputs.photos[0], output.warps, records, pipe.decode, output.images, output.correspondence
-    )
+    assert isinstance(output.images, Tensor)
     notes = [inputs.condition.note] if inputs.condition.note else []
-    notes += save_extras(options, pictures)
-    recorded = record(options, pipe, settings, inputs, device)
-    save_png(options.out, to_pixels(image)[0], text_chunk(recorded))
+    if figures:
+        notes += save_extras(options, figures_of(pipe, inputs, output, records, figures))
+    recorded = making_of(options, settings, inputs).record(computed_by(pipe), options.out)
+    save_png(options.out, to_pixels(resize_images(output.images, inputs.condition.size))[0], text_chunk(recorded))
     height, width = inputs.condition.size
     return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
 
 
-def usable_device(name: str | None) -> str:
-    """A device that tensors can be put on. None: cuda where there is one, else the CPU.
+def figures_asked_for(options: argparse.Namespace) -> set[str]:
+    """Which of `midms.visualize.FIGURES` the command line asks for."""
+    asked = {name for name in FIGURES if name != "animation" and getattr(options, f"{name}_picture") is not None}
+    return asked | ({"animation"} if options.animation else set())
 
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {chosen}: {str(error).strip().splitlines()[0][:160]}") from None
-    return chosen
+
+def figures_of(
+    pipe: MIDMsPipeline, inputs: Inputs, output: MIDMsOutput, records: list[StepRecord], figures: set[str]
+) -> LoopPictures:
+    """The pictures of what happened inside, as far as the figures show it."""
+    assert isinstance(output.images, Tensor)
+    images = output.images
+
+    def decode_all(latents: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """The last prediction is the result, which is decoded already, unless a refinement followed."""
+        rest = iter(pipe.decode_all([latent for latent in latents if latent is not output.latents], size))
+        return [images if latent is output.latents else next(rest) for latent in latents]
+
+    maps = inputs.condition.maps
+    shown = maps if condition_spec(pipe).images else condition_image(maps[None])[0]
+    return loop_pictures(
+        shown, inputs.photos[0], output.warps, records, decode_all, images, output.correspondence, figures
+    )
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -112,37 +120,17 @@ def check_outputs(options: argparse.Namespace) -> None:
     for file in options.animation:
         if file.suffix.lower() not in _ANIMATIONS:
             raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
-    extras = (options.steps_picture, options.predictions_picture, options.correspondence_picture)
-    outputs = [options.out, *(file for file in extras if file is not None), *options.animation]
-    files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
-    check_output_files(outputs, files)
+    pictures = [getattr(options, f"{name}_picture") for name in FIGURES if name != "animation"]
+    check_output_files([options.out, *filter(None, pictures), *options.animation], input_files(options))
     for name in ("exemplar_mask", "exemplar_condition"):
         count, expected = len(getattr(options, name)), len(options.exemplar)
         if count not in (0, expected):
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
 
 
-def loop_settings(options: argparse.Namespace, pipe: MIDMsPipeline) -> Settings:
-    """The protocol's settings with the command line's numbers.
-
-    Raises:
-        ConfigError: a number is out of range.
-    """
-    if isinstance(pipe.settings, GANSettings):
-        return gan_settings(pipe.settings, options)
-    assert isinstance(pipe.model, MIDMs)
-    presets = {"paper": InterleaveSettings.paper, "released": InterleaveSettings.released}
-    chosen = presets[options.protocol]() if options.protocol in presets else pipe.settings
-    limit = pipe.model.schedule.num_train_timesteps
-    try:
-        settings = chosen.with_steps(options.steps, options.calls)
-        if options.threshold is not None:
-            settings = settings.replace(threshold=options.threshold)
-    except ValueError as error:
-        raise ConfigError(f"--steps, --calls, --threshold: {error}") from None
-    if settings.num_inference_steps > limit:
-        raise ConfigError(f"--steps {settings.num_inference_steps}: expected at most {limit}")
-    return settings
+def input_files(options: argparse.Namespace) -> list[Path]:
+    """The pictures and maps that the command line names to be read."""
+    return [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
 
 
 def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
@@ -153,44 +141,67 @@ def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpe
     return ConditionSpec(channels, size or int(pipe.info.get("size") or DEFAULT_SIDE), images)
 
 
-def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline, device: str) -> Inputs:
+def kind_of_condition(pipe: MIDMsPipeline, file: Path) -> str:
+    """What a file is read as where nobody says it: by its ending and the weights."""
+    return default_kind(file, condition_spec(pipe))
+
+
+def read_condition(pipe: MIDMsPipeline, file: Path) -> BuiltCondition:
+    """The condition in a drawing, photo or file of maps, as these weights take it.
+
+    Raises:
+        ConfigError: the file cannot be used for these weights.
+    """
+    return make_condition(file, condition_spec(pipe))
+
+
+def read_exemplar(pipe: MIDMsPipeline, file: Path, size: int | None = None) -> Tensor:
+    """A photo at its working size, (3, H, W) in [-1, 1].
+
+    Args:
+        size: pixels per side to work on. None: the weights' own.
+    Raises:
+        ConfigError: the file is no picture.
+    """
+    return read_picture(at_working_size(read_rgb(file), condition_spec(pipe, size).side))
+
+
+def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
     """Read and encode condition, exemplars, their masks and their maps.
 
     Raises:
         ConfigError: a file cannot be used for these weights.
     """
     spec = condition_spec(pipe, options.size)
-    condition = make_condition(
-        options.condition,
-        spec,
-        options.condition_kind,
-        options.condition_weights,
-        options.condition_size,
-        device,
-        options.align,
-    )
+    kind, weights, size = options.condition_kind, options.condition_weights, options.condition_size
+    condition = make_condition(options.condition, spec, kind, weights, size, str(pipe.device), options.align)
     released = pipe.model.encoders.form == "released"
     if released and not options.exemplar_condition:
         raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
     exemplars, photos = [], []
     for index, file in enumerate(options.exemplar):
-        photo = at_working_size(read_rgb(file), spec.side)
+        photo = read_exemplar(pipe, file, options.size)
         mask = exemplar_mask(options.exemplar_mask[index]) if options.exemplar_mask else None
         labels = None
         if released:
             labels = make_condition(options.exemplar_condition[index], spec).maps[None]
         encoded = pipe.encode_exemplar(photo, labels, mask, spec.side)
         exemplars.append(encoded)
-        photos.append(read_picture(photo))
+        photos.append(photo)
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
             raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
     return Inputs(condition, exemplars, photos)
 
 
 def exemplar_mask(file: Path) -> Tensor:
-    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey."""
-    grey = np.asarray(read_rgb(file).convert("L"))
-    return torch.from_numpy(grey > 127).float()[None, None]
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey.
+
+    Of a picture whose transparency varies (a cut-out) the transparency alone counts: 1 where it is opaque.
+    """
+    picture = ImageOps.exif_transpose(open_image(file))
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
+    level = alpha if alpha.min() != alpha.max() else np.asarray(to_rgb(picture).convert("L"))
+    return torch.from_numpy(level > 127).float()[None, None]
 
 
 def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:
@@ -208,44 +219,26 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def record(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings, inputs: Inputs, device: str) -> Record:
-    """All that decides the picture."""
-    files = [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
-    return Record(
+def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -> Making:
+    """How the picture of a command line is made."""
+    return Making(
         program="midms translate",
-        command=shlex.join(command_of(options, settings, inputs.condition.kind, device)),
-        inputs={str(file): file_digest(file) for file in files},
         weights=options.weights,
-        weight_files=pipe.weight_files,
+        settings=settings,
         seed=options.seed,
+        inputs={str(file): file_digest(file) for file in input_files(options)},
+        condition=str(options.condition),
         condition_kind=inputs.condition.kind,
+        condition_weights=options.condition_weights,
+        condition_size=options.condition_size,
+        align=options.align,
         photo_networks=models.digests() if inputs.condition.models else {},
-        settings=asdict(settings),
-        device=device,
+        exemplars=[str(file) for file in options.exemplar],
+        exemplar_masks=[str(file) for file in options.exemplar_mask],
+        exemplar_conditions=[str(file) for file in options.exemplar_condition],
+        size=options.size,
+        protocol=options.protocol,
     )
-
-
-def command_of(options: argparse.Namespace, settings: Settings, kind: str, device: str) -> list[str]:
-    """The words of the command that makes the same picture, with every number that defaults could change."""
-    words = ["midms", "translate", "--condition", str(options.condition), "--condition-kind", kind]
-    if options.condition_weights:
-        words += ["--condition-weights", *options.condition_weights]
-    if options.condition_size:
-        words += ["--condition-size", "x".join(map(str, options.condition_size))]
-    if not options.align:
-        words.append("--no-align")
-    for name in ("exemplar", "exemplar_mask", "exemplar_condition"):
-        if getattr(options, name):
-            words += [f"--{name.replace('_', '-')}", *map(str, getattr(options, name))]
-    words += ["--weights", options.weights, "--protocol", options.protocol]
-    calls = ["--calls", str(settings.num_interleaved_steps)]
-    if isinstance(settings, InterleaveSettings):
-        calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
-    words += [*calls, "--seed", str(options.seed)]
-    if options.size is not None:
-        words += ["--size", str(options.size)]
-    words += ["--device", device, "--threads", str(torch.get_num_threads())]
-    return [*words, "--out", str(options.out)]
 
 
 def describe_weights(weights: str, as_json: bool = False) -> str:
@@ -254,7 +247,7 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     Raises:
         ConfigError: nothing of that name.
     """
-    pipe = MIDMsPipeline.from_pretrained(weights)
+    pipe = load_pipeline(weights)
     spec, model = condition_spec(pipe), pipe.model
     parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
@@ -262,15 +255,26 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
         "kind": pipe.kind,
         "task": pipe.info.get("task"),
         "size": spec.side,
+        "knows": what_weights_know(pipe),
         "condition": "an image" if spec.images else f"{spec.channels} maps",
         "exemplar condition": "needed" if model.encoders.form == "released" else "not needed",
         "parameters": {name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()},
         "settings": asdict(pipe.settings),
+        "computed by default": pipe.computation._asdict() | {"device": str(pipe.device)},
         "versions": versions(),
     }
     if as_json:
         return json.dumps(facts, indent=2)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
+
+
+def what_weights_know(pipe: MIDMsPipeline) -> str:
+    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    side, task = condition_spec(pipe).side, pipe.info.get("task")
+    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
+    if drawn is None:
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
+    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

@@ -8,7 +8,7 @@ as lines, and an animation of the loop.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midms.diffusion.interleave import StepRecord
-from midms.io.files import write_atomically
+from midms.io.files import atomic_write, write_atomically
 from midms.io.provenance import png_bytes
 
 Pixels = NDArray[np.uint8]
@@ -109,17 +109,22 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+
+
+#: Figures of one translation, by the name that `loop_pictures` takes.
+FIGURES = ("steps", "predictions", "correspondence", "animation")
+_ITERATIONS, _PREDICTIONS = 3, 12  # steps that the first two show
 
 
 class StepPictures(NamedTuple):
     """One step of the loop; images are (3, H, W) in [-1, 1]."""
 
     n: int
-    prediction: Tensor  # x0, before the exemplar was warped again
-    warp: Tensor | None = None  # re-warped exemplar; None if the step does not re-warp
-    mask: Tensor | None = None  # (1, h, w): 1 where that warp was trusted
+    prediction: Tensor | None  # x0 before the re-warp; None: no figure shows it
+    warp: Tensor | None = None  # re-warped exemplar; None: no re-warp, or no figure shows it
+    mask: Tensor | None = None  # (1, h, w): 1 where that warp was trusted; None: no re-warp
 
 
 class LoopPictures(NamedTuple):
@@ -127,7 +132,7 @@ class LoopPictures(NamedTuple):
 
     condition: Tensor  # as `condition_image` shows it
     exemplar: Tensor
-    first_warp: Tensor
+    first_warp: Tensor | None  # None: no figure shows it
     steps: list[StepPictures]  # n = N ... 1
     result: Tensor
     correspondence: Tensor | None = None  # (2, h, w): (x, y) in the exemplar, [-1, 1] (align-corners)
@@ -136,38 +141,39 @@ class LoopPictures(NamedTuple):
 def loop_pictures(
     condition: Tensor,
     exemplar: Tensor,
-    first_warp: Tensor,
+    first_warp: Tensor | None,
     records: Sequence[StepRecord],
-    decode: Callable[[Tensor, tuple[int, int]], Tensor],
+    decode_all: Callable[[Sequence[Tensor], tuple[int, int]], list[Tensor]],
     result: Tensor,
     correspondence: Tensor | None = None,
-    row: int = 0,
+    figures: Collection[str] = FIGURES,
 ) -> LoopPictures:
-    """Collect the pictures of one pair of a batch.
+    """Collect the pictures of one pair; only what the figures show is decoded, all at once.
 
     Args:
-        condition, exemplar: that pair's, (3, H, W) in [-1, 1].
-        first_warp, result, correspondence: of the whole batch, as `MIDMsPipeline` returns them.
+        condition, exemplar: (3, H, W) in [-1, 1].
+        first_warp, result, correspondence: of that pair alone, as `MIDMsPipeline` returns them; the first and the last
+            may be None if no figure shows them.
         records: the `StepRecord`s given to its callback.
-        decode: `MIDMsPipeline.decode`: latents and (H, W) to images.
-        row: which pair of the batch.
+        decode_all: `MIDMsPipeline.decode_all`: latents and (H, W) to images.
+        figures: which of `FIGURES` the pictures are for.
     """
-    size = (int(first_warp.shape[-2]), int(first_warp.shape[-1]))
+    steps = [StepPictures(r.n, None, mask=r.rewarp.mask[0].float().cpu() if r.rewarp else None) for r in records]
+    warped = {step.n for step in _iterations(steps)} if "steps" in figures else set()
+    predicted = warped | ({step.n for step in _spread(steps, _PREDICTIONS)} if "predictions" in figures else set())
+    if "animation" in figures:
+        warped = predicted = {step.n for step in steps}
+    latents = {("prediction", r.n): r.prediction for r in records if r.n in predicted}
+    latents |= {("warp", r.n): r.rewarp.warp for r in records if r.n in warped and r.rewarp is not None}
+    size = (int(result.shape[-2]), int(result.shape[-1]))
+    images = {name: image[0].cpu() for name, image in zip(latents, decode_all([*latents.values()], size), strict=True)}
+    steps = [s._replace(prediction=images.get(("prediction", s.n)), warp=images.get(("warp", s.n))) for s in steps]
+    first = None if first_warp is None else first_warp[0].cpu()
+    field = None if correspondence is None else correspondence[0].cpu()
+    return LoopPictures(condition.cpu(), exemplar.cpu(), first, steps, result[0].cpu(), field)
 
-    def picture(latent: Tensor) -> Tensor:
-        return decode(latent[row : row + 1], size)[0].cpu()
 
-    steps = [StepPictures(record.n, picture(record.prediction)) for record in records]
-    for index, record in enumerate(records):
-        if record.rewarp is not None:
-            steps[index] = steps[index]._replace(
-                warp=picture(record.rewarp.warp), mask=record.rewarp.mask[row].float().cpu()
-            )
-    field = None if correspondence is None else correspondence[row].cpu()
-    return LoopPictures(condition.cpu(), exemplar.cpu(), first_warp[row].cpu(), steps, result[row].cpu(), field)
-
-
-def iterations_figure(pictures: LoopPictures, shown: int = 3, cell: int = 160) -> Pixels:
+def iterations_figure(pictures: LoopPictures, shown: int = _ITERATIONS, cell: int = 160) -> Pixels:
     """Figure 3 for any pair: exemplar and condition, the first warp, some steps of the loop, the result.
 
     Each step has a column with its prediction, the exemplar warped to that prediction, and the warp with the parts
@@ -177,22 +183,26 @@ def iterations_figure(pictures: LoopPictures, shown: int = 3, cell: int = 160) -
         shown: number of steps, evenly spaced from the first; steps with a re-warp are preferred.
         cell: height of a tile.
     """
-    steps = _spread([step for step in pictures.steps if step.warp is not None] or pictures.steps, shown)
+    steps = _iterations(pictures.steps, shown)
     columns: list[list[Captioned]] = [
-        [("exemplar", pictures.exemplar), ("condition", pictures.condition), ("first warp", pictures.first_warp)]
+        [
+            ("exemplar", pictures.exemplar),
+            ("condition", pictures.condition),
+            ("first warp", _decoded(pictures.first_warp)),
+        ]
     ]
     for step in steps:
-        columns.append([(f"n = {step.n}: prediction", step.prediction)])
+        columns.append([(f"n = {step.n}: prediction", _decoded(step.prediction))])
         if step.warp is not None:
             columns[-1] += [("new warp", step.warp), ("rejected in red", _masked(step))]
     columns.append([("result", pictures.result)])
     return panels(list(zip_longest(*columns)), cell)
 
 
-def predictions_figure(pictures: LoopPictures, shown: int = 12, columns: int = 6, cell: int = 160) -> Pixels:
+def predictions_figure(pictures: LoopPictures, shown: int = _PREDICTIONS, columns: int = 6, cell: int = 160) -> Pixels:
     """Figure 11 for any pair: the x0 prediction of each step n = N ... 1 (at most `shown` of them), and the result."""
-    tiles: list[Captioned] = [(f"n = {step.n}", step.prediction) for step in _spread(pictures.steps, shown)]
-    tiles = [("first warp", pictures.first_warp), *tiles, ("result", pictures.result)]
+    tiles: list[Captioned] = [(f"n = {step.n}", _decoded(step.prediction)) for step in _spread(pictures.steps, shown)]
+    tiles = [("first warp", _decoded(pictures.first_warp)), *tiles, ("result", pictures.result)]
     return panels([tiles[start : start + columns] for start in range(0, len(tiles), columns)], cell)
 
 
@@ -242,7 +252,7 @@ def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
         ValueError: the pictures have no correspondence.
     """
     if pictures.correspondence is None:
-        raise ValueError("no correspondence among the pictures; collect them with return_intermediates=True")
+        raise ValueError("no correspondence among the pictures; ask the pipeline for it by return_intermediates")
     gap = 6
     lines = correspondence_lines(pictures.condition, pictures.exemplar, pictures.correspondence, cell=cell, gap=gap)
     field = correspondence_field(pictures.correspondence, _height_width(pictures.condition))
@@ -267,9 +277,9 @@ def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
 
 def animation(pictures: LoopPictures, cell: int = 192) -> list[Pixels]:
     """Frames of the loop: condition and exemplar beside first warp, predictions, new warps with their masks, result."""
-    current: list[tuple[str, Tensor]] = [("first warp", pictures.first_warp)]
+    current: list[tuple[str, Tensor]] = [("first warp", _decoded(pictures.first_warp))]
     for step in pictures.steps:
-        current.append((f"n = {step.n}: prediction", step.prediction))
+        current.append((f"n = {step.n}: prediction", _decoded(step.prediction)))
         if step.warp is not None:
             current += [(f"n = {step.n}: new warp", step.warp), (f"n = {step.n}: rejected in red", _masked(step))]
     current.append(("result", pictures.result))
@@ -321,6 +331,17 @@ def _tile(image: Tensor, height: int) -> Image.Image:
     pixels = to_pixels(image)
     width = max(1, round(height * pixels.shape[1] / pixels.shape[0]))
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _decoded(image: Tensor | None) -> Tensor:
+    if image is None:
+        raise ValueError("the pictures lack what this figure shows; name it among the `figures` of loop_pictures")
+    return image
+
+
+def _iterations(steps: Sequence[StepPictures], shown: int = _ITERATIONS) -> list[StepPictures]:
+    """Steps of the iterations' figure, spread evenly; those that warp again are preferred."""
+    return _spread([step for step in steps if step.mask is not None] or steps, shown)
 
 
 def _masked(step: StepPictures) -> Tensor:

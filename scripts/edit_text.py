@@ -157,6 +157,8 @@ def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
     def load(option: str, name: str, reader: Any) -> Any:
         try:
             return reader.from_pretrained(name, **hub_options(name))
+        except ConfigError as error:
+            raise ConfigError(f"{option} {name}: {error}") from None
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:120]
             remedy = f"give a folder in Hugging Face format, or fetch one with `hf download {name}`"
@@ -192,17 +194,20 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
     Raises:
         ConfigError: a result there was made with other settings.
     """
+    from midms.io.files import read_json
+
     for job in jobs:
         record = output / f"{job.name}.json"
+        pictures = [output / f"{job.name}_{name}.png" for name in ("edit", "reconstruction")]
         if overwrite or not record.is_file():
             yield job
             continue
-        try:
-            made = json.loads(record.read_text(encoding="utf-8")).get("recipe")
-        except (ValueError, AttributeError):
-            made = None
+        content = read_json(record)
+        made = content.get("recipe") if isinstance(content, dict) else None
         if made != recipe | {"seed": job.seed, "picture": fingerprint(job)}:
             raise ConfigError(f"{record}: made with other settings; choose another --output, or add --overwrite")
+        if not all(picture.is_file() for picture in pictures):
+            yield job
 
 
 def fingerprint(job: Job) -> str | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from midms.programs import handle_user_errors
 
 DATA = ("celeba", "deepfashion", "churches")
+PART_ORDERS = ("midms", "face-parsing.PyTorch", "CelebAMask-HQ")
 FEATURES = ("colour", "vgg19", "dinov2")
 
 
@@ -71,6 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
                          help="UperNet, folder or hub id (default: %(default)s)")  # fmt: skip
 
     pairs = commands.add_parser("pairs", parents=[network], help="pair list by likeness of the photos")
+    pairs.add_argument("--names", type=Path, metavar="FILE", help="photos of one split, a name a line, such as "
+                       "train.txt (default: all)")  # fmt: skip
+    pairs.add_argument("--key-names", type=Path, metavar="FILE", help="exemplars of one split, if other than --names")
     pairs.add_argument("--keys", type=Path, metavar="DIR", help="folder of the exemplars (default: the photos)")
     pairs.add_argument("--features", choices=FEATURES, default="colour", help="default: %(default)s, needs no weights")
     pairs.add_argument("--weights", type=Path, metavar="FILE", help="weights of the features' network")
@@ -87,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "verify":
             command.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
                                  help="of --data folder (default: %(default)s)")  # fmt: skip
+            command.add_argument("--pairs", type=Path, metavar="FILE", help="pair list of --data folder")
+            command.add_argument("--part-order", choices=PART_ORDERS, default="midms",
+                                 help="of the part ids of --data folder (default: %(default)s)")  # fmt: skip
         if name == "cache":
             command.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
             command.add_argument("--size", type=_positive, default=256, help="default: %(default)s")

@@ -116,7 +116,7 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     from midms.pipelines.settings import gan_settings
 
     if info.get("kind") == MatchingGAN.kind:
-        return gan_settings(GANSettings(**info.get("settings", {})), options)
+        return gan_settings(GANSettings(**info.get("settings", {})), options.calls, options.protocol or "weights", options.steps)
     own = InterleaveSettings(**info.get("settings", {}))
     protocol = options.protocol or ("paper" if options.config else "weights")
     if protocol == "weights":

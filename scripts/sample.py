@@ -7,7 +7,8 @@
     torchrun --nproc-per-node 2 scripts/sample.py --benchmark faces --pairs 256 --out outputs/faces
 
 Under torchrun each process takes its share of the pairs; OUT has to be one folder that all of them see. A pair's noise
-depends on the seed and the pair alone. When a process is lost, run the same command again: what is done is kept.
+depends on the seed and the pair alone: pair i of your own files is what `midms translate --seed SEED+i` makes. When a
+process is lost, run the same command again: a picture whose own record names the same files and settings is kept.
 Results go to OUT/images; with the benchmark also OUT/truth, OUT/exemplars, OUT/conditions under the same names, so
 that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures them.
 """
@@ -17,15 +18,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from midms.config import ConfigError
+from midms.options import add_computing_options, add_loop_options, between
 from midms.programs import handle_user_errors
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from midms.pipelines.making import Making
+    from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
+    from midms.pipelines.settings import Settings
 
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
-PROTOCOLS = ("paper", "released", "fast")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,70 +47,137 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--benchmark", choices=["faces", "figures", "churches"], help="pairs of the built-in benchmark's test list"
     )
-    parser.add_argument("--pairs", type=int, default=64, help="how many of them (default: 64)")
+    parser.add_argument("--pairs", type=between(1, 10**6), default=64, help="how many of them (default: 64)")
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
     parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
-    parser.add_argument("--protocol", choices=["weights", *PROTOCOLS], default="weights",
-                        help="settings: the weights' own (default), paper's, release's, or few calls")  # fmt: skip
-    parser.add_argument("--steps", type=int, help="T")
-    parser.add_argument("--calls", type=int, help="N (default: T / 4)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--fast", action="store_true", help="the quickest way of computing that keeps the picture")
-    parser.add_argument("--device", default=None, help="default: cuda where there is one")
+    add_loop_options(parser)
+    parser.add_argument("--batch-size", type=between(1, 4096), default=8)
+    add_computing_options(parser)
     parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
     parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
     options = parser.parse_args(arguments)
-    options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")
-    if options.condition and len(options.exemplar or []) not in (1, len(options.condition)):
-        parser.error(f"--exemplar: expected 1 or {len(options.condition)} photos, got {len(options.exemplar or [])}")
+    options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
+    for name in ("exemplar", "exemplar_condition"):
+        count = len(getattr(options, name) or [])
+        if options.condition and count not in (1, len(options.condition), *[0] * (name != "exemplar")):
+            parser.error(f"--{name.replace('_', '-')}: expected 1 or {len(options.condition)} files, got {count}")
     return options
 
 
-def work(options: argparse.Namespace, size: int | None) -> tuple[list[str], Any]:
-    """Names of the results, and a function of an index that gives that pair as a dict of tensors."""
-    from midms.pipelines.midms import batch_conditions, batch_pictures
+class Pair(NamedTuple):
+    """One pair to be translated."""
 
-    if options.benchmark:
-        from midms.data.procedural.dataset import test_pairs
+    name: str  # of its files in OUT
+    making: Making
+    seed_or_index: int  # of the noise: the seed, or for the benchmark the index that its own formula takes
+    load: Callable[[], Loaded]
 
-        dataset = test_pairs(options.benchmark, size or 64, options.pairs)
-        return [f"{index:05d}" for index in range(options.pairs)], dataset.__getitem__
+
+class Loaded(NamedTuple):
+    """What a pair's files hold."""
+
+    condition: Tensor  # (L, H, W)
+    exemplar: Tensor  # (3, H, W) in [-1, 1]
+    exemplar_condition: Tensor | None
+    size: tuple[int, int]  # (H, W) of the result
+    truth: Tensor | None = None  # (3, H, W), of the benchmark
+
+
+def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
+    """Pairs of the built-in benchmark, whose noise has the formula of its published figures."""
+    from midms.data.procedural.dataset import test_pairs
+    from midms.pipelines.making import Making
+
+    size = pipe.info.get("size") or 64
+    dataset = test_pairs(options.benchmark, size, options.pairs)
+
+    def load(index: int) -> Loaded:
+        item = dataset[index]
+        shape = (int(item["truth"].shape[-2]), int(item["truth"].shape[-1]))
+        return Loaded(item["condition"], item["exemplar"], item.get("exemplar_condition"), shape, item["truth"])
+
+    def making(index: int) -> Making:
+        inputs = {f"benchmark {options.benchmark}": f"pair {index} at {size} pixels"}
+        return Making("sample.py", str(options.weights), settings, options.seed, inputs, protocol=options.protocol)
+
+    return [Pair(f"{i:05d}", making(i), i, partial(load, i)) for i in range(options.pairs)]
+
+
+def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
+    """Pairs of the user's files, read and made as `midms translate` does with the seed of each."""
+    from midms.io.provenance import file_digest
+    from midms.pipelines.making import Making
+    from midms.pipelines.midms import pair_seeds
+    from midms.translate import kind_of_condition, read_condition, read_exemplar
 
     def pick(files: list[Path] | None, index: int) -> Path | None:
         return None if not files else files[index if len(files) > 1 else 0]
 
-    def load(index: int) -> dict[str, Any]:
-        labels = pick(options.exemplar_condition, index)
-        pair = {
-            "condition": batch_conditions(options.condition[index], size)[0],
-            "exemplar": batch_pictures(pick(options.exemplar, index), size)[0],  # type: ignore[arg-type]
-        }
-        return pair if labels is None else pair | {"exemplar_condition": batch_conditions(labels)[0]}
+    released = pipe.model.encoders.form == "released"
+    if released and not options.exemplar_condition:
+        raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
+    pairs = []
+    for index, (file, seed) in enumerate(
+        zip(options.condition, pair_seeds(options.seed, range(len(options.condition))), strict=True)
+    ):
+        photo = pick(options.exemplar, index)
+        maps = pick(options.exemplar_condition, index) if released else None
+        assert photo is not None
 
-    names = [f"{index:05d}_{path.stem}" for index, path in enumerate(options.condition)]
-    return names, load
+        def load(file: Path = file, photo: Path = photo, maps: Path | None = maps) -> Loaded:
+            built = read_condition(pipe, file)
+            labels = None if maps is None else read_condition(pipe, maps).maps
+            return Loaded(built.maps, read_exemplar(pipe, photo), labels, built.size)
+
+        files = [file, photo, *([] if maps is None else [maps])]
+        making = Making(
+            program="sample.py",
+            weights=str(options.weights),
+            settings=settings,
+            seed=seed,
+            inputs={str(name): file_digest(name) for name in files if name.is_file()},
+            condition=str(file),
+            condition_kind=kind_of_condition(pipe, file),
+            exemplars=[str(photo)],
+            exemplar_conditions=[] if maps is None else [str(maps)],
+            protocol=options.protocol,
+        )
+        pairs.append(Pair(f"{index:05d}_{file.stem}", making, seed, load))
+    return pairs
 
 
-def settings_of(options: argparse.Namespace, pipe: Any) -> Any:
-    """The protocol's settings with the command line's changes."""
-    from midms.diffusion.settings import InterleaveSettings
-    from midms.models.translation_gan import GANSettings
-    from midms.pipelines.settings import gan_settings
+def is_made(file: Path, pair: Pair, pipe: MIDMsPipeline) -> bool:
+    """Whether a picture is there and was made from the same files with the same settings.
 
-    if isinstance(pipe.settings, GANSettings):
-        return gan_settings(pipe.settings, options)
-    settings = getattr(InterleaveSettings, options.protocol)() if options.protocol in PROTOCOLS else pipe.settings
-    return settings.with_steps(options.steps, options.calls)
+    Raises:
+        ConfigError: a picture is there that says nothing about itself, and is therefore not replaced.
+    """
+    from midms.io.provenance import read_settings
+    from midms.pipelines.making import computed_by, same_picture
+
+    if not file.exists():
+        return False
+    try:
+        recorded = read_settings(file)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; choose another --out, or --overwrite") from None
+    return same_picture(recorded, pair.making.record(computed_by(pipe), file))
 
 
-def save_intermediates(folder: Path, output: Any, row: int) -> None:
+def shapes_of(loaded: Loaded) -> tuple[Any, ...]:
+    """What has to be equal in pairs of one batch."""
+    labels = loaded.exemplar_condition
+    return loaded.condition.shape, loaded.exemplar.shape, None if labels is None else labels.shape
+
+
+def save_intermediates(folder: Path, output: MIDMsOutput, row: int) -> None:
     """First warp, predictions n = N ... 1 and masks of one pair."""
     from midms.visualize import save_png, to_pixels
 
+    assert output.warps is not None
     save_png(folder / "warp.png", to_pixels(output.warps[row]))
     count = len(output.predictions)
     for index, prediction in enumerate(output.predictions):
@@ -110,19 +187,27 @@ def save_intermediates(folder: Path, output: Any, row: int) -> None:
 
 
 def save_pair(
-    options: argparse.Namespace, name: str, batch: dict[str, Any], output: Any, row: int, text: dict[str, str]
+    options: argparse.Namespace, pipe: MIDMsPipeline, pair: Pair, loaded: Loaded, output: MIDMsOutput, row: int
 ) -> None:
     """Everything of one pair; the result last, for its presence says that the pair is done."""
+    from midms.io.provenance import text_chunk
+    from midms.pipelines.making import computed_by
+    from midms.pipelines.pictures import resize_images
     from midms.visualize import condition_image, save_png, to_pixels
 
     if options.save_intermediates:
-        save_intermediates(options.out / "intermediates" / name, output, row)
-    pictures = {"exemplars": batch["exemplar"][row], "conditions": condition_image(batch["condition"])[row]}
-    if "truth" in batch:
-        pictures["truth"] = batch["truth"][row]
+        save_intermediates(options.out / "intermediates" / pair.name, output, row)
+    images = pipe.model.encoders.condition_input == "latent"
+    shown = loaded.condition if images else condition_image(loaded.condition[None])[0]
+    pictures = {"exemplars": loaded.exemplar, "conditions": shown}
+    if loaded.truth is not None:
+        pictures["truth"] = loaded.truth
     for folder, picture in pictures.items():
-        save_png(options.out / folder / f"{name}.png", to_pixels(picture))
-    save_png(options.out / "images" / f"{name}.png", to_pixels(output.images[row]), text)
+        save_png(options.out / folder / f"{pair.name}.png", to_pixels(picture))
+    assert not isinstance(output.images, list)
+    image = resize_images(output.images[row : row + 1], loaded.size)
+    place = options.out / "images" / f"{pair.name}.png"
+    save_png(place, to_pixels(image)[0], text_chunk(pair.making.record(computed_by(pipe), place)))
 
 
 def share(count: int, rank: int, world: int) -> range:
@@ -130,70 +215,74 @@ def share(count: int, rank: int, world: int) -> range:
     return range(rank, count, world)
 
 
-def load_pipeline(options: argparse.Namespace) -> Any:
+def load_pipeline(options: argparse.Namespace) -> MIDMsPipeline:
     """The pipeline on this process's device, checked against the task."""
-    import torch
+    from midms.pipelines import making
 
-    from midms.config import ConfigError
-    from midms.pipelines.midms import MIDMsPipeline
-
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = making.usable_device(options.device)
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
+    pipe = making.load_pipeline(options.weights, device, options.dtype, options.fast)
     task = pipe.info.get("task")
     if options.benchmark and task not in (None, options.benchmark):
         raise ConfigError(f"--weights: {options.weights} are for {task}, --benchmark says {options.benchmark}")
-    return pipe.fast() if options.fast else pipe
+    return pipe
+
+
+def generators(options: argparse.Namespace, pairs: list[Pair]) -> list[Generator]:
+    """The noise of some pairs, whatever batch or process makes them."""
+    from midms.diffusion.schedule import sample_generators
+    from midms.evaluation.benchmark import noise_generators
+
+    numbers = [pair.seed_or_index for pair in pairs]
+    return noise_generators(numbers, options.seed) if options.benchmark else sample_generators(numbers)
+
+
+def make(
+    options: argparse.Namespace, pipe: MIDMsPipeline, pairs: list[Pair], loaded: list[Loaded], settings: Any
+) -> None:
+    """Translate pairs of one shape as a batch, and save them."""
+    import torch
+
+    labels = [item.exemplar_condition for item in loaded if item.exemplar_condition is not None]
+    released = pipe.model.encoders.form == "released"
+    exemplar = torch.stack([item.exemplar for item in loaded])
+    output = pipe(
+        torch.stack([item.condition for item in loaded]),
+        pipe.encode_exemplar(exemplar, torch.stack(labels) if released else None),
+        settings=settings,
+        generator=generators(options, pairs),
+        output_type="pt",
+        return_intermediates=("warps", "predictions", "masks") if options.save_intermediates else False,
+    )
+    for row, (pair, item) in enumerate(zip(pairs, loaded, strict=True)):
+        save_pair(options, pipe, pair, item, output, row)
 
 
 def sample(options: argparse.Namespace) -> dict[str, int]:
     """Make what is missing of this process's share; returns how many were made and how many were there."""
     import torch
-    from torch.utils.data import default_collate
     from tqdm import tqdm
 
-    from midms.evaluation.benchmark import noise_generators
-    from midms.io.provenance import Record, text_chunk
+    from midms.pipelines.making import loop_settings
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     pipe = load_pipeline(options)
-    settings = settings_of(options, pipe)
-    names, load = work(options, pipe.info.get("size"))
-    mine = share(len(names), rank, world)
-    missing = [i for i in mine if options.overwrite or not (options.out / "images" / f"{names[i]}.png").is_file()]
-    text = text_chunk(
-        Record(
-            program="sample.py",
-            weights=str(options.weights),
-            weight_files=pipe.weight_files,
-            seed=options.seed,
-            settings=asdict(settings),
-        )
-    )
+    settings = loop_settings(pipe, options.protocol, options.steps, options.calls, options.threshold)
+    pairs = (benchmark_pairs if options.benchmark else own_pairs)(options, pipe, settings)
+    mine = [pairs[index] for index in share(len(pairs), rank, world)]
+    images = options.out / "images"
+    missing = [p for p in mine if options.overwrite or not is_made(images / f"{p.name}.png", p, pipe)]
     for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
-        indices = missing[start : start + options.batch_size]
-        items = [load(index) for index in indices]
-        if len({item["condition"].shape for item in items}) > 1:  # conditions of several sizes go one by one
-            groups = [([index], [item]) for index, item in zip(indices, items, strict=True)]
-        else:
-            groups = [(indices, items)]
-        for numbers, group in groups:
-            batch = default_collate(group)
-            labels = batch.get("exemplar_condition") if pipe.model.encoders.form == "released" else None
-            output = pipe(
-                batch["condition"],
-                batch["exemplar"],
-                labels,
-                settings=settings,
-                generator=noise_generators(numbers, options.seed),
-                output_type="pt",
-                return_intermediates=options.save_intermediates,
-            )
-            for row, index in enumerate(numbers):
-                save_pair(options, names[index], batch, output, row, text)
+        batch = missing[start : start + options.batch_size]
+        loaded = [pair.load() for pair in batch]
+        if len({shapes_of(item) for item in loaded}) == 1:
+            make(options, pipe, batch, loaded, settings)
+        else:  # pairs of several sizes go one by one
+            for pair, item in zip(batch, loaded, strict=True):
+                make(options, pipe, [pair], [item], settings)
     return merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
 
 

@@ -16,7 +16,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 from midms.io.files import read_json, write_atomically
 from midms.programs import handle_user_errors
@@ -63,12 +62,10 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _summarise(args: argparse.Namespace) -> None:
-    from tables.user_study import draw_figure, preferences, read_answers
+    from tables.user_study import check_key, draw_figure, preferences, read_answers
 
-    key = _load(args.key)
-    if not {"study", "trials"} <= set(key):
-        raise ValueError(f"{args.key}: no key of a study; `make` wrote it as key.json")
-    people = [read_answers(key, _load(path), str(path)) for path in args.answers]
+    key = check_key(read_json(args.key), str(args.key))
+    people = [read_answers(key, read_json(path), str(path)) for path in args.answers]
     results = preferences(key, people)
     if args.json:
         rows = [r._asdict() | ({"low": None, "high": None} if math.isnan(r.low) else {}) for r in results]
@@ -82,13 +79,6 @@ def _summarise(args: argparse.Namespace) -> None:
             print(f"{r.question:10}{r.method:20}{r.share:7.1%} {interval}{r.mean_rank:8.2f}")
     if args.out:
         draw_figure(results, len(people), args.out)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return content
 
 
 @handle_user_errors("user_study.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from PIL import Image
 
 from midms.cli import main
 from midms.io.provenance import read_settings
+from midms.pipelines.making import load_pipeline
 from midms.pipelines.midms import MIDMsPipeline
+from midms.translate import exemplar_mask
 from midms.visualize import save_png, to_pixels
 
 
@@ -115,6 +118,38 @@ def test_masks_decide_which_exemplar_is_used(folder, weights):
     assert np.array_equal(pixels("one.png"), pixels("all_used.png"))
     assert not np.array_equal(pixels("one.png"), pixels("two.png"))
     assert not np.array_equal(pixels("one.png"), pixels("half_used.png"))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40000), (40000, 1), (4, 32)])
+def test_maps_of_a_pixel_or_a_line_are_refused_in_one_line(folder, weights, capsys, shape):
+    np.save("maps.npy", np.zeros((15, *shape), np.float32))
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*words, "--out", "out.png"]) == 2
+    error = capsys.readouterr().err
+    assert f"condition of {shape[1]} x {shape[0]} pixels, expected more than" in error and error.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("name", [".", "-", "/dev/null"])
+def test_a_folder_a_dash_or_a_device_is_no_exemplar(folder, weights, capsys, name):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", name, "--weights", weights]
+    assert main([*words, "--out", "out.png"]) == 2
+    error = capsys.readouterr().err
+    assert f"{name}: " in error and error.count("\n") == 1 and not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("colour", [255, 0])
+def test_the_mask_of_a_cut_out_is_its_transparency(folder, colour):
+    """Whatever lies under it; grey counts where nothing or everything is transparent."""
+    right = np.zeros((20, 30), np.uint8)
+    right[:, 15:] = 255
+    pixels = np.full((20, 30, 4), colour, np.uint8)
+    pixels[..., 3] = right
+    Image.fromarray(pixels).save("cutout.png")
+    assert (exemplar_mask(Path("cutout.png"))[0, 0].numpy() == (right > 127)).all()
+    pixels[..., :3], pixels[..., 3] = right[..., None], 255
+    Image.fromarray(pixels).save("opaque.png")
+    assert (exemplar_mask(Path("opaque.png"))[0, 0].numpy() == (right > 127)).all()
 
 
 def test_pictures_of_what_happened(folder, weights, capsys):
@@ -276,3 +311,67 @@ def test_threads_are_set_and_recorded(folder, weights, monkeypatch):
     words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
     assert main([*words, "--calls", "1", "--threads", "2", "--out", "out.png"]) == 0
     assert calls == [2] and f"--threads {torch.get_num_threads()}" in read_settings("out.png")["command"]
+
+
+@pytest.fixture
+def decodings(weights, monkeypatch):
+    """What the networks were asked for by `midms translate`: calls of the U-Net, encodings, decodings, and batches."""
+    counted: Counter[str] = Counter()
+
+    def load(*options):
+        pipe = load_pipeline(*options)
+        stage = pipe.model.first_stage.model
+        pipe.model.denoiser.register_forward_hook(lambda *_: counted.update(unet=1))
+        if pipe.model.refiner is not None:
+            pipe.model.refiner.register_forward_hook(lambda *_: counted.update(unet=1))
+        stage.encoder.register_forward_hook(lambda *_: counted.update(encoded=1))
+        stage.decoder.register_forward_hook(lambda _, inputs, __: counted.update(decoded=len(inputs[0]), batches=1))
+        return pipe
+
+    monkeypatch.setattr("midms.translate.load_pipeline", load)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [  # N = 4 with two re-warps and 2 refining steps; the first warp is decoded apart from the steps
+        ("", {"unet": 6, "encoded": 1, "decoded": 1, "batches": 1}),
+        ("--exemplar photo.jpg other.png", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
+        ("--correspondence-picture c.png", {"unet": 6, "encoded": 1, "decoded": 1, "batches": 1}),
+        ("--steps-picture s.png", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--predictions-picture p.png", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--animation a.gif", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 6, "batches": 3}),
+        ("--steps-picture s.png --predictions-picture p.png --animation a.gif b.webp",
+         {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 6, "batches": 3}),
+        ("--protocol released", {"unet": 24, "encoded": 1, "decoded": 1, "batches": 1}),
+        ("--protocol fast", {"unet": 12, "encoded": 1, "decoded": 1, "batches": 1}),
+        # nothing refines: the last of the 12 predictions is the result
+        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 1, "decoded": 13, "batches": 3}),
+    ],
+)  # fmt: skip
+def test_each_latent_that_is_asked_for_is_decoded_once(folder, weights, decodings, words, expected):
+    base = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--out", "out.png", "--size", "32"]
+    assert main([*base, "--weights", weights, *words.split()]) == 0
+    assert dict(decodings) == expected
+
+
+def test_other_outputs_do_not_change_the_picture(folder, weights):
+    base = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*base, "--out", "one.png"]) == 0
+    assert main([*base, "--out", "two.png", "--animation", "a.gif", "--correspondence-picture", "c.png"]) == 0
+    assert np.array_equal(pixels("one.png"), pixels("two.png"))
+
+
+def test_how_it_is_computed_is_chosen_and_said(folder, weights, capsys):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights, "--calls", "1"]
+    assert main([*words, "--dtype", "bfloat16", "--fast", "--out", "out.png"]) == 0
+    recorded = read_settings("out.png")
+    assert (recorded["dtype"], recorded["fast"]) == ("bfloat16", True)
+    assert "--dtype bfloat16 --fast" in recorded["command"]
+    assert main([*words, "--out", "plain.png"]) == 0
+    assert "--dtype float32 --no-fast" in read_settings("plain.png")["command"]
+    capsys.readouterr()
+    assert main(["info", weights, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["computed by default"] == {
+        "dtype": "float32", "fast": False, "device": "cuda:0" if torch.cuda.is_available() else "cpu",
+    }  # fmt: skip

@@ -85,4 +85,4 @@ def test_long_text_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_without_the_letters_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     say("naïve ☃", stream)
-    assert stream.buffer.getvalue() == b"na\\xefve \\u2603\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"na\\xefve \\u2603\n"

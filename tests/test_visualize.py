@@ -159,14 +159,30 @@ def test_pictures_are_collected_from_a_call(tiny_pipeline_folder):
     rng = torch.Generator().manual_seed(0)
     maps, photos = torch.rand(2, 15, 32, 32, generator=rng), torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1
     records: list[StepRecord] = []
-    output = pipe(maps, photos, return_intermediates=True, output_type="pt", callback=records.append)
-    collected = loop_pictures(condition_image(maps)[1], photos[1], output.warps, records, pipe.decode, output.images,
-                          output.correspondence, row=1)  # fmt: skip
+    output = pipe(maps[1], photos[1], return_intermediates=True, output_type="pt", callback=records.append)
+    inputs = condition_image(maps)[1], photos[1], output.warps, records, pipe.decode_all, output.images
+    collected = loop_pictures(*inputs, output.correspondence)
     assert [step.n for step in collected.steps] == [4, 3, 2, 1]
     for step, prediction in zip(collected.steps, output.predictions, strict=True):
-        torch.testing.assert_close(step.prediction, prediction[1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(step.prediction, prediction[0], atol=1e-5, rtol=0)
     masks = [step.mask for step in collected.steps if step.mask is not None]
-    assert len(masks) == len(output.masks) and torch.equal(masks[0], output.masks[0][1])
-    assert torch.equal(collected.result, output.images[1]) and torch.equal(
-        collected.correspondence, output.correspondence[1]
-    )
+    assert len(masks) == len(output.masks) and torch.equal(masks[0], output.masks[0][0])
+    assert torch.equal(collected.result, output.images[0])
+    assert torch.equal(collected.correspondence, output.correspondence[0])
+
+
+@pytest.mark.parametrize(
+    ("figure", "draw"), [("steps", iterations_figure), ("predictions", predictions_figure), ("animation", animation)]
+)
+def test_a_figure_is_the_same_whatever_else_is_decoded(tiny_pipeline_folder, figure, draw):
+    pipe = MIDMsPipeline.from_pretrained(tiny_pipeline_folder)
+    maps, photo = torch.rand(1, 15, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 3, 32, 32)
+    records: list[StepRecord] = []
+    settings = pipe.settings.replace(num_inference_steps=60, num_interleaved_steps=15, refine_steps=0)
+    output = pipe(maps, photo, settings=settings, return_intermediates=True, output_type="pt", callback=records.append)
+    inputs = condition_image(maps)[0], photo[0], output.warps, records, pipe.decode_all, output.images
+    alone, everything = loop_pictures(*inputs, figures=[figure]), loop_pictures(*inputs)
+    one, other = np.asarray(draw(alone), np.int16), np.asarray(draw(everything), np.int16)
+    assert one.shape == other.shape and np.abs(one - other).mean() < 0.1  # batches of other sizes round differently
+    with pytest.raises(ValueError, match="lack what this figure shows"):
+        draw(loop_pictures(*inputs, figures=["correspondence"]))

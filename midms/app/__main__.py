@@ -12,11 +12,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
+from midms.options import add_computing_options
 from midms.programs import handle_user_errors
 
 
@@ -28,8 +34,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", default="demo", help="folder, shipped name or hub repository (default: demo)")
     parser.add_argument("--text-weights", help="Stable Diffusion of the text tab: a folder or a hub repository")
     parser.add_argument("--text-clip", help="CLIP of the text tab (default: the one that came with the weights)")
-    parser.add_argument("--device", help="default: cuda where there is one")
+    add_computing_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    parser.add_argument("--allowed-host", nargs="+", default=[], metavar="NAME", help="names that the page answers to "
+                        "besides its own, those of a proxy; '*' is every name")  # fmt: skip
+    parser.add_argument("--root-path", type=_root_path, default="", metavar="PATH", help="path or whole address under "
+                        "which a proxy shows the page: /midms, https://example.org/midms")  # fmt: skip
     parser.add_argument("--port", type=_port, default=7860, help="0 takes a free one (default: 7860)")
     parser.add_argument("--folder", type=Path, help="for uploads and results (default: a temporary one, removed after)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
@@ -40,6 +50,12 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text!r}")
     return int(text)
+
+
+def _root_path(text: str) -> str:
+    if text and not re.fullmatch(r"(https?://[^/\s]+)?(/[\w.~/-]*)?", text):
+        raise argparse.ArgumentTypeError(f"expected /PATH or http(s)://HOST/PATH, got {text!r}")
+    return text.rstrip("/")
 
 
 def prepare_environment(folder: Path) -> None:
@@ -55,44 +71,64 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
 
     Raises:
         ConfigError: the weights cannot be used, or the port is taken.
+        KeyboardInterrupt: it was ended.
     """
-    import torch
+    from midms.app.faults import FaultLog
+    from midms.app.server import Address, launch
+    from midms.app.streaming import stop_all
+    from midms.pipelines.making import load_pipeline
 
-    from midms.app.server import launch
-    from midms.pipelines.midms import MIDMsPipeline
+    pipe = load_pipeline(options.weights, options.device, options.dtype, options.fast)
+    with redirect_stderr(FaultLog(folder / "app.log")):  # type: ignore[type-var]  # a text stream, but not TextIO
+        server = launch(
+            pipe,
+            weights=str(options.weights),
+            folder=folder,
+            address=Address(options.host, options.port, options.root_path, tuple(options.allowed_host)),
+            text_weights=options.text_weights,
+            text_clip=options.text_clip,
+            open_browser=options.open,
+        )
+        print(f"midms app: {server.local_url} (Ctrl-C ends it)", flush=True)
+        try:
+            threading.Event().wait()
+        finally:
+            server.close(verbose=False)
+            stop_all()
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = MIDMsPipeline.from_pretrained(options.weights, device)
-    server = launch(
-        pipe,
-        weights=str(options.weights),
-        folder=folder,
-        host=options.host,
-        port=options.port,
-        text_weights=options.text_weights,
-        text_clip=options.text_clip,
-        open_browser=options.open,
-    )
-    print(f"midms app: {server.local_url} (Ctrl-C ends it)", flush=True)
-    server.block_thread()
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does, so that its temporary files go."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @handle_user_errors("midms.app")
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0 after Ctrl-C, 2 with one line on a user's mistake."""
+    """Run the command line; 0 after Ctrl-C or SIGTERM, 2 with one line on a user's mistake."""
     options = parse(arguments)
     if importlib.util.find_spec("gradio") is None:
         print("midms.app: needs Gradio; run `pip install 'midms[app]'`", file=sys.stderr)
         return 2
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="midms-app-"))
-    prepare_environment(folder.resolve())
-    try:
-        serve(options, folder.resolve())
-    except KeyboardInterrupt:
-        pass  # the way to end it
-    finally:
-        if options.folder is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with stop_signals():
+        folder = options.folder or Path(tempfile.mkdtemp(prefix="midms-app-"))
+        try:
+            prepare_environment(folder.resolve())
+            serve(options, folder.resolve())
+        except KeyboardInterrupt:
+            pass  # the way to end it
+        finally:
+            if options.folder is None:
+                shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,9 @@ from midms.app.streaming import Outcome, stream
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
-from midms.matching.correspondence import normalize_features
+from midms.matching.correspondence import Match, normalize_features
 from midms.matching.streaming import masked_logit
-from midms.models.midms import MIDMs
-from midms.models.translation_gan import GANSettings
+from midms.pipelines import making
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.settings import Settings
 from midms.translate import condition_spec
@@ -69,13 +68,12 @@ class Result(NamedTuple):
     """A finished picture, and what its clicks need."""
 
     task: Task
+    settings: InterleaveSettings
     pixels: Pixels  # (H, W, 3)
     matches: dict[str, MatchInputs]  # "first": condition with exemplars; "last": last matched prediction with exemplars
     trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
     temperature: float  # tau of the softmax
-    device: str
-    threads: int  # of the CPU: another number can change the last bit
-    weight_files: Mapping[str, str]  # name -> digest
+    computed: making.Computed
 
 
 class Progress(NamedTuple):
@@ -109,21 +107,7 @@ def loop_settings(pipe: MIDMsPipeline, task: Task) -> Settings:
         raise ConfigError(f"seed {task.seed}: expected 0 to {MAX_SEED}")
     if not 0 <= task.calls <= MAX_CALLS:
         raise ConfigError(f"noise level N = {task.calls}: expected 0 to {MAX_CALLS}")
-    try:
-        if isinstance(pipe.settings, GANSettings):
-            return pipe.settings.with_steps(task.steps, task.calls)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    assert isinstance(pipe.model, MIDMs)
-    limit = pipe.model.schedule.num_train_timesteps
-    if task.steps is None or task.threshold is None or task.steps > limit:
-        raise ConfigError(f"steps T = {task.steps}: expected at most {limit}")
-    try:
-        return pipe.settings.replace(
-            num_inference_steps=task.steps, num_interleaved_steps=task.calls, threshold=task.threshold
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return making.loop_settings(pipe, "weights", task.steps, task.calls, task.threshold)
 
 
 def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
@@ -142,28 +126,31 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
         exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
         keys = [exemplar.features for exemplar in exemplars]
         masks = [exemplar.mask for exemplar in exemplars]
-        clamp = isinstance(settings, InterleaveSettings) and settings.clamp_cosines
-        first = pipe.model.first_match(condition.encoded, exemplars, clamp=clamp)
-        frames = [Frame("first warp", _picture(pipe, first.warp, condition.size))]
     total = settings.num_interleaved_steps
     shown = shown_steps(total)
-    yield Progress(list(frames), 0, total)
+    frames: list[Frame] = []
     records: list[StepRecord] = []
 
     def work(report: Any) -> Any:
-        return pipe(condition, exemplars, settings=settings, seed=task.seed, callback=report)
+        options = {"settings": settings, "seed": task.seed, "output_type": "latent"}
+        return pipe(condition, exemplars, callback=report, first_callback=report, **options)
 
     output = None
     for item in stream(work):
         if isinstance(item, Outcome):
             output = item.value
             continue
-        records.append(item)
-        if item.n in shown:
-            with torch.no_grad():
-                frames += step_frames(pipe, item, condition.size)
+        if isinstance(item, Match):
+            frames.append(Frame("first warp", _picture(pipe, item.warp, condition.size)))
+        else:
+            records.append(item)
+            frames += step_frames(pipe, item, condition.size) if item.n in shown else []
         yield Progress(list(frames), len(records), total)
     assert output is not None
+    if records and output.latents is records[-1].prediction:  # nothing refined it, and its picture is the last frame
+        pixels = frames[-1].pixels
+    else:
+        pixels = _picture(pipe, output.latents, condition.size)
     matches = {"first": MatchInputs(condition.encoded.features, keys, masks)}
     rewarped = [record for record in records if record.rewarp is not None]
     if rewarped:
@@ -171,10 +158,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
             query = pipe.model.encode_prediction(rewarped[-1].prediction, condition.encoded)
         matches["last"] = MatchInputs(query, [exemplar.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
-    pixels, threads = np.asarray(output.images[0]), torch.get_num_threads()
-    result = Result(
-        task, pixels, matches, trusted, pipe.model.temperature, pipe.device.type, threads, pipe.weight_files
-    )
+    result = Result(task, settings, pixels, matches, trusted, pipe.model.temperature, making.computed_by(pipe))
     yield Progress([*frames, Frame("result", result.pixels)], total, total, result)
 
 
@@ -185,9 +169,11 @@ def shown_steps(total: int) -> set[int]:
 
 def step_frames(pipe: MIDMsPipeline, record: StepRecord, size: tuple[int, int]) -> list[Frame]:
     """One step as pictures: the prediction; where it was matched again also the warp, and the mask over it."""
-    frames = [Frame(f"{record.n} · prediction", _picture(pipe, record.prediction, size))]
-    if record.rewarp is not None:
-        warp = pipe.decode(record.rewarp.warp, size)
+    latents = [record.prediction] if record.rewarp is None else [record.prediction, record.rewarp.warp]
+    prediction, *warps = pipe.decode_all(latents, size)
+    frames = [Frame(f"{record.n} · prediction", to_pixels(prediction)[0])]
+    for warp in warps:
+        assert record.rewarp is not None
         frames.append(Frame(f"{record.n} · warp", to_pixels(warp)[0]))
         frames.append(Frame(f"{record.n} · mask", to_pixels(overlay(warp, record.rewarp.mask))[0]))
     return frames

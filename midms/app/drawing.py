@@ -24,6 +24,11 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "eye_g": (20, 160, 120),
     "line": (0, 0, 0),
 }
+#: The same parts in words for the page.
+PALETTE_WORDS = {
+    "skin": "skin", "hair": "hair", "brow": "eyebrow", "eye": "eye", "nose": "nose", "u_lip": "upper lip",
+    "mouth": "inside of the mouth", "l_lip": "lower lip", "ear": "ear", "eye_g": "glasses", "line": "any other line",
+}  # fmt: skip
 PAPER = (255, 255, 255)
 PAIRED = ("brow", "eye", "ear")
 INSIDE_SKIN = ("brow", "eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
@@ -34,6 +39,11 @@ LINE_WEIGHT = 3.0  # a line that covers a quarter of a cell keeps it
 def paintable(channels: int) -> bool:
     """Whether weights with `channels` condition maps take painted faces."""
     return channels == EDGE_CHANNELS
+
+
+def has_no_parts(maps: NDArray[np.uint8]) -> bool:
+    """Whether edge maps, (15, H, W), hold lines and no part of a face; False for maps of another form."""
+    return paintable(len(maps)) and bool((maps[1:14] == 255).all())
 
 
 def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:

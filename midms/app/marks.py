@@ -31,15 +31,19 @@ def marked_exemplars(result: Result, trace: Trace, side: int) -> list[tuple[Pixe
     return shown
 
 
-def describe_trace(trace: Trace, x: float, y: float) -> str:
-    """A trace as a sentence."""
-    text = (
-        f"Pixel ({x:.0f}, {y:.0f}) matches exemplar {trace.exemplar + 1} at ({trace.x:.0f}, {trace.y:.0f}), "
-        f"cosine {trace.cosine:.2f}."
-    )
-    if trace.rewarps:
-        text += f" The mask took it from there in {trace.trusted} of {trace.rewarps} re-warps, else from the U-Net."
-    return text
+def describe_trace(trace: Trace, x: float, y: float, exemplars: int) -> str:
+    """A trace in words: how often the pixel was copied, and from where.
+
+    Args:
+        exemplars: how many were given.
+    """
+    name = "the exemplar" if exemplars == 1 else f"exemplar {trace.exemplar + 1}"
+    said = f"This pixel was copied from {name} in {trace.trusted} of {trace.rewarps} steps."
+    if trace.trusted < trace.rewarps:
+        said = said[:-1] + "; in the others the network drew it."
+    if not trace.rewarps:
+        said = f"This pixel was matched with {name} before the first step, and not again."
+    return f"{said} Best match of ({x:.0f}, {y:.0f}): ({trace.x:.0f}, {trace.y:.0f}), similarity {trace.cosine:.2f}."
 
 
 def _lit(pixels: Pixels, weights: NDArray[np.float32]) -> Pixels:

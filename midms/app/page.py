@@ -1,10 +1,11 @@
-"""What all tabs share: the studio, messages for visitors, canvases."""
+"""What all tabs share: the networks and pictures, messages for visitors, uploads."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,39 +13,29 @@ from shutil import rmtree
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from numpy.typing import NDArray
 
 from midms.app import actions, scenes
+from midms.app.finished import FinishedPictures
 from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 from midms.translate import condition_spec
-from midms.visualize import Pixels
 
-CANVAS = 384  # pixels of what is painted on or clicked
 NETWORKS = "networks"  # events of this group run one at a time
 KEEP_SECONDS = 3600  # uploads and results
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}  # handlers are for this page alone
-STYLE = """
-.gradio-container { max-width: 1360px !important; margin: auto; }
-.swatch { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 3px; border: 1px solid #8888;
-  margin: 0 0.25em 0 0.7em; vertical-align: -0.1em; }
-#scenes .grid-container, #exemplars .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
-#scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
-.caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; }
-#steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
-#message { min-height: 1.6em; }
-"""
+MISTAKE = "⚠ "  # how a line begins that tells a visitor's mistake
 
 
 @dataclass
 class AppContext:
-    """What the handlers share; nothing in it changes while the page is served."""
+    """What the handlers share; the networks, and the pictures they made."""
 
     pipe: MIDMsPipeline
     weights: str
     results: Path  # folder for finished pictures
+    local: bool = True  # whether only this machine reaches the page
+    finished: FinishedPictures = field(default_factory=FinishedPictures)
     spec: ConditionSpec = field(init=False)  # what the weights take as a condition
     task: str | None = field(init=False)  # of the built-in scenes; None: there are none for these weights
 
@@ -80,47 +71,44 @@ class AppContext:
                 rmtree(place, ignore_errors=True)
 
 
-def theme() -> gr.themes.Base:
-    """Fonts of the visitor's own machine: nothing is fetched."""
-    return gr.themes.Soft(
-        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    )
+def show_user_errors(line: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Tell a mistake in `line`, a component among the handler's outputs; all others stay as they are.
 
+    A mistake is a ValueError. What else goes wrong inside is printed with its details to standard error, and told in
+    few words.
+    """
 
-def show_user_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell a visitor's mistake as a message on the page instead of a failure."""
+    def tell(error: Exception) -> dict[Any, str]:
+        if isinstance(error, ValueError):  # ConfigError is one
+            text = " ".join(str(error).split())
+        else:
+            traceback.print_exception(error)
+            text = f"something went wrong inside ({type(error).__name__}); the program's log has the details"
+        return {line: MISTAKE + text}
 
-    @functools.wraps(handler)
-    def wrapped(*values: Any, **options: Any) -> Any:
-        try:
-            return handler(*values, **options)
-        except ValueError as error:  # ConfigError is one
-            raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(handler)
+        def wrapped(*values: Any, **options: Any) -> Any:
+            try:
+                return handler(*values, **options)
+            except Exception as error:  # whatever it is, the page goes on
+                return tell(error)
 
-    @functools.wraps(handler)
-    def wrapped_generator(*values: Any, **options: Any) -> Iterator[Any]:
-        try:
-            yield from handler(*values, **options)
-        except ValueError as error:  # ConfigError is one
-            raise gr.Error(" ".join(str(error).split()), duration=8, print_exception=False) from None
+        @functools.wraps(handler)
+        def wrapped_generator(*values: Any, **options: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*values, **options)
+            except Exception as error:  # whatever it is, the page goes on
+                yield tell(error)
 
-    return wrapped_generator if inspect.isgeneratorfunction(handler) else wrapped
+        return wrapped_generator if inspect.isgeneratorfunction(handler) else wrapped
+
+    return decorate
 
 
 def selected_index(event: gr.SelectData) -> int:
     """Index of the picture that was clicked in a gallery."""
     return int(event.index)
-
-
-def to_canvas(pixels: Pixels, smooth: bool = True) -> Any:
-    """Pixels as the background of an image editor, nothing painted on them."""
-    return {"background": scenes.on_square(pixels, CANVAS, smooth), "layers": [], "composite": None}
-
-
-def painted_layers(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:
-    """The painted layers of an image editor as one, (H, W, 4); None where there is none."""
-    layers = (editor or {}).get("layers") or []
-    return np.maximum.reduce(layers) if layers else None
 
 
 def consume_upload(file: str | None, reader: Callable[[Path], Any]) -> Any:

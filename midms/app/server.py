@@ -1,21 +1,36 @@
-"""The page behind a port: local, bounded, silent."""
+"""The page behind a port: local, bounded, silent, and closed to other sites."""
 
 from __future__ import annotations
 
-import importlib.util
 import socket
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from midms.app.page import KEEP_SECONDS, STYLE, AppContext, theme
+from midms.app.guard import Guard, HostRules, is_loopback
+from midms.app.page import KEEP_SECONDS, AppContext
+from midms.app.style import head, theme
 from midms.app.text_ui import text_tab
 from midms.app.ui import translate_tab
 from midms.app.uploads import MAX_BYTES
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
+AT_ONCE = 8  # small events of one kind, such as picking a scene; translations have a limit of their own
 WAITING = 16  # visitors in the queue before the next is asked to come back
+
+
+class Address(NamedTuple):
+    """Where the page is served, and under which names."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0 takes a free one
+    root_path: str = ""  # path, or whole address, under which a proxy shows the page
+    allowed_hosts: Sequence[str] = ()  # names that the page answers to, besides its own
 
 
 def build(context: AppContext, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
@@ -24,19 +39,17 @@ def build(context: AppContext, text_weights: str | None = None, text_clip: str |
         gr.Markdown("# midms\nExemplar-based image translation by matching interleaved diffusion models")
         with gr.Tabs():
             with gr.Tab("Translate"):
-                translate_tab(context)
-            if importlib.util.find_spec("transformers") is not None:
-                with gr.Tab("Edit by text"):
-                    text_tab(context, text_weights, text_clip)
-    return page.queue(max_size=WAITING, api_open=False)
+                translate_tab(context, page)
+            with gr.Tab("Edit by text"):
+                text_tab(context, text_weights, text_clip)
+    return page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=AT_ONCE)
 
 
 def launch(
     pipe: MIDMsPipeline,
     weights: str,
     folder: Path,
-    host: str = "127.0.0.1",
-    port: int = 0,
+    address: Address = Address(),  # noqa: B008 - it cannot be changed
     text_weights: str | None = None,
     text_clip: str | None = None,
     open_browser: bool = False,
@@ -45,15 +58,16 @@ def launch(
 
     Args:
         folder: where uploads and results go; nothing is written elsewhere. `GRADIO_TEMP_DIR` must lie inside it.
-        port: 0 takes a free one.
     Raises:
         ConfigError: the port is taken.
     """
-    page = build(AppContext(pipe, weights, folder / "results"), text_weights, text_clip)
+    context = AppContext(pipe, weights, folder / "results", is_loopback(address.host))
+    page = build(context, text_weights, text_clip)
     try:
         page.launch(
-            server_name=host,
-            server_port=port or _free_port(host),
+            server_name=address.host,
+            server_port=address.port or _free_port(address.host),
+            root_path=address.root_path or None,
             share=False,
             inbrowser=open_browser,
             prevent_thread_lock=True,
@@ -64,12 +78,21 @@ def launch(
             footer_links=[],
             ssr_mode=False,
             run_history=False,
+            enable_monitoring=False,
+            app_kwargs={"middleware": [guard(address)]},
             theme=theme(),
-            css=STYLE,
+            head=head(),
         )
     except OSError as error:
-        raise ConfigError(f"port {port} of {host}: {error}; choose another with --port") from None
+        raise ConfigError(f"port {address.port} of {address.host}: {error}; choose another with --port") from None
     return page
+
+
+def guard(address: Address) -> Any:
+    """The middleware that refuses foreign hosts and what the page does not need."""
+    outside = urlsplit(address.root_path)  # a path alone has no host
+    names = [*address.allowed_hosts, *([outside.hostname] if outside.hostname else [])]
+    return Middleware(Guard, HostRules(address.host, names), outside.path)
 
 
 def _free_port(host: str) -> int:

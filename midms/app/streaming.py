@@ -19,6 +19,18 @@ class Stopped(Exception):
     """Raised inside the work's next report after nobody listens any more."""
 
 
+_RUNNING: dict[threading.Thread, threading.Event] = {}
+
+
+def stop_all(seconds: float = 10) -> None:
+    """Stop all work at its next report, and wait for it: a program that ends under its networks' threads crashes."""
+    running = dict(_RUNNING)
+    for stop in running.values():
+        stop.set()
+    for thread in running:
+        thread.join(seconds)
+
+
 def stream(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
     """Run `work(report)` aside and yield what it reports, then its result as an `Outcome` without error.
 
@@ -40,8 +52,11 @@ def stream(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
             reports.put(Outcome(work(report), None))
         except BaseException as error:  # handed over to the generator's own thread
             reports.put(Outcome(None, error))
+        finally:
+            _RUNNING.pop(thread, None)
 
     thread = threading.Thread(target=run, daemon=True)
+    _RUNNING[thread] = stop
     thread.start()
     try:
         while not isinstance(item := reports.get(), Outcome):

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from midms.app import actions, editing, uploads
-from midms.app.page import CANVAS, HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
+from midms.app.canvases import CANVAS, picture_file
+from midms.app.page import HIDDEN, NETWORKS, AppContext, consume_upload, show_user_errors
 from midms.config import ConfigError
 from midms.io.files import write_atomically
 from midms.io.provenance import Record, png_bytes, text_chunk
 
+NEEDS = """An edit by text needs the weights of a Stable Diffusion 1.x or 2.x in the form of diffusers, which do
+not come with midms: a folder, or a repository of the hub (fetched when first used, some gigabytes). A GPU makes an
+edit quick.
+"""
+NO_LIBRARY = "**Edits by text need the extra `text`**: run `pip install 'midms[text]'` and start the app again."
+NOT_HERE = "This app was started without them; whoever runs it names them by `--text-weights`."
+
 
 def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None:
-    """Layout and wiring."""
+    """Layout and wiring, or what is missing."""
+    if importlib.util.find_spec("transformers") is None:
+        gr.Markdown(NO_LIBRARY, elem_id="text-needs")
+        return
+    if weights is None and not context.local:  # a visitor from elsewhere names no folders of this machine
+        gr.Markdown(f"{NEEDS}\n{NOT_HERE}", elem_id="text-needs")
+        return
     holder = editing.TextWeights(str(context.pipe.device))
     picture = gr.State(None)
+    name, clip_name = text_weights(context, weights, clip)
     with gr.Row():
         with gr.Column(min_width=320):
             gr.Markdown("### Picture")
@@ -41,17 +58,16 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
             gr.Markdown("### Reconstruction")
             rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
             numbers = edit_sliders()
-    name, clip_name = weights_boxes(weights, clip)
 
-    @show_user_errors
-    def receive(file: str | None) -> tuple[Any, Any]:
+    @show_user_errors(message)
+    def receive(file: str | None) -> tuple[Any, str, str]:
         image = consume_upload(file, uploads.read_upload)
         image.thumbnail((1024, 1024))
-        return image, image
+        return image, picture_file(np.asarray(image)), f"Taken: your picture, {image.width} x {image.height} pixels."
 
-    upload.upload(receive, upload, [picture, shown], **HIDDEN)
+    upload.upload(receive, upload, [picture, shown, message], **HIDDEN)
 
-    @show_user_errors
+    @show_user_errors(message)
     def run(
         image: Any, source_words: str, target_words: str, weights_name: str, clip_weights_name: str, *values: Any
     ) -> Iterator[Any]:
@@ -59,14 +75,16 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
             raise ConfigError("no picture: upload one first")
         task = text_task(image, source_words, target_words, values)
         yield {message: "Loading the weights ...", download: gr.update(interactive=False)}
+        if not context.local:
+            weights_name, clip_weights_name = weights or "", clip or ""  # never what a request says
         pipeline = holder.get(weights_name, clip_weights_name)
         for progress in editing.edit(pipeline, task):
             updates: dict[Any, Any] = {message: f"Step {progress.done} of {progress.total} ..."}
             if progress.picture is not None:
-                updates[result] = progress.picture
+                updates[result] = picture_file(progress.picture)
             if progress.reconstruction is not None:
                 saved = save_edit(context, progress, weights_name, task)
-                updates |= {rebuilt: progress.reconstruction, message: "Done."}
+                updates |= {rebuilt: picture_file(progress.reconstruction), message: "Done."}
                 updates[download] = gr.update(value=saved, interactive=True)
             yield updates
 
@@ -75,16 +93,16 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
         run, inputs, [result, message, rebuilt, download], concurrency_id=NETWORKS, concurrency_limit=1,
         show_progress="minimal", **HIDDEN,
     )  # fmt: skip
-    stop.click(lambda: "Stopped.", None, message, cancels=[event], queue=False, **HIDDEN)
+    stop.click(lambda: "Stopped.", None, message, cancels=[event], **HIDDEN)
 
 
-def weights_boxes(weights: str | None, clip: str | None) -> tuple[Any, Any]:
-    """Where the names of Stable Diffusion and of CLIP are written; open where no weights are given."""
+def text_weights(context: AppContext, weights: str | None, clip: str | None) -> tuple[Any, Any]:
+    """Which networks edit: named by whoever runs the app, or by the visitor of this machine."""
     with gr.Accordion("Weights", open=weights is None):
-        gr.Markdown("A Stable Diffusion 1.x or 2.x in the form of diffusers: a folder, or a repository of the hub "
-                    "(fetched when first used, some gigabytes). An edit needs a GPU to be quick.")  # fmt: skip
-        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights")
-        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)")
+        gr.Markdown(NEEDS, elem_id="text-needs")
+        name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights", interactive=context.local)
+        clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)",
+                               interactive=context.local)  # fmt: skip
     return name, clip_name
 
 

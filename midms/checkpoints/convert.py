@@ -64,7 +64,7 @@ def convert(source: Path, config: Path | None = None, ema: bool = False) -> Conv
         state = read_tensors(source)
         kind = recognise(state, source)
         if kind == "released":
-            result = convert_released(state, source, params, ema)
+            result = convert_released(state, source, params, ema=ema)
         elif kind == "ldm":
             result = convert_ldm(state, source, params, ema)
         elif kind == "first_stage":

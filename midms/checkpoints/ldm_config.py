@@ -141,7 +141,7 @@ def schedule_settings(
 
 
 def check_betas(betas: Tensor, keywords: Mapping[str, float], source: object) -> None:
-    """Refuse stored betas that differ from those of `linear_schedule` with `keywords`.
+    """Refuse stored betas (steps,) that differ from those of `linear_schedule` with `keywords`.
 
     Raises:
         CheckpointError: they differ, or the keywords give none.
@@ -155,7 +155,7 @@ def check_betas(betas: Tensor, keywords: Mapping[str, float], source: object) ->
 
 
 def scale_factor(params: Mapping[str, Any] | None, stored: Tensor | None, source: object) -> float:
-    """What the model multiplies latents by: the number stored in the file, else the YAML's.
+    """What the model multiplies latents by: the number stored in the file, of shape (), else the YAML's.
 
     Raises:
         CheckpointError: both are there and differ, or the number is none to divide by.

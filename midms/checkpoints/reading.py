@@ -190,7 +190,7 @@ def _refused(message: str) -> str:
 
 
 def check_finite(value: Tensor, source: object, key: str) -> None:
-    """Refuse NaN and infinite values in a tensor.
+    """Refuse NaN and infinite values in a tensor of any shape, (...).
 
     Raises:
         CheckpointError: there are some.

@@ -56,6 +56,7 @@ def convert_released(
     state: Mapping[str, Tensor],
     source: object,
     params: Mapping[str, Any] | None = None,
+    *,
     ema: bool = False,
     check_values: bool = True,
 ) -> Conversion:
@@ -75,7 +76,7 @@ def convert_released(
         CheckpointError: anything missing, superfluous, of another shape, or not finite.
     """
     latent_diffusion = strip_prefix(state, LDM_PREFIX)
-    result = convert_ldm(latent_diffusion, source, params, False, check_values)
+    result = convert_ldm(latent_diffusion, source, params, check_values=check_values)
     result.ignored = {reason: [LDM_PREFIX + key for key in keys] for reason, keys in result.ignored.items()}
     encoders = {key: value for key, value in state.items() if key.startswith(ENCODER_PREFIXES)}
     config = infer_encoders_config(encoders, source)

@@ -22,6 +22,8 @@ from midms.models.denoiser import DenoiserConfig
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import DEFAULTS as FIRST_STAGE_DEFAULTS
 from midms.models.first_stage import FirstStageConfig
+from midms.models.translation_gan import DEFAULTS as GENERATOR_DEFAULTS
+from midms.models.translation_gan import GANSettings, GeneratorConfig
 from midms.schema import Natural, Positive, Text, check_keywords, check_value, shown
 
 FORMAT, VERSION = "midms", 1
@@ -57,7 +59,10 @@ READERS: dict[str, Any] = {
     "denoiser": DenoiserConfig,
     "refiner": DenoiserConfig,
     "encoders": CorrespondenceEncoders,
+    "generator": GeneratorConfig,
 }
+#: What reads the settings of a kind of weights.
+SETTINGS: dict[str, Any] = {"midms": InterleaveSettings, "matching_gan": GANSettings}
 
 
 def check_document(document: Any, source: object) -> None:
@@ -87,7 +92,10 @@ def _check_info(info: Mapping[str, Any]) -> None:
     for key, annotation in INFO.items():
         if key in info:
             check_value(annotation, info[key], f"info.{key}")
-    for key, reader in (("schedule", linear_schedule), ("settings", InterleaveSettings)):
+    kind = info.get("kind", "midms")
+    if not isinstance(kind, str) or kind not in SETTINGS:
+        raise ValueError(f"info.kind: got {shown(kind)}, expected one of {', '.join(SETTINGS)}")
+    for key, reader in (("schedule", linear_schedule), ("settings", SETTINGS[kind])):
         if info.get(key):
             check_keywords(reader, info[key], f"info.{key}")
             reader(**info[key])  # what several values together must fulfil
@@ -97,6 +105,7 @@ def _check_size(name: str, entry: Mapping[str, Any], path: str) -> None:
     least: Callable[[Mapping[str, Any]], int] = {
         "first_stage": _least_of_first_stage,
         "encoders": _least_of_encoders,
+        "generator": _least_of_generator,
     }.get(name, _least_of_denoiser)
     if least(entry["config"]) > entry["bytes"]:
         raise ValueError(f"{path}: its config describes a larger network than {entry['bytes']:,} bytes can hold")
@@ -122,6 +131,12 @@ def _least_of_encoders(config: Mapping[str, Any]) -> int:
     channels = [config["condition_channels"] * factor, *config.get("widths", (64, 256, 512))]
     stages = sum(9 * before * after for before, after in pairwise(channels))
     return int(stages + 9 * config.get("hidden", 128) * channels[-1] + 72 * config.get("out_channels", 256) ** 2)
+
+
+def _least_of_generator(config: Mapping[str, Any]) -> int:
+    """A lower bound of the parameters: a convolution from each width to the next."""
+    full = GENERATOR_DEFAULTS | dict(config)
+    return sum(9 * before * after for before, after in pairwise(full["widths"]))
 
 
 Validated = TypeVar("Validated", bound=BaseModel)

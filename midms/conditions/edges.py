@@ -15,6 +15,18 @@ FACE_PARTS = (
 EDGE_CHANNELS = len(FACE_PARTS) + 2
 #: Parts below which the skin goes on.
 INSIDE_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
+#: Orders in which known face parsers number the parts from 1 on. The parts that `FACE_PARTS` lacks are not drawn.
+PART_ORDERS = {
+    "midms": FACE_PARTS,
+    "face-parsing.PyTorch": (
+        "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r", "nose", "mouth", "u_lip",
+        "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
+    ),
+    "CelebAMask-HQ": (
+        "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip",
+        "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+    ),
+}  # fmt: skip
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -36,6 +48,8 @@ def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint
         pixel: length of a pixel in the distance's unit. The published form is 1 at 256 pixels; 256 / H gives the
             same picture at every resolution.
     """
+    if not edge.any():
+        return np.full(edge.shape, 255, np.uint8)
     distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
     distance = np.minimum(distance, 1e6)  # without an edge OpenCV gives the largest float there is
     return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
@@ -76,13 +90,26 @@ def edge_condition(
     return maps
 
 
-def part_masks(ids: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the face parts in a map of ids (H, W): k + 1 for part k of `FACE_PARTS`, 0 for none.
+def part_masks(ids: NDArray[np.uint8], order: str = "midms") -> dict[str, NDArray[np.bool_]]:
+    """Masks of the face parts in a map of ids (H, W), 0 for none; absent parts are left out.
 
-    Absent parts are left out. In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have
-    skin there as well, and so do these.
+    In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have skin there as well, and so
+    do these.
+
+    Args:
+        order: a key of `PART_ORDERS`: id k is its k-th part.
+    Raises:
+        ValueError: no such order, or an id that it does not have: the map is numbered in another order.
     """
-    masks = {part: ids == k for k, part in enumerate(FACE_PARTS, start=1) if (ids == k).any()}
+    if order not in PART_ORDERS:
+        raise ValueError(f"part order {order!r}: expected one of {', '.join(PART_ORDERS)}")
+    parts = PART_ORDERS[order]
+    if ids.max(initial=0) > len(parts):
+        others = ", ".join(name for name in PART_ORDERS if name != order)
+        raise ValueError(
+            f"part id {ids.max()}; the order {order!r} has 1 ... {len(parts)}, 0 for none (other orders: {others})"
+        )
+    masks = {part: ids == k for k, part in enumerate(parts, start=1) if part in FACE_PARTS and (ids == k).any()}
     if "skin" in masks:
         masks["skin"] = np.logical_or.reduce([masks[part] for part in ("skin", *INSIDE_SKIN) if part in masks])
     return masks

@@ -28,7 +28,24 @@ COLOURS = (
     (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
 KEYPOINT_CHANNELS = 3 + len(LIMBS)
+#: Pixels; a joint that lies farther from the photo's corner is a mistake of the file.
+MAX_COORDINATE = 100_000
 _RADIUS = 4
+
+
+def check_joints(joints: NDArray[np.floating]) -> None:
+    """Refuse coordinates that belong to no picture, (18, 2) in pixels; NaN where a joint is unseen.
+
+    Raises:
+        ValueError: beyond `MAX_COORDINATE`, or infinite.
+    """
+    far = np.abs(joints) > MAX_COORDINATE  # NaN compares false
+    if far.any():
+        joint = int(far.any(axis=1).argmax())
+        raise ValueError(
+            f"joint {JOINTS[joint]} at ({joints[joint, 0]:.4g}, {joints[joint, 1]:.4g}); expected pixels of a photo, "
+            f"at most {MAX_COORDINATE:,} from its corner"
+        )
 
 
 def pose_condition(
@@ -47,10 +64,11 @@ def pose_condition(
         size: resample to size x size as the released loader does: the drawing by nearest pixel, the distances by
             Pillow's antialiased bilinear filter.
     Raises:
-        ValueError: `joints` has another shape.
+        ValueError: `joints` has another shape, or a coordinate that no photo has.
     """
     if joints.shape != (len(JOINTS), 2):
         raise ValueError(f"joints of shape {joints.shape}: expected ({len(JOINTS)}, 2), NaN where one is unseen")
+    check_joints(joints)
     polygons = [_limb_polygon(joints[a], joints[b], pixel) for a, b in LIMBS]
     maps = np.empty((KEYPOINT_CHANNELS, height, width), np.uint8)
     maps[:3] = draw_skeleton(joints, polygons, height, width, pixel).transpose(2, 0, 1)

@@ -13,6 +13,7 @@ own aspect ratio (`midms.io.images.working_size`); ready maps are taken as they 
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +30,15 @@ from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.kinds import KINDS
 from midms.conditions.photos import annotate, models
-from midms.conditions.segmentation import class_map, one_hot
+from midms.conditions.segmentation import IGNORED, class_map, one_hot
 from midms.config import ConfigError
 from midms.io.files import BrokenFileError
-from midms.io.images import IMAGE_SUFFIXES, at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.images import IMAGE_SUFFIXES, LOSSY_FORMATS, at_working_size, open_image, read_rgb, to_rgb, working_size
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
+_LEAST_CONTRAST = 16  # levels of 255 between paper and ink
+_MOST_INK = 0.3  # share of a drawing
 _ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
 
 
@@ -83,14 +86,16 @@ def make_condition(
         ConfigError: the file cannot be used for these weights; one line says why.
     """
     file = Path(source)
-    chosen = kind or _default_kind(file, spec)
+    chosen = kind or default_kind(file, spec)
     _check_kind(chosen, spec)
     try:
         if chosen == "map":
             return _ready_map(file, spec)
         if chosen == "drawing":
             picture = read_rgb(file)
-            return BuiltCondition(line_drawing(picture, spec.side), (picture.height, picture.width), chosen)
+            ink = ink_of(picture)
+            maps = ink_maps(ink, spec.side)
+            return BuiltCondition(maps, (picture.height, picture.width), chosen, note_on_ink(ink))
         if chosen == "keypoints":
             return _keypoints(file, spec, weights, canvas, device)
         if chosen == "segmentation":
@@ -111,17 +116,51 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
     Args:
         side: pixels per side to work on, see `midms.io.images.working_size`. None: the drawing's own size.
     """
-    picture = to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)
-    grey = np.asarray(picture, np.float32).mean(axis=-1) / 255  # (H, W)
-    ink = grey < 0.5 if grey.mean() > 0.5 else grey > 0.5
+    return ink_maps(ink_of(to_rgb(drawing) if isinstance(drawing, Image.Image) else read_rgb(drawing)), side)
+
+
+def ink_of(drawing: Image.Image) -> NDArray[np.bool_]:
+    """Where a drawing (RGB) has ink, (H, W): the rarer of the two classes of grey that Otsu's threshold tells apart.
+
+    Nothing is ink where the means of the two classes differ by less than 16 of 255 levels: blank paper.
+    """
+    grey = np.asarray(drawing.convert("L"))
+    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    below, sums = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    above = below[-1] - below
+    means = np.stack([sums / np.maximum(below, 1), (sums[-1] - sums) / np.maximum(above, 1)])  # (2, 256)
+    between = below * above * (means[1] - means[0]) ** 2
+    best = np.flatnonzero(between == between.max())
+    threshold = int(best[(len(best) - 1) // 2])  # the middle of the levels that tell the classes apart equally well
+    if means[1, threshold] - means[0, threshold] < _LEAST_CONTRAST or not between.max() > 0:
+        return np.zeros(grey.shape, bool)
+    return grey <= threshold if below[threshold] <= above[threshold] else grey > threshold
+
+
+def ink_maps(ink: NDArray[np.bool_], side: int | None = None) -> Tensor:
+    """Ink (H, W) as the 15 edge channels of `line_drawing`, at the working size of `side`."""
     if side is not None:
-        size = working_size(picture.size, side)
+        height, width = ink.shape
+        size = working_size((width, height), side)
         cover = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX)
-        shrink = max(1.0, picture.width / size[0], picture.height / size[1])
+        shrink = max(1.0, width / size[0], height / size[1])
         ink = np.asarray(cover) >= 0.5 / shrink
     maps = torch.ones(EDGE_CHANNELS, *ink.shape)
     maps[0], maps[14] = torch.from_numpy(ink.astype(np.float32)), 0
     return maps
+
+
+def note_on_ink(ink: NDArray[np.bool_]) -> str:
+    """What the user should know where a picture is no drawing of lines; nothing else."""
+    share = float(ink.mean())
+    if share == 0:
+        return "no line was found in the drawing: it is blank, or its lines are nearly as light as its paper"
+    if share > _MOST_INK:
+        return (
+            f"{share:.0%} of the drawing counts as ink, where lines cover a few percent; for a photo use "
+            "--condition-kind edges"
+        )
+    return ""
 
 
 def is_drawn(picture: Image.Image) -> bool:
@@ -170,7 +209,8 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
     return one_hot(torch.from_numpy(class_map(ids, classes)), classes)
 
 
-def _default_kind(file: Path, spec: ConditionSpec) -> str:
+def default_kind(file: Path, spec: ConditionSpec) -> str:
+    """What a file is read as where nobody says it: by its ending and what the weights take."""
     suffix = file.suffix.lower()
     if suffix in MAP_SUFFIXES or spec.images:
         return "map"
@@ -237,10 +277,17 @@ def _keypoints(
 ) -> BuiltCondition:
     if file.suffix.lower() not in (".json", ".txt"):
         return _joints_of_photo(file, spec, weights, device)
-    found = poses.read_json_poses(file) if file.suffix.lower() == ".json" else poses.read_text_poses(*_text_pair(file))
-    pose = poses.main_person(found, file)
-    size = canvas or _size_of_photo_beside(file) or _square_canvas(pose, spec.side, file)
-    return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints")
+    if file.suffix.lower() == ".json":
+        found = poses.read_pose_file(file)
+    else:
+        found = poses.PoseFile(poses.read_text_poses(*_text_pair(file)), None, False)
+    size, note = canvas or _size_of_photo_beside(file) or found.canvas, ""
+    if size is None and found.relative:
+        size = (spec.side, spec.side)
+        note = "joints between 0 and 1 are read as of a square picture; say its size with --condition-size WIDTHxHEIGHT"
+    size = size or _square_canvas(poses.main_person(found.people, file), spec.side, file)
+    pose = poses.main_person(found.in_pixels(size), file)
+    return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints", note)
 
 
 def _joints_of_photo(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
@@ -273,7 +320,16 @@ def _segmentation(file: Path, spec: ConditionSpec, weights: Sequence[str], devic
     picture = open_image(file)
     size = (picture.height, picture.width)
     if picture.mode in ("L", "P", "1"):
-        return BuiltCondition(label_maps(np.array(picture, np.uint8), spec.side, spec.channels), size, "segmentation")
+        labels = np.array(picture, np.uint8)
+        note = ""
+        if picture.format in LOSSY_FORMATS:
+            raise ConfigError(f"{file}: JPEG changes class ids between its pixels; save the map of classes as PNG")
+        if (labels == IGNORED).any():
+            note = (
+                f"ids of {IGNORED} (don't care) are read as class {spec.channels - 1}, the others as they are; "
+                "raise ids that count from 0 without an 'unlabelled' by one first"
+            )
+        return BuiltCondition(label_maps(labels, spec.side, spec.channels), size, "segmentation", note)
     if not weights:
         raise ConfigError(
             f"{file}: mode {picture.mode} holds no class ids (expected one channel of 8 bits); for a photo give an "
@@ -294,9 +350,8 @@ def _text_pair(file: Path) -> tuple[Path, Path]:
 def _size_of_photo_beside(file: Path) -> tuple[int, int] | None:
     """Size of the photo that lies beside a file of joints under its name."""
     stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
-    for suffix in IMAGE_SUFFIXES:
-        photo = file.with_name(stem + suffix)
-        if photo.is_file():
+    for photo in sorted(file.absolute().parent.glob(f"{glob.escape(stem)}.*")):
+        if photo.stem == stem and photo.suffix.lower() in IMAGE_SUFFIXES and photo.is_file():
             return read_rgb(photo).size
     return None
 

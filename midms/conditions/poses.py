@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.conditions.keypoints import JOINTS
+from midms.conditions.keypoints import JOINTS, check_joints
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
 
 Pose = NDArray[np.float64]
@@ -43,38 +43,103 @@ def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
         seen = rows >= 0
         pose[seen, :2] = candidate[rows[seen], :2]
         pose[seen, 2] = candidate[rows[seen], 2] if candidate.shape[1] > 2 else 1.0
-        people.append(pose)
+        people.append(_without_unseen(pose, candidate_file))
     return people
 
 
-def read_json_poses(file: Path) -> list[Pose]:
-    """Everyone in an OpenPose JSON file (18 joints, or 25 of which ours are taken); score 0 means unseen.
+class PoseFile(NamedTuple):
+    """What an OpenPose file holds."""
+
+    people: list[Pose]  # in pixels of the canvas, or in 0 ... 1 where `relative`
+    canvas: tuple[int, int] | None  # width and height of the picture that was annotated, where the file says so
+    relative: bool  # whether all coordinates lie in 0 ... 1 (OpenPose's --keypoint_scale 3)
+
+    def in_pixels(self, size: tuple[int, int]) -> list[Pose]:
+        """The poses in pixels of a picture of `size` (width, height) that shows what the canvas shows."""
+        unit = (1, 1) if self.relative else self.canvas or size
+        scale = np.array([size[0] / unit[0], size[1] / unit[1], 1.0])
+        return [pose * scale for pose in self.people]
+
+
+def read_pose_file(file: Path) -> PoseFile:
+    """Everyone in an OpenPose JSON file: 18 joints, or 25 of which ours are taken.
+
+    A joint is unseen where its score is 0 or less, or its place is (0, 0) or (-1, -1), which stand for "not found".
+    An entry of ``people`` that is null or has no joints is left out. Of a list of frames (ComfyUI) there may be one.
 
     Raises:
-        BrokenFileError: missing, not JSON, or without ``people[].pose_keypoints_2d`` of 54 or 75 numbers.
+        BrokenFileError: missing, not JSON, not of this form, several frames, or coordinates that no picture has.
     """
-    try:
-        people = json.loads(file.read_text())["people"]
-        tables = [np.asarray(person["pose_keypoints_2d"], np.float64).reshape(-1, 3) for person in people]
-    except FileNotFoundError:
-        raise BrokenFileError(file, "no such file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokenFileError(file, f"not an OpenPose file ({type(error).__name__}: {error})") from None
-    poses = []
+    from midms.conditions.openpose import read_frame  # noqa: PLC0415 - pydantic takes a tenth of a second
+
+    frame = read_frame(file)
+    tables = [np.asarray(person.pose_keypoints_2d) for person in frame.people if person and person.pose_keypoints_2d]
     for table in tables:
-        if len(table) not in (18, 25):
-            raise BrokenFileError(file, f"{len(table)} joints; expected 18 or 25")
-        pose = table[list(_FROM_BODY_25)] if len(table) == 25 else table.copy()
-        pose[pose[:, 2] <= 0] = np.nan
-        poses.append(pose)
-    return poses
+        if table.size not in (54, 75):
+            raise BrokenFileError(
+                file, f"{table.size} numbers for a person; expected 54 or 75: x, y and score of 18 or 25 joints"
+            )
+    people = [
+        table.reshape(-1, 3)[list(_FROM_BODY_25)] if table.size == 75 else table.reshape(-1, 3) for table in tables
+    ]
+    people = [_without_unseen(pose, file) for pose in people]
+    places = np.concatenate([pose[:, :2] for pose in people]) if people else np.zeros((0, 2))
+    places = places[~np.isnan(places[:, 0])]
+    relative = len(places) > 0 and bool((np.abs(places) <= 1).all())
+    if relative and places.min() < 0:
+        raise BrokenFileError(
+            file, "joints between -1 and 1 (--keypoint_scale 4); expected pixels, or 0 to 1 (--keypoint_scale 3)"
+        )
+    canvas = None
+    if frame.canvas_width is not None and frame.canvas_height is not None:
+        canvas = (frame.canvas_width, frame.canvas_height)
+    return PoseFile(people, canvas, relative)
 
 
-def read_poses(stem: Path) -> list[Pose]:
-    """Everyone in ``<stem>_candidate.txt`` and ``<stem>_subset.txt``, or else in ``<stem>_keypoints.json``."""
+def _without_unseen(pose: Pose, file: Path) -> Pose:
+    """A pose with NaN where a joint is unseen.
+
+    Raises:
+        BrokenFileError: a coordinate lies beyond `MAX_COORDINATE`.
+    """
+    pose = pose.copy()
+    x, y = pose[:, 0], pose[:, 1]
+    pose[(pose[:, 2] <= 0) | ((x == 0) & (y == 0)) | ((x == -1) & (y == -1))] = np.nan
+    try:
+        check_joints(pose[:, :2])
+    except ValueError as error:
+        raise BrokenFileError(file, str(error)) from None
+    return pose
+
+
+def read_json_poses(file: Path, size: tuple[int, int] | None = None) -> list[Pose]:
+    """The people of `read_pose_file` in pixels.
+
+    Args:
+        size: (width, height) of the photo; None: the canvas of the file is the photo.
+    Raises:
+        BrokenFileError: see `read_pose_file`; or coordinates in 0 ... 1, and neither `size` nor a canvas.
+    """
+    found = read_pose_file(file)
+    size = size or found.canvas
+    if size is None:
+        if found.relative:
+            raise BrokenFileError(
+                file, "joints between 0 and 1 without canvas_width and canvas_height; expected pixels"
+            )
+        return found.people
+    return found.in_pixels(size)
+
+
+def read_poses(stem: Path, size: tuple[int, int] | None = None) -> list[Pose]:
+    """Everyone in ``<stem>_keypoints.json``, or else in ``<stem>_candidate.txt`` and ``<stem>_subset.txt``.
+
+    Args:
+        size: (width, height) of the photo, see `read_json_poses`.
+    """
     json_file = stem.with_name(f"{stem.name}_keypoints.json")
     if json_file.is_file():
-        return read_json_poses(json_file)
+        return read_json_poses(json_file, size)
     return read_text_poses(*text_files(stem))
 
 

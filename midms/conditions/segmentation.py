@@ -9,6 +9,8 @@ from torch import Tensor
 
 #: 0 is "unlabelled", 1 ... 150 are the classes of ADE20K: labels are not shifted.
 SEGMENTATION_CHANNELS = 151
+#: "Don't care" in files of class ids.
+IGNORED = 255
 
 
 def class_map(labels: NDArray[np.uint8], classes: int = SEGMENTATION_CHANNELS) -> NDArray[np.uint8]:
@@ -17,7 +19,7 @@ def class_map(labels: NDArray[np.uint8], classes: int = SEGMENTATION_CHANNELS) -
     Raises:
         ValueError: another value of `classes` or above.
     """
-    ids = np.where(labels == 255, classes - 1, labels).astype(np.uint8)
+    ids = np.where(labels == IGNORED, classes - 1, labels).astype(np.uint8)
     if ids.max(initial=0) >= classes:
         raise ValueError(f"label {ids.max()} found; expected 0 ... {classes - 1}, or 255 for don't care")
     return ids

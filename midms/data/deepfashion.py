@@ -65,7 +65,7 @@ class DeepFashionKeypoints(PairDataset):
 
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
         stem = pose_stem(self.root, name)
-        pose = poses.main_person(poses.read_poses(stem), poses.text_files(stem)[1])
+        pose = poses.main_person(poses.read_poses(stem, photo.size), poses.text_files(stem)[1])
         return pose_condition(pose[:, :2], photo.height, photo.width, size=self.load_size)
 
     def choose(self, index: int, kind: str, rng: np.random.Generator) -> str:

@@ -1,11 +1,13 @@
 """Which exemplar goes with a condition: pair lists in the field's format, and the draw of training.
 
 A line of a list is ``condition.jpg,exemplar1.jpg[,exemplar2.jpg...]``. Paths are relative to the root of the data set
-and may be written with ``/`` or with ``\\``.
+and may be written with ``/`` or with ``\\``; a name with a comma stands in double quotes, as in a CSV file.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -66,9 +68,12 @@ def split_line(line: str, name_of: Callable[[str], str] = normalise_name) -> tup
     """Condition and exemplars of one line of a list.
 
     Raises:
-        ValueError: one of them is missing.
+        ValueError: one of them is missing, or quotes are not closed.
     """
-    entries = [entry for entry in line.split(",") if entry.strip()]
+    try:
+        entries = [entry for entry in next(csv.reader([line], strict=True), []) if entry.strip()]
+    except csv.Error as error:
+        raise ValueError(f"{line!r}: {error}; a name with a comma stands in double quotes") from None
     if len(entries) < 2:
         raise ValueError(f"{line!r} holds no exemplar; expected condition,exemplar[,exemplar...]")
     condition, *exemplars = (name_of(normalise_name(entry)) for entry in entries)
@@ -76,8 +81,22 @@ def split_line(line: str, name_of: Callable[[str], str] = normalise_name) -> tup
 
 
 def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
-    """The text of a pair list."""
-    return "".join(f"{','.join((name, *exemplars))}\n" for name, exemplars in pairs.items())
+    """The text of a pair list, which `read_pairs` reads.
+
+    Raises:
+        ValueError: a name that no list can hold: with a line break, a backslash, or spaces at its ends.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for name, exemplars in pairs.items():
+        for entry in (name, *exemplars):
+            if normalise_name(entry) != entry or len(entry.splitlines()) != 1:
+                raise ValueError(
+                    f"{entry!r}: a name in a list may hold no line break, no backslash and no space at its ends; "
+                    "rename the file"
+                )
+        writer.writerow((name, *exemplars))
+    return text.getvalue()
 
 
 def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """A folder of one's own photos, with edge, pose or segmentation conditions; no lists are needed.
 
     photos/**/name.jpg                      photos, at any depth
-    photos_parts/**/name.png                edges: face parts as ids (1 ... 13 in the order of `FACE_PARTS`); optional
+    photos_parts/**/name.png                edges: face parts as ids (1 ... 13 in the order of `FACE_PARTS`, or in
+                                            another of `PART_ORDERS`, by `part_order`); optional
     photos_poses/**/name_candidate.txt      keypoints: with name_subset.txt, or name_keypoints.json
     photos_labels/**/name.png               segmentation: class ids
 
@@ -11,8 +12,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from midms.conditions import poses
-from midms.conditions.edges import EDGE_CHANNELS, edge_condition, part_masks
+from midms.conditions.edges import EDGE_CHANNELS, PART_ORDERS, edge_condition, part_masks
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_hot
 from midms.data.exemplars import read_pairs
@@ -48,31 +50,49 @@ def annotation_folder(root: Path, condition: str) -> Path:
     return root.with_name(f"{root.name}_{ANNOTATIONS[condition]}")
 
 
-def list_photos(root: Path) -> list[str]:
-    """Names of all photos below a folder, relative to it, sorted; hidden files and folders are left out.
+class FolderScan(NamedTuple):
+    """Files below a folder, relative to it, sorted."""
+
+    photos: list[str]
+    others: list[str]  # files of other endings
+
+
+def scan_folder(root: Path) -> FolderScan:
+    """All files below a folder; hidden ones are left out, links to folders outside of it are followed.
 
     Raises:
         ValueError: no such folder, no photo, or two photos that differ in their extension alone.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    names = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    photos: list[str] = []
+    others: list[str] = []
+    inside, seen = root.resolve(), {root.resolve()}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if Path(folder, name).is_symlink()]:
+            target = Path(folder, name).resolve()
+            if target in seen or target.is_relative_to(inside) or inside.is_relative_to(target):
+                folders.remove(name)  # its files are met elsewhere, or without end
+            seen.add(target)
         here = Path(folder).relative_to(root)
-        names += [
-            (here / name).as_posix()
-            for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    if not names:
+        for name in files:
+            if not name.startswith("."):
+                is_photo = Path(name).suffix.lower() in IMAGE_SUFFIXES
+                (photos if is_photo else others).append((here / name).as_posix())
+    if not photos:
         raise ValueError(f"{root}: no photo ({', '.join(IMAGE_SUFFIXES)}) in it")
     stems: dict[str, str] = {}
-    for name in names:
+    for name in photos:
         other = stems.setdefault(name.rpartition(".")[0], name)
         if other != name:
             raise ValueError(f"{root}: {other} and {name} differ in their extension alone, so they share annotations")
-    return sorted(names)
+    return FolderScan(sorted(photos), sorted(others))
+
+
+def list_photos(root: Path) -> list[str]:
+    """The photos of `scan_folder`."""
+    return scan_folder(root).photos
 
 
 class ImageFolder(PairDataset):
@@ -89,9 +109,13 @@ class ImageFolder(PairDataset):
         annotations: folder of part maps, poses or labels; the one beside `root` if not given.
         pairs: pair list, paths relative to `root`.
         classes: segmentation classes, and so channels.
+        part_order: of the ids in part maps, a key of `midms.conditions.edges.PART_ORDERS`.
         options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
+    Attributes:
+        without_line: photos that the pair list leaves out, and so no items.
+        without_photo: conditions of the pair list that are no photos of the folder.
     Raises:
-        ValueError: a folder is missing or empty, or the list malformed.
+        ValueError: a folder is missing or empty, or the list malformed, or names no photo of the folder.
     """
 
     def __init__(
@@ -102,26 +126,44 @@ class ImageFolder(PairDataset):
         annotations: Text | Path | None = None,
         pairs: Text | Path | None = None,
         classes: Channels = SEGMENTATION_CHANNELS,
+        part_order: Literal["midms", "face-parsing.PyTorch", "CelebAMask-HQ"] = "midms",
         **options: Any,
     ) -> None:
-        self.root, self.condition, self.classes = Path(root), condition, classes
+        self.root, self.condition, self.classes, self.part_order = Path(root), condition, classes, part_order
         self.annotations = Path(annotations) if annotations else annotation_folder(self.root, condition)
         annotation_folder(self.root, condition)  # refuses other words
+        if part_order not in PART_ORDERS:
+            raise ValueError(f"part order {part_order!r}: expected one of {', '.join(PART_ORDERS)}")
         if condition != "edges" and not self.annotations.is_dir():
             command = {"keypoints": "keypoints", "segmentation": "segment"}[condition]
             raise ValueError(f"{self.annotations}: no such folder; make it with `prepare_data.py {command} {root}`")
         self.kind, self.channels = f"folder-{condition}", _CHANNELS[condition]
         if condition == "segmentation":
             self.kind = f"folder-segmentation-{classes}"
+        if condition == "edges" and part_order != "midms":
+            self.kind = f"folder-edges-{part_order}"
         names = list_photos(self.root)
         self.listed = pairs is not None
+        self.without_line: list[str] = []
+        self.without_photo: list[str] = []
         if pairs is not None:
             exemplars = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
+            self.without_line = [name for name in names if name not in exemplars]
+            self.without_photo = sorted(set(exemplars) - set(names))
             names = [name for name in names if name in exemplars]
+            self._tell_what_the_list_leaves_out(Path(pairs), len(names))
         else:
             after = names[1:] + names[:1]
             exemplars = {name: [other] for name, other in zip(names, after, strict=True)}
         super().__init__(names, exemplars, training=training, **options)
+
+    def _tell_what_the_list_leaves_out(self, pairs: Path, used: int) -> None:
+        counts = {"photos without a line": self.without_line, "lines without a photo": self.without_photo}
+        told = [f"{len(names)} {what}, first {names[0]}" for what, names in counts.items() if names]
+        if used == 0:
+            raise ValueError(f"{pairs}: names no photo of {self.root}; {'; '.join(told)}")
+        if told:
+            warnings.warn(f"{pairs}: {'; '.join(told)}", stacklevel=3)
 
     def photo_file(self, name: str) -> Path:
         return self.root / name
@@ -129,18 +171,18 @@ class ImageFolder(PairDataset):
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
         stem = (self.annotations / name).with_suffix("")
         if self.condition == "keypoints":
-            pose = poses.main_person(poses.read_poses(stem), poses.text_files(stem)[1])
+            pose = poses.main_person(poses.read_poses(stem, photo.size), poses.text_files(stem)[1])
             return pose_condition(pose[:, :2], photo.height, photo.width, size=self.load_size)
         file = stem.with_name(f"{stem.name}.png")
-        if self.condition == "edges":
-            parts = read_labels(file, self.load_size) if file.is_file() else None
-            return edge_condition(grey_pixels(photo, self.load_size), {} if parts is None else part_masks(parts))
         try:
-            return class_map(read_labels(file, self.load_size), self.classes)[None]
+            if self.condition == "segmentation":
+                return class_map(read_labels(file, self.load_size), self.classes)[None]
+            masks = part_masks(read_labels(file, self.load_size), self.part_order) if file.is_file() else {}
         except BrokenFileError:
             raise
         except ValueError as error:
             raise BrokenFileError(file, str(error)) from None
+        return edge_condition(grey_pixels(photo, self.load_size), masks)
 
     def to_condition(self, maps: NDArray[np.uint8]) -> Tensor:
         if self.condition != "segmentation":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +27,7 @@ from midms.conditions.edges import edge_condition
 from midms.conditions.photos import annotate, models
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
 from midms.data.exemplars import format_pairs, read_names
-from midms.data.folder import annotation_folder, list_photos
+from midms.data.folder import annotation_folder, list_photos, scan_folder
 from midms.data.pairs import PairDataset
 from midms.data.retrieval import (
     colour_and_gradient_features,
@@ -38,7 +40,7 @@ from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
-from midms.io.images import read_rgb
+from midms.io.images import read_header, read_rgb
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
 
@@ -218,7 +220,7 @@ def _people(
 ) -> Iterable[tuple[str, list[poses.Pose]]]:
     """Each photo with the poses of everyone in it."""
     if tool == "convert":
-        return run(names, partial(_poses, out))
+        return run(names, partial(_poses, options.photos, out))
     if tool == "mediapipe":
         return run(names, partial(_main_pose, options.photos))
     if not names:
@@ -237,8 +239,8 @@ def _main_pose(root: Path, name: str) -> list[poses.Pose]:
         return [annotate.pose_of_person(photo)]
 
 
-def _poses(out: Path, name: str) -> list[poses.Pose]:
-    return poses.read_poses((out / name).with_suffix(""))
+def _poses(photos: Path, out: Path, name: str) -> list[poses.Pose]:
+    return poses.read_poses((out / name).with_suffix(""), read_header(photos / name).size)
 
 
 def _json(stem: Path) -> Path:
@@ -254,10 +256,12 @@ def pairs(options: argparse.Namespace) -> int:
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
     run = ParallelRun(options, "features")
-    names, features = photo_features(options.photos, options, out.with_suffix(".features"), run)
+    chosen = split_names(options.photos, options.names, run)
+    names, features = photo_features(options.photos, chosen, options, out.with_suffix(".features"), run)
     key_names, key_features = names, features
-    if keys.resolve() != options.photos.resolve():
-        key_names, key_features = photo_features(keys, options, out.with_suffix(".features"), run)
+    if keys.resolve() != options.photos.resolve() or options.key_names:
+        chosen = split_names(keys, options.key_names, run)
+        key_names, key_features = photo_features(keys, chosen, options, out.with_suffix(".features"), run)
     groups = group_numbers(
         identities(names, options.photos, options.identities), identities(key_names, keys, options.identities)
     )
@@ -279,18 +283,64 @@ def identities(names: Sequence[str], root: Path, source: str | None) -> list[str
     if source == "folder":
         return [str((root / name).resolve().parent) for name in names]
     listed: dict[str, str] = {}
+    known = set(names)
     for line in read_names(Path(source)):
-        photo, _, identity = line.replace(",", " ").partition(" ")
-        listed[photo] = identity.strip()
+        photo, identity = _photo_and_identity(line, known)
+        listed[photo] = identity
     without = [name for name in names if name not in listed]
     if without:
         raise ValueError(f"{source}: {len(without)} of {len(names)} photos have no identity, first {without[0]!r}")
     return [listed[name] for name in names]
 
 
-def photo_features(root: Path, options: argparse.Namespace, folder: Path, run: ParallelRun) -> tuple[list[str], Tensor]:
-    """Names and features of all photos that can be read; finished blocks are kept in `folder`."""
-    everyone = list_photos(root)
+def _photo_and_identity(line: str, known: set[str]) -> tuple[str, str]:
+    """The longest known name that a line begins with, and the rest; both may hold spaces, tabs and commas."""
+    for separator in reversed(list(re.finditer(r"[,\s]+", line))):
+        photo = line[: separator.start()]
+        quoted = photo[1:-1].replace('""', '"') if len(photo) > 1 and photo[0] == photo[-1] == '"' else photo
+        if quoted in known:
+            return quoted, line[separator.end() :].strip()
+    return line, ""
+
+
+def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
+    """The photos of a folder that a list of names names, or all; names without a photo are told and counted.
+
+    Names are paths relative to the folder or to the one above, with or without extension.
+
+    Raises:
+        ValueError: no such folder or list, or the list names no photo of the folder.
+    """
+    photos = list_photos(root)
+    if listed is None:
+        above = root.absolute().parent
+        if all((above / f"{split}.txt").is_file() for split in ("train", "val")):
+            warn(
+                f"note: {above} has train.txt and val.txt, and all photos may become exemplars of one another; "
+                "for the list of one split give its --names"
+            )
+        return photos
+    spellings: dict[str, str] = {}
+    for name in photos:
+        for path in (name, name.rpartition(".")[0]):
+            spellings.setdefault(path, name)
+            spellings.setdefault(f"{root.absolute().name}/{path}", name)
+    chosen = []
+    for name in dict.fromkeys(read_names(listed)):
+        if name in spellings:
+            chosen.append(spellings[name])
+        else:
+            run.broken += 1
+            warn(f"{run.word}{name}: named in {listed}, no such photo in {root}")
+    if not chosen:
+        raise ValueError(f"{listed}: names no photo of {root}")
+    return chosen
+
+
+def photo_features(
+    root: Path, everyone: Sequence[str], options: argparse.Namespace, folder: Path, run: ParallelRun
+) -> tuple[list[str], Tensor]:
+    """Names and features of the photos that can be read; finished blocks are kept in `folder`."""
     rows, names = [], []
     network: Callable[[Tensor], Tensor] | None = None
     for start in range(0, len(everyone), _BLOCK):
@@ -367,8 +417,21 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _verify_photos(options: argparse.Namespace) -> int:
-    dataset = ImageFolder(options.root, options.condition, training=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the pair list: what it leaves out is named below
+        dataset = ImageFolder(
+            options.root, options.condition, training=False, pairs=options.pairs, part_order=options.part_order
+        )
     run = ParallelRun(options, "verify", "")
-    read = sum(1 for _ in run(dataset.names, partial(_prepare, dataset)))
-    print(f"photos {read + run.broken}\n{run.broken} faults")
-    return int(run.broken > 0)
+    found = scan_folder(options.root)
+    read = sum(1 for _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset)))
+    for name in dataset.without_line:
+        warn(f"{name}: no line in {options.pairs}")
+    for name in dataset.without_photo:
+        warn(f"{name}: a line in {options.pairs}, but no photo")
+    if found.others:
+        say(f"files of other kinds {len(found.others)}, first {found.others[0]}")
+    faults = run.broken + len(dataset.without_line) + len(dataset.without_photo)
+    say(f"photos {read + run.broken}")
+    say(f"{faults} faults")
+    return int(faults > 0)

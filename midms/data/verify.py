@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from midms.conditions import poses
-from midms.conditions.segmentation import class_map
+from midms.conditions.segmentation import IGNORED, class_map
 from midms.data import celeba, churches, deepfashion
 from midms.data.exemplars import read_names, split_line
 from midms.io.files import BrokenFileError
-from midms.io.images import open_image
+from midms.io.images import LOSSY_FORMATS, open_image
 
 Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 
@@ -111,6 +111,7 @@ def check_lists(layout: Layout, root: Path, files: set[str]) -> tuple[set[str], 
             named.setdefault(name, []).append(item.file)
         repeated = [name for name, count in Counter(conditions).items() if count > 1]
         faults += [Fault(item.file, f"{name} occurs more than once") for name in repeated]
+        faults += _leaks(item, exemplars, splits.get("train.txt"), files)
         ids = splits.get(_split_list(item.file))
         if item.pairs and ids is not None:
             has_line = set(conditions)
@@ -126,6 +127,19 @@ def check_lists(layout: Layout, root: Path, files: set[str]) -> tuple[set[str], 
             hint = f", but {other} differs in upper and lower case alone" if other else ""
             faults.append(Fault(name, f"no such file{hint}; named in {', '.join(lists)}"))
     return set(named), faults
+
+
+def _leaks(item: ListFile, exemplars: list[str], training: list[str] | None, files: set[str]) -> list[Fault]:
+    """Exemplars of a training list that are no training images: a model would be tested on what it has seen."""
+    if not item.pairs or _split_list(item.file) != "train.txt":
+        return []
+    known, other = set(training or ()), f"{churches.FOLDERS['val']}/"
+    leaked = [
+        name
+        for name in dict.fromkeys(exemplars)
+        if name in files and (name.startswith(other) or (training is not None and name not in known))
+    ]
+    return [Fault(item.file, f"training exemplar {name} is no image of the training split") for name in leaked]
 
 
 def _split_list(file: str) -> str:
@@ -229,7 +243,7 @@ def check_person(root: Path, files: list[str], photo: str) -> list[Fault]:
     stem = deepfashion.pose_stem(root, photo)
     subset = poses.text_files(stem)[1]
     try:
-        people = poses.read_poses(stem)
+        people = poses.read_poses(stem, None if image is None else image.size)
         pose = poses.main_person(people, subset)
     except BrokenFileError as error:
         return [*faults, Fault(error.file.relative_to(root).as_posix(), error.reason)]
@@ -253,7 +267,12 @@ def check_scene(root: Path, files: list[str], photo: str) -> list[Fault]:
         faults.append(Fault(file, f"{labels.size} pixels, its photo {image.size}"))
     if labels.mode not in ("L", "P"):
         return [*faults, Fault(file, f"mode {labels.mode}; expected one channel of 8-bit class ids")]
+    if labels.format in LOSSY_FORMATS:
+        return [*faults, Fault(file, "JPEG changes class ids between its pixels; save it as PNG")]
     try:
+        if (np.asarray(labels) == IGNORED).any():
+            reason = f"id {IGNORED} is read as 150; ADE20K's ids are 1 ... 150 here: raise ids that count from 0 by one"
+            faults.append(Fault(file, reason))
         class_map(np.asarray(labels))
     except ValueError as error:
         faults.append(Fault(file, str(error)))

@@ -6,7 +6,7 @@ sqrt(1 - alpha_bar) eps. Times are 0 to num_train_timesteps - 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -104,6 +104,11 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor:
     """
     alpha_bar = torch.as_tensor(alpha_bar, dtype=x0.dtype, device=x0.device)
     return alpha_bar.sqrt() * x0 + (1.0 - alpha_bar).sqrt() * noise
+
+
+def sample_generators(seeds: Iterable[int]) -> list[torch.Generator]:
+    """One generator per sample, on the CPU, so that a seed's noise depends neither on the batch nor on the device."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def sample_noise(

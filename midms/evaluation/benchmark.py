@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from midms.data.procedural.dataset import ProceduralPairs
 from midms.diffusion.interleave import Rewarp
+from midms.diffusion.schedule import sample_generators
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.perceptual import FirstStageFeatures
 from midms.matching.correspondence import argmax_correspondence, coordinate_grid
@@ -71,7 +72,7 @@ Method = Callable[[Any, EncodedPairs, Any], Tensor]
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
     """One generator per pair, fixed by (seed, index), so that a pair's image does not depend on its batch."""
-    return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    return sample_generators(seed * 1_000_003 + index for index in indices)
 
 
 def full_method(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:

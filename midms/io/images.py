@@ -24,6 +24,8 @@ from midms.io.files import BrokenFileError, check_readable
 
 #: Formats that are read, where Pillow was built with them.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+#: Formats that change pixels, and so hold no ids.
+LOSSY_FORMATS = ("JPEG", "MPO")
 #: Endings by which pictures are found in folders.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif",
@@ -60,9 +62,9 @@ def read_header(file: str | Path) -> ImageHeader:
     """
     with _opened(file) as picture:
         width, height = picture.size
-        # a PNG would be decoded to look for an entry behind its pixels
-        entries = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
-        turned = picture.format != "TIFF" and entries.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        # a PNG would be decoded to look for an entry behind its pixels, and Pillow turns a TIFF by itself
+        looked_at = picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
+        turned = looked_at and _orientation(picture) >= 5
         return ImageHeader((height, width) if turned else (width, height), str(picture.format))
 
 
@@ -128,6 +130,8 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
         BrokenFileError: also where the file has colour channels, which hold no ids.
     """
     image = open_image(file)
+    if image.format in LOSSY_FORMATS:
+        raise BrokenFileError(Path(file), "JPEG changes class ids between its pixels; save the map as PNG")
     if image.mode not in ("L", "P", "1"):
         raise BrokenFileError(Path(file), f"mode {image.mode}; expected one channel of 8-bit class ids")
     return _nearest(image, size)
@@ -159,7 +163,8 @@ def to_rgb(image: Any) -> Image.Image:
         raise ValueError(f"image: expected a PIL image, an array or a tensor, got {type(image).__name__}")
     if min(image.size) < 1:
         raise ValueError(f"image: expected at least one pixel, got size {image.size}")
-    image = ImageOps.exif_transpose(image)
+    if _orientation(image) > 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -187,6 +192,17 @@ def at_working_size(picture: Image.Image, side: int) -> Image.Image:
     """All of a picture at its `working_size`, bicubic with antialiasing."""
     size = working_size(picture.size, side)
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as the EXIF entry says; 1 where there is none that can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except Exception:  # Pillow's reader of damaged entries raises half a dozen classes
+            return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -53,7 +53,8 @@ class Record(BaseModel):
         settings: the numbers of the method, such as those of `InterleaveSettings`.
         weight_files, inputs: digests of what was read.
         command: a line for the shell that makes the picture again, where there is one.
-        condition_kind, device: see `midms translate --help`.
+        condition_kind, condition_weights, condition_size, size, protocol, device, threads, dtype, fast: see `midms
+            translate --help`.
         photo_networks: digests of the networks that made the condition of a photo.
         versions: of the packages that can change a picture.
     """
@@ -68,8 +69,15 @@ class Record(BaseModel):
     inputs: Digests = {}
     command: str | None = None
     condition_kind: str | None = None
+    condition_weights: list[str] = []
+    condition_size: list[int] | None = None
+    size: int | None = None
+    protocol: str | None = None
     photo_networks: Digests = {}
     device: str | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    fast: bool | None = None
     versions: dict[str, str] = Field(default_factory=versions)
 
 

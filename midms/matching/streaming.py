@@ -31,6 +31,8 @@ LOG2_E = math.log2(math.e)
 CPU_TILE = 2**21  # logits per tile: 8 MB of float32 stay in the last cache
 GPU_TILE = 2**26
 MIN_ROWS = 64
+#: The weights are applied to a multiple of so many channels, for which MKL sums alike with any number of threads.
+ROWS = 4
 
 
 class Problem(NamedTuple):
@@ -201,25 +203,25 @@ def _forward(plan: _Plan, query: Tensor, key: Tensor, values: Tensor, forbidden:
     lowest, shift, margin = _Range.of(query.dtype)
     tiles, room = _tiles(query, key)
     row, row_log = query.new_empty(batch, values.shape[1], n_query), query.new_empty(batch, n_query)
-    row_values = _with_ones(values)  # (b, V+1, Nk): the last channel sums the weights
+    row_values = _with_ones(values, ROWS)  # (b, V+1 or more, Nk): the last channels sum the weights
     column_channels = plan.cycle_channels + len(plan.query_values)
-    column_sum = query.new_zeros(batch, column_channels + 1, n_key)
+    column_sum = query.new_zeros(batch, column_channels + _ones(column_channels, ROWS), n_key)
     peak = query.new_full((batch, 1, 1), -math.inf)  # largest logit so far
     for tile in tiles:
         logits = plan.logits(query, key, tile, forbidden, room)  # (b, r, Nk)
         top = logits.amax(dim=2, keepdim=True)  # (b, r, 1)
         weights = logits.sub_(top - shift).clamp_(min=lowest).exp2_()  # (b, r, Nk)
-        total = row_values @ weights.mT  # (b, V+1, r): the narrow operand on the left
-        row[:, :, tile] = total[:, :-1] / total[:, -1:]
+        total = row_values @ weights.mT  # (b, V+1 or more, r): the narrow operand on the left
+        row[:, :, tile] = total[:, : values.shape[1]] / total[:, -1:]
         row_log[:, tile] = total[:, -1].log2() + (top[:, :, 0] - shift)
         if column_channels:
             new_peak = torch.maximum(peak, top.amax(dim=1, keepdim=True))
             column_sum *= torch.exp2(peak - new_peak)
             peak = new_peak
             factor = torch.exp2(top - peak + shift).mT  # (b, 1, r)
-            column_sum.baddbmm_(_with_ones(plan.column_values(row, tile)) * factor, weights)
+            column_sum.baddbmm_(_with_ones(plan.column_values(row, tile), ROWS) * factor, weights)
     mass = column_sum[:, -1]  # (b, Nk)
-    column, column_log = column_sum[:, :-1] / mass[:, None], mass.log2() + peak[:, 0] - 2.0 * shift
+    column, column_log = column_sum[:, :column_channels] / mass[:, None], mass.log2() + peak[:, 0] - 2.0 * shift
     lost = (mass < n_query * 2.0 ** (lowest + shift + margin)).any(dim=0) if column_channels else mass.new_zeros(0)
     redone = lost.nonzero()[:, 0]
     if len(redone):
@@ -310,9 +312,15 @@ def _samples_at_once(query: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(query), step)]
 
 
-def _with_ones(values: Tensor) -> Tensor:
-    """(b, V, n) -> (b, V+1, n)"""
-    return torch.cat([values, values.new_ones(len(values), 1, values.shape[2])], dim=1)
+def _ones(channels: int, multiple: int) -> int:
+    """How many channels make a multiple of it, at least one."""
+    return multiple - channels % multiple
+
+
+def _with_ones(values: Tensor, multiple: int = 1) -> Tensor:
+    """(b, V, n) -> (b, V+1, n), or with more channels of ones, so many that all are a multiple of `multiple`."""
+    shape = (len(values), _ones(values.shape[1], multiple), values.shape[2])
+    return torch.cat([values, values.new_ones(shape)], dim=1)
 
 
 def _at(tensor: Tensor | None, part: slice) -> Tensor | None:

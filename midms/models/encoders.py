@@ -10,12 +10,22 @@ import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from midms.losses.matching import at_least_float32
 from midms.models.spade import PaddingMode, SPADEBlock, convolution
 from midms.schema import Channels, Widths
 
 Form = Literal["released", "paper"]
 ConditionInput = Literal["latent", "nearest", "unshuffle"]
 FORMS, CONDITION_INPUTS = get_args(Form), get_args(ConditionInput)
+
+
+def without_autocast(like: Tensor) -> torch.autocast:
+    """Switch autocast off on the device of `like`.
+
+    Under `bf16-mixed` the features would be rounded to 8 bits. At a temperature of 0.005 that moves logits by 0.1 and
+    changes some of the best matches, so encoders and matching keep the precision of their weights.
+    """
+    return torch.autocast(like.device.type, enabled=False)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -240,8 +250,10 @@ class CorrespondenceEncoders(MatchingHead):
         """S_X of D_X (B, grid_channels, H, W), the result of `condition_grid`."""
         if grid.shape[1] != self.grid_channels:
             raise ValueError(f"condition with {grid.shape[1]} channels, expected {self.grid_channels}")
-        raw = self.seg_enc(grid, grid)  # (B, out, H, W)
-        return ConditionFeatures(self.project_condition(self._with_labels(raw, grid)), raw, grid)
+        with without_autocast(grid):
+            grid = at_least_float32(grid)
+            raw = self.seg_enc(grid, grid)  # (B, out, H, W)
+            return ConditionFeatures(self.project_condition(self._with_labels(raw, grid)), raw, grid)
 
     def encode_exemplar(self, latent: Tensor, label_grid: Tensor | None = None) -> ExemplarFeatures:
         """S_Y of an exemplar.
@@ -258,8 +270,10 @@ class CorrespondenceEncoders(MatchingHead):
             raise ValueError(
                 f"form {self.form!r} {needed}, got label_grid={'None' if label_grid is None else 'a tensor'}"
             )
-        raw = self.real_enc(latent, latent)  # (B, out, H, W)
-        features = self.project_exemplar(self._with_labels(raw, label_grid))  # (B, out, H, W)
+        with without_autocast(latent):
+            latent = at_least_float32(latent)
+            raw = self.real_enc(latent, latent)  # (B, out, H, W)
+            features = self.project_exemplar(self._with_labels(raw, label_grid))  # (B, out, H, W)
         return ExemplarFeatures(features, raw if self.form == "released" else features)
 
     def encode_iterate(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
@@ -270,9 +284,11 @@ class CorrespondenceEncoders(MatchingHead):
         """
         if self.iter_enc is None:
             raise ValueError("these encoders have no F_iter (iterate: false), so no prediction can be matched again")
-        if self.form == "released":
-            return self.iter_enc(prediction, condition.raw)
-        return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
+        with without_autocast(prediction):
+            prediction = at_least_float32(prediction)
+            if self.form == "released":
+                return self.iter_enc(prediction, condition.raw)
+            return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
 
     def _with_labels(self, raw: Tensor, labels: Tensor | None) -> Tensor:
         """Features, concatenated with the label maps in the released form."""

@@ -126,6 +126,23 @@ def _shared_arguments(full: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _nearest(vectors: Tensor, codes: Tensor, half_norms: Tensor) -> Tensor:
+    """Index of the nearest of codes (K, C), with |e|² / 2 in `half_norms`, for each of some vectors (n, C)."""
+    distances = torch.addmm(half_norms, vectors, codes.mT, alpha=-1)  # (n, K), less |z|² / 2
+    best = distances.min(dim=1)
+    if vectors.device.type == "mps":  # it has no float64
+        return best.indices
+    largest = half_norms.max().sqrt() * 2**0.5
+    bound = 4 * vectors.shape[1] * torch.finfo(torch.float32).eps  # of the rounding of a sum of C products, twice
+    margin = bound * (largest * vectors.norm(dim=1) + largest.square())  # (n,)
+    close = (distances <= (best.values + margin)[:, None]).sum(dim=1) > 1
+    rows = close.nonzero()[:, 0]
+    if len(rows):
+        exact = torch.addmm(codes.double().square().sum(dim=1) / 2, vectors[rows].double(), codes.double().mT, alpha=-1)
+        best.indices[rows] = exact.argmin(dim=1)
+    return best.indices
+
+
 class Quantised(NamedTuple):
     """Result of `FirstStage.quantise`."""
 
@@ -231,13 +248,15 @@ class FirstStage(nn.Module):
     def nearest_codes(self, latents: Tensor, rows: int = 512) -> Tensor:
         """Replace latents (B, C, h, w) by their nearest codes (VQ only), with straight-through gradients.
 
-        Distances are float32 and computed for `rows` latent vectors at a time, so memory is rows x codes.
+        Distances are computed for `rows` latent vectors at a time, so memory is rows x codes. They are float32. If two
+        codes are equally near within rounding, float64 decides, so that the result does not depend on the batch size.
         """
-        codes = self.model.quantize.embedding.weight.detach()  # (K, C)
+        codes = self.model.quantize.embedding.weight.detach().float()  # (K, C)
         flat = latents.detach().movedim(1, -1).flatten(0, 2).float()  # (N, C)
-        half_norms = codes.float().square().sum(dim=1) / 2  # |z - e|² / 2 = |z|² / 2 - z e + |e|² / 2
-        indices = [torch.addmm(half_norms, part, codes.float().mT, alpha=-1).argmin(dim=1) for part in flat.split(rows)]
-        nearest = codes[torch.cat(indices)].unflatten(0, (len(latents), *latents.shape[2:])).movedim(-1, 1)
+        half_norms = codes.square().sum(dim=1) / 2  # |z - e|² / 2 = |z|² / 2 - z e + |e|² / 2
+        indices = torch.cat([_nearest(part, codes, half_norms) for part in flat.split(rows)])
+        nearest = self.model.quantize.embedding.weight.detach()[indices]
+        nearest = nearest.unflatten(0, (len(latents), *latents.shape[2:])).movedim(-1, 1)
         return latents + (nearest - latents).detach()  # (B, C, h, w)
 
     def quantise(self, latents: Tensor) -> Quantised:

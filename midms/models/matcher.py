@@ -62,6 +62,7 @@ class Matcher(nn.Module):
         settings: Any,
         generators: Sequence[torch.Generator],
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
         """The whole method.
 
@@ -70,6 +71,7 @@ class Matcher(nn.Module):
             settings: of the method, see `settings_class`.
             generators: of the noise, one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step with its `StepRecord`.
+            first_callback: called with the first match, before the steps.
         """
         raise NotImplementedError
 
@@ -124,12 +126,16 @@ class Matcher(nn.Module):
         Sides that are not multiples of the first stage's factor are padded at the right and bottom border.
 
         Raises:
-            ValueError: the maps have another number of channels than the encoders take.
+            ValueError: the maps have another number of channels than the encoders take, or a side of less than two
+                positions of the matching.
         """
         expected = 3 if self.encoders.condition_input == "latent" else self.encoders.config["condition_channels"]
         if condition.shape[1] != expected:
             raise ValueError(f"condition maps with {condition.shape[1]} channels, these weights take {expected}")
         factor = self.first_stage.factor
+        if min(condition.shape[-2:]) <= factor:
+            height, width = condition.shape[-2:]
+            raise ValueError(f"condition of {width} x {height} pixels, expected more than {factor} per side")
         condition = pad_to_multiple(condition, factor)
         size = (condition.shape[-2] // factor, condition.shape[-1] // factor)
         if self.encoders.condition_input == "latent":

@@ -12,6 +12,7 @@ from midms.diffusion.interleave import Rewarp, StepRecord, interleave, refine
 from midms.diffusion.schedule import Schedule, linear_schedule, sample_noise
 from midms.diffusion.settings import InterleaveSettings
 from midms.matching.confidence import match_confidence
+from midms.matching.correspondence import Match
 from midms.models.denoiser import Denoiser
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
@@ -93,6 +94,7 @@ class MIDMs(Matcher):
         settings: InterleaveSettings,
         generators: Sequence[torch.Generator],
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
         """Algorithm 1 and the refinement, in latents.
 
@@ -101,8 +103,11 @@ class MIDMs(Matcher):
             settings: of the loop and the refinement.
             generators: one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step of the loop.
+            first_callback: called with the first match, before the loop.
         """
         first = self.first_match(condition, exemplars, clamp=settings.clamp_cosines)
+        if first_callback is not None:
+            first_callback(first)
         warp = first.warp
 
         def noise() -> Tensor:

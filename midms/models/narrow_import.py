@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
+from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -85,12 +85,32 @@ class StandIn(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
-            return version(self.__name__)
+            return metadata.version(self.__name__)
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if self.__name__ == "torch._dynamo" and name in _DECORATORS:
             return _DECORATORS[name]
         return _Later(self.__name__, name)
+
+
+_packages_distributions = metadata.packages_distributions
+
+
+class _LateDistributions(Mapping[str, list[str]]):
+    """`importlib.metadata.packages_distributions()`, read when it is used: it opens files of all that is installed."""
+
+    @cached_property
+    def _known(self) -> Mapping[str, list[str]]:
+        return _packages_distributions()
+
+    def __getitem__(self, name: str) -> list[str]:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 class _LateLoader(Loader):
@@ -156,9 +176,11 @@ def narrow_diffusers() -> Iterator[None]:
         return
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
+    metadata.packages_distributions = _LateDistributions  # type: ignore[assignment]  # as a function it gives a Mapping
     try:
         yield
     finally:
+        metadata.packages_distributions = _packages_distributions
         sys.meta_path.remove(_finder)
         _finder.stand_ins = set()
         _finder.forget()

@@ -22,6 +22,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from midms.diffusion.interleave import Interleaved, Rewarp, StepRecord
+from midms.matching.correspondence import Match
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage, complete_config, pad_to_multiple
@@ -191,6 +192,7 @@ class MatchingGAN(Matcher):
         settings: GANSettings,
         generators: Sequence[torch.Generator] = (),
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
         """Match and generate N times.
 
@@ -199,12 +201,15 @@ class MatchingGAN(Matcher):
             settings: the number of generations N.
             generators: not used, because nothing is random.
             callback: called after each generation n = N ... 1 with its `StepRecord`, whose `epsilon` is the prediction.
+            first_callback: called with the first match, before the generations.
         Returns:
             `Translation` with blocks of pixels (B, 3 * factor^2, h, w); `rewarps` are the matches of generated
             pictures, with masks of 1 everywhere.
         """
         del generators
         first = self.first_match(condition, exemplars)
+        if first_callback is not None:
+            first_callback(first)
         keys = [e.key for e in exemplars]
         warp, steps = first.warp, []
         for n in range(settings.num_interleaved_steps, 0, -1):

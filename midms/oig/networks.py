@@ -13,6 +13,8 @@ from torch.nn import functional
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+#: What a U-Net may have been trained to predict.
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 class NoisePredictor:
@@ -25,7 +27,7 @@ class NoisePredictor:
     """
 
     def __init__(self, unet: nn.Module, alphas: Tensor, prediction_type: str = "epsilon") -> None:
-        if prediction_type not in ("epsilon", "v_prediction"):
+        if prediction_type not in PREDICTION_TYPES:
             raise ValueError(f"scheduler.prediction_type must be 'epsilon' or 'v_prediction', got {prediction_type!r}")
         self.unet, self.alphas, self.is_velocity = unet, alphas, prediction_type == "v_prediction"
         self.dtype = next(unet.parameters()).dtype

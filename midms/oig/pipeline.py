@@ -17,6 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from midms.config import ConfigError
 from midms.oig import networks
 from midms.oig.features import structure_layers
 from midms.oig.guidance import ClipTerm, clip_margin_loss
@@ -33,6 +34,32 @@ logger = logging.get_logger(__name__)
 OnStep = Callable[[EditStep], None]
 
 
+def _check_model(unet: Any, vae: Any, scheduler: Any) -> None:
+    """Refuse models that DDIM on a table of noise levels does not sample, or whose U-Net reads more than latents.
+
+    Raises:
+        ConfigError: a scheduler of flow matching or EDM, or an inpainting U-Net.
+    """
+    name, table = type(scheduler).__name__, scheduler.config
+    prediction = table.get("prediction_type", "epsilon")
+    has_betas = table.get("beta_schedule") or table.get("trained_betas") is not None
+    if not has_betas or table.get("use_flow_sigmas"):
+        raise ConfigError(
+            f"{name}: no table of betas (flow matching and EDM have none); expected a model whose scheduler has a "
+            "beta_schedule, such as Stable Diffusion 1.x or 2.x"
+        )
+    if prediction not in networks.PREDICTION_TYPES:
+        raise ConfigError(
+            f"{name}: prediction_type is {prediction!r}, expected one of {', '.join(networks.PREDICTION_TYPES)}"
+        )
+    expected, found = vae.config.latent_channels, unet.config.in_channels
+    if found != expected:
+        raise ConfigError(
+            f"the U-Net reads {found} channels, latents have {expected}: an inpainting or image-to-image model; "
+            "expected a text-to-image model, such as Stable Diffusion 1.x or 2.x"
+        )
+
+
 class OIGPipeline(DiffusionPipeline):
     """Optimised inference with guidance (OIG, OIG+) on a Stable Diffusion 1.x or 2.x.
 
@@ -42,6 +69,8 @@ class OIGPipeline(DiffusionPipeline):
         clip_tokenizer: CLIP's tokenizer. None: `tokenizer`, which is the same for Stable Diffusion 1.x and 2.x.
         captioner, caption_processor: BLIP, for images without a prompt.
         safety_checker, feature_extractor: applied to the edits when both are given.
+    Raises:
+        ConfigError: a scheduler without a table of betas, or a U-Net of another number of channels than the latents.
 
     Example:
         >>> clip = CLIPModel.from_pretrained("openai/clip-vit-base-patch32")
@@ -87,6 +116,7 @@ class OIGPipeline(DiffusionPipeline):
         feature_extractor: Any = None,
     ) -> None:
         super().__init__()
+        _check_model(unet, vae, scheduler)
         ddim = DDIMScheduler.from_config(
             cast(Any, scheduler).config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )
@@ -365,6 +395,8 @@ class OIGPipeline(DiffusionPipeline):
         if output_type == "latent":
             return OIGOutput(latents, reconstruction, latents, reconstruction, None)
         pictures = [networks.decode_latents(self.vae, z).clamp(0, 1) for z in (latents, reconstruction)]
+        if not all(bool(torch.isfinite(picture).all()) for picture in pictures):
+            raise ValueError("the edit holds NaN or infinite values; use smaller weights of the guidance")
         flags = None
         if self.safety_checker is not None and self.feature_extractor is not None:
             pictures[0], flags = networks.check_safety(self.safety_checker, self.feature_extractor, pictures[0])

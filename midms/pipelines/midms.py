@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -17,11 +17,19 @@ from midms.checkpoints.folder import push_folder, save_states
 from midms.checkpoints.loading import build_model, open_weights
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
+from midms.diffusion.schedule import sample_generators
 from midms.io.provenance import weight_digests
-from midms.matching.correspondence import argmax_correspondence
+from midms.matching.correspondence import Match, argmax_correspondence
+from midms.models.batch_invariance import make_batch_invariant
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.matcher import Matcher, Translation
-from midms.models.numerics import compile_static, fused_attention, set_dtype_and_memory_format
+from midms.models.numerics import (
+    best_dtype,
+    compile_static,
+    fused_attention,
+    is_large,
+    set_dtype_and_memory_format,
+)
 from midms.pipelines.pictures import (
     Picture,
     batch_conditions,
@@ -43,6 +51,18 @@ __all__ = [
     "read_picture",
     "repeat_exemplar",
 ]
+
+#: Pixels that are decoded at once where several latents are: 16 pictures of 64 pixels, or 1 of 256.
+_DECODED_PIXELS = 2**16
+#: What a call can return besides the images.
+INTERMEDIATES = ("warps", "predictions", "masks", "correspondence")
+
+
+class Computation(NamedTuple):
+    """How the networks compute."""
+
+    dtype: str  # of first stage and U-Nets: "float32" or "bfloat16"
+    fast: bool  # channels-last and fused attention, see `MIDMsPipeline.fast`
 
 
 @dataclass
@@ -88,6 +108,8 @@ class MIDMsPipeline:
         folder: Path | None = None,
     ) -> None:
         self.model, self.settings, self.info, self.folder = model.eval(), settings, dict(info or {}), folder
+        self._fast = False
+        make_batch_invariant(model)
 
     @classmethod
     def from_pretrained(
@@ -128,10 +150,36 @@ class MIDMsPipeline:
             compile_networks: compile or not; by default on CUDA only, where launches cost more than they do.
         """
         fused_attention(self.model)
-        set_dtype_and_memory_format(self.model, next(self.model.first_stage.parameters()).dtype, channels_last=True)
+        set_dtype_and_memory_format(self.model, self.dtype, channels_last=True)
+        self._fast = True
         if compile_networks or (compile_networks is None and self.device.type == "cuda"):
             compile_static(self.model)
         return self
+
+    def configure(self, dtype: str = "auto", fast: bool | None = None) -> MIDMsPipeline:
+        """Choose precision and way of computing, in place, as the programs do.
+
+        Args:
+            dtype: of first stage and U-Nets: "float32", "bfloat16", or "auto" (`best_dtype`): bfloat16 for large U-Nets
+                on a device that multiplies in it, else float32.
+            fast: whether to call `fast()`. None: for large U-Nets, without compiling them.
+        """
+        chosen = best_dtype(self.model, self.device) if dtype == "auto" else getattr(torch, dtype)
+        set_dtype_and_memory_format(self.model, chosen, channels_last=self._fast)
+        if fast or (fast is None and is_large(self.model)):
+            self.fast(compile_networks=None if fast else False)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of first stage and U-Nets."""
+        dtype: torch.dtype = next(self.model.first_stage.parameters()).dtype
+        return dtype
+
+    @property
+    def computation(self) -> Computation:
+        """How the pipeline computes."""
+        return Computation(str(self.dtype).removeprefix("torch."), self._fast)
 
     @cached_property
     def weight_files(self) -> dict[str, str]:
@@ -196,7 +244,7 @@ class MIDMsPipeline:
         return Condition(features, (int(maps.shape[-2]), int(maps.shape[-1])), picture_size(condition))
 
     def _cast(self, images: Tensor) -> Tensor:
-        return images.to(next(self.model.first_stage.parameters()).dtype)
+        return images.to(self.dtype)
 
     @torch.no_grad()
     def __call__(
@@ -209,9 +257,10 @@ class MIDMsPipeline:
         seed: int | Sequence[int] = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         settings: Settings | None = None,
-        return_intermediates: bool = False,
+        return_intermediates: bool | Collection[str] = False,
         output_type: str = "pil",
         callback: Callable[[StepRecord], None] | None = None,
+        first_callback: Callable[[Match], None] | None = None,
     ) -> MIDMsOutput:
         """Translate.
 
@@ -228,13 +277,19 @@ class MIDMsPipeline:
             seed: of the noise, one for all (pair i takes seed + i) or one each.
             generator: instead of seeds, one generator per pair (a single one for a single pair).
             settings: instead of the two numbers, everything.
-            return_intermediates: also decode warps and predictions, and keep masks and correspondence.
-            output_type: "pil" or "pt".
+            return_intermediates: what to return besides the images, of `INTERMEDIATES`; True means all of it. Warps and
+                predictions are decoded for it; what is not asked for is not computed.
+            output_type: "pil", "pt", or "latent": nothing is decoded, `images` is empty.
             callback: called after each step of the loop with its `StepRecord`; pictures of the progress are its
                 latents through `decode`, and cost nothing where nobody asks for them.
+            first_callback: called before the loop with the first match, whose `warp` is a latent, too.
         Raises:
-            ValueError: sizes or counts that do not fit together, or settings of another method.
+            ValueError: sizes or counts that do not fit together, an unknown name in `return_intermediates`, or
+                settings of another method.
         """
+        wanted = set(INTERMEDIATES if return_intermediates is True else return_intermediates or ())
+        if not wanted <= set(INTERMEDIATES):
+            raise ValueError(f"return_intermediates: got {sorted(wanted)}, expected some of {', '.join(INTERMEDIATES)}")
         chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
         if not isinstance(chosen, self.model.settings_class):
             names = type(chosen).__name__, self.model.settings_class.__name__
@@ -244,17 +299,32 @@ class MIDMsPipeline:
         count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
         encoded, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
-        result = self.model.translate(encoded, exemplars, chosen, _generators(seed, generator, count), callback)
-        images = resize_images(self.decode(result.latent, size), drawn or size)
-        output = MIDMsOutput(images if output_type == "pt" else pil_images(images), result.latent)
-        if return_intermediates:
-            self._add_intermediates(output, result, encoded.features, exemplars, size)
+        generators = _generators(seed, generator, count)
+        result = self.model.translate(encoded, exemplars, chosen, generators, callback, first_callback)
+        output = MIDMsOutput([], result.latent)
+        decoded = None if output_type == "latent" else self.decode(result.latent, size)
+        if decoded is not None:
+            images = resize_images(decoded, drawn or size)
+            output.images = images if output_type == "pt" else pil_images(images)
+        self._add_intermediates(output, wanted, result, decoded, size)
+        if "correspondence" in wanted:
+            first = exemplars[0]
+            output.correspondence = argmax_correspondence(encoded.features, first.features, first.mask)
         return output
 
     @torch.no_grad()
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], float32, of latents (B, c, h, w), cut to `size`."""
         return self.model.decode(self._cast(latent), size).float()
+
+    def decode_all(self, latents: Sequence[Tensor], size: tuple[int, int] | None = None) -> list[Tensor]:
+        """What `decode` gives for each of several latents (B, c, h, w) of one size, decoded together in batches."""
+        if not latents:
+            return []
+        rows = torch.cat(list(latents))
+        pixels = rows.shape[-2] * rows.shape[-1] * self.model.first_stage.factor**2
+        images = torch.cat([self.decode(part, size) for part in rows.split(max(1, _DECODED_PIXELS // pixels))])
+        return list(images.split([len(latent) for latent in latents]))
 
     def _exemplars(self, exemplar: Any, labels: Any) -> list[Exemplar]:
         ready = exemplar if isinstance(exemplar, list | tuple) and exemplar else [exemplar]
@@ -265,12 +335,26 @@ class MIDMsPipeline:
         return list(ready)
 
     def _add_intermediates(
-        self, output: MIDMsOutput, result: Translation, query: Tensor, exemplars: list[Exemplar], size: tuple[int, int]
+        self,
+        output: MIDMsOutput,
+        wanted: Collection[str],
+        result: Translation,
+        decoded: Tensor | None,
+        size: tuple[int, int],
     ) -> None:
-        output.warps = self.decode(result.first.warp, size)
-        output.predictions = [self.decode(prediction, size) for prediction in result.loop.predictions]
-        output.masks = [rewarp.mask for rewarp in result.loop.rewarps]
-        output.correspondence = argmax_correspondence(query, exemplars[0].features, exemplars[0].mask)
+        """Add warps, predictions and masks; each latent is decoded once, and one that is decoded already not again."""
+        warps = [result.first.warp] if "warps" in wanted else []
+        predictions = result.loop.predictions if "predictions" in wanted else []
+        known = decoded is not None and bool(predictions) and predictions[-1] is result.latent
+        images = self.decode_all([*warps, *(predictions[:-1] if known else predictions)], size)
+        output.warps = images[0] if warps else None
+        output.predictions = images[len(warps) :] + ([decoded] if known and decoded is not None else [])
+        output.masks = [rewarp.mask for rewarp in result.loop.rewarps] if "masks" in wanted else []
+
+
+def pair_seeds(seed: int, indices: Iterable[int]) -> list[int]:
+    """The seed of each pair: pair i takes seed + i, whatever batch, process or program makes it."""
+    return [seed + index for index in indices]
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:
@@ -279,7 +363,7 @@ def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[t
         if len(generators) != count:
             raise ValueError(f"{len(generators)} generators for {count} pairs: give one per pair")
         return generators
-    seeds = [seed + index for index in range(count)] if isinstance(seed, int) else list(seed)
+    seeds = pair_seeds(seed, range(count)) if isinstance(seed, int) else list(seed)
     if len(seeds) != count:
         raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one per pair")
-    return [torch.Generator().manual_seed(value) for value in seeds]
+    return sample_generators(seeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Any
 
 from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
@@ -12,23 +12,26 @@ from midms.models.translation_gan import GANSettings
 Settings = InterleaveSettings | GANSettings
 
 
-def gan_settings(own: GANSettings, options: argparse.Namespace) -> GANSettings:
-    """The weights' own settings with the command line's number of generator calls.
+def gan_settings(
+    own: GANSettings, calls: int | None, protocol: str = "weights", steps: int | None = None, threshold: Any = None
+) -> GANSettings:
+    """The weights' own settings with another number of generator calls.
 
     Args:
-        options: `calls`, and those of a diffusion, which have to be left out: `protocol`, `steps`, `threshold`.
+        calls: N. None: as the weights say.
+        protocol, steps, threshold: of a diffusion; they have to be left as they are here.
     Raises:
         ConfigError: an option of a diffusion, or a number that is out of range.
     """
     given = {
-        "protocol": options.protocol not in (None, "weights"),
-        "steps": options.steps is not None,
-        "threshold": getattr(options, "threshold", None) is not None,
+        "protocol": protocol != "weights",
+        "steps": steps is not None,
+        "threshold": threshold is not None,
     }
     for name, is_given in given.items():
         if is_given:
             raise ConfigError(f"--{name}: these weights are a matching_gan, which has no diffusion; leave it out")
     try:
-        return own.with_steps(None, options.calls)
+        return own.with_steps(None, calls)
     except ValueError as error:
         raise ConfigError(f"--calls: {error}") from None

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.data.module import data_of
+from midms.io.files import atomic_write
 from midms.training.errors import Interrupted
 from midms.training.signals import SIGNALS
 from midms.visualize import grid, save_png
@@ -77,12 +78,10 @@ class ResumableCSVLogger(Logger):
             return list(csv.DictReader(file))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        aside = self.file.with_suffix(".part")
-        with aside.open("w", newline="") as file:
+        with atomic_write(self.file) as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
-        aside.replace(self.file)
 
 
 class ThroughputMonitor(Callback):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
 from midms.data.module import data_of
+from midms.io.files import atomic_write, remove_leftovers
 from midms.programs import say
 from midms.training.errors import Interrupted, TrainingError
 
@@ -42,16 +42,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             TrainingError: the disk is full or refuses; what was there before stands.
         """
         path = Path(path)
-        aside = path.with_suffix(".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with atomic_write(path, sync=True) as aside, aside.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
         except (OSError, RuntimeError) as error:  # torch's writer hides the first behind the second
-            aside.unlink(missing_ok=True)
             refusal = error if isinstance(error, OSError) else error.__context__
             if not isinstance(refusal, OSError):
                 raise
@@ -61,9 +55,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{path}: the checkpoint could not be written ({refusal.strerror or refusal}); {earlier}; "
                 "free some disk space and continue with --resume"
             ) from error
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
         """Read `path` on the CPU; nothing in it is run."""
@@ -154,8 +145,8 @@ class Checkpoints(Callback):
             self.saved = trainer.global_step
         if not trainer.is_global_zero:
             return
-        for torn in self.folder.glob("*.part"):
-            torn.unlink()
+        if self.folder.is_dir():
+            remove_leftovers(self.folder)
         ahead = [path for path in self.folder.glob("step_*.ckpt") if path.stem > step_name(trainer.global_step)]
         if ahead:
             aside = next(path for n in count(1) if not (path := self.folder.with_name(f"checkpoints_{n}")).exists())

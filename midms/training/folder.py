@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from midms.io.files import remove_leftovers
 from midms.training.errors import TrainingError
 
 LOCK, CONFIG, TABLE = "run.lock", "config.yaml", "metrics.csv"
@@ -70,10 +71,12 @@ def _clear(folder: Path) -> None:
     """Remove what a training writes before its first checkpoint or picture; anything else stays."""
     if any(folder.glob("checkpoints/step_*")) or any(folder.glob("pictures/*")):
         return
-    for file in (folder / CONFIG, folder / TABLE, (folder / TABLE).with_suffix(".part")):
+    remove_leftovers(folder)
+    for file in (folder / CONFIG, folder / TABLE):
         file.unlink(missing_ok=True)
-    for file in (folder / "tensorboard").glob("events.out.tfevents.*"):
-        file.unlink()
+    logs = folder / "tensorboard"
+    for file in (*logs.glob("events.out.tfevents.*"), logs / "hparams.yaml"):
+        file.unlink(missing_ok=True)
     for name in ("tensorboard", "checkpoints", "pictures"):
         with suppress(OSError):
             (folder / name).rmdir()

@@ -236,12 +236,12 @@ class MIDMsTraining(Stage):
 
 def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
     """Each layer of a loss must be one that the feature network gives."""
-    known = features.layers
-    absent = sorted({name for name in asked if name not in known})  # type: ignore[operator]  # a tuple of names
+    known: Any = features.layers  # a tuple of names
+    absent = sorted({name for name in asked if name not in known})
     if absent:
         which = "features is null, which takes the first stage's encoder: it has" if own else "features has"
         raise ValueError(
-            f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); "  # type: ignore[arg-type]
+            f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); "
             "set features, or source_layers, style_layers and perceptual_layer"
         )
 

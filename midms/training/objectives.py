@@ -189,11 +189,7 @@ class ReleasedTrainingObjective:
             labels = [batch[name].argmax(dim=1, keepdim=True) for name in ("condition", "exemplar_condition")]
             segmentation = Segmentation(matched.warp[:, channels:], *labels)
         return Iteration(
-            condition_features=condition.raw,
-            source_features=source.key,
-            exemplar_features=exemplar.key,
-            source_latent=source.latent,
-            exemplar_latent=exemplar.latent,
+            **encoded_parts(condition, exemplar, source),
             exemplar_cycle=matched.cycles[0],
             rewarp_cycles=cycles,
             diffused=diffused,
@@ -201,6 +197,17 @@ class ReleasedTrainingObjective:
             exemplar_result=model.first_stage.decode(result),
             segmentation=segmentation,
         )
+
+
+def encoded_parts(condition: ConditionFeatures, exemplar: Exemplar, source: Exemplar) -> dict[str, Any]:
+    """What the released objective compares of the encoded pairs, by field of `Iteration`."""
+    return {
+        "condition_features": condition.raw,
+        "source_features": source.key,
+        "exemplar_features": exemplar.key,
+        "source_latent": source.latent,
+        "exemplar_latent": exemplar.latent,
+    }
 
 
 def encode(model: MIDMs, batch: Batch, noise: Noise | None = None) -> tuple[ConditionFeatures, Exemplar]:

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
-from midms.io.files import BrokenFileError
+from midms.io.files import BrokenFileError, write_atomically
 from midms.programs import say
 from midms.settings import RunSettings
 from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
@@ -84,7 +84,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
         trainer = _trainer(options, settings, folder, callbacks, _loggers(folder, settings))
         with claimed(folder) if first else nullcontext():
             if first:
-                (folder / CONFIG).write_text(to_yaml(config))
+                write_atomically(folder / CONFIG, to_yaml(config))
             fit = partial(trainer.fit, module, datamodule=data, ckpt_path=_path(resume))
             stepped = _guarded(trainer, resume, fit)
             SIGNALS.patient, SIGNALS.step = False, trainer.global_step
@@ -236,7 +236,9 @@ def _probe(options: dict[str, Any]) -> pl.Trainer:
     """
     keys = ("accelerator", "devices", "num_nodes", "precision", "strategy")
     asked = {key: options[key] for key in keys if key in options}
-    probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Lightning takes another precision: that is refused below
+        probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     device, precision = probe.strategy.root_device.type, asked.get("precision")
     if precision in _FLOAT16 and device == "cpu":
         raise ConfigError(f"trainer.precision: got {precision!r} on a CPU, expected 32-true or bf16-mixed there")

@@ -16,6 +16,7 @@ from midms.diffusion.interleave import interleave, predict_once
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.objective import Iteration
 from midms.models.midms import MIDMs
+from midms.training.objectives import encoded_parts
 
 Noise = Callable[[str], Tensor]  # name -> (B, c, h, w)
 
@@ -48,14 +49,11 @@ def plain_iteration(
     cycles = [(cycle, exemplar.latent) for cycle in loop.cycles]
     cycles += [(cycle, source.latent) for cycle in source_loop.cycles]
     return Iteration(
-        condition_features=condition.raw,
-        source_features=source.key,
-        exemplar_features=exemplar.key,
-        source_latent=source.latent,
-        exemplar_latent=exemplar.latent,
+        **encoded_parts(condition, exemplar, source),
         exemplar_cycle=first.cycles[0],
         rewarp_cycles=cycles,
         diffused=predict_once(model.denoiser, source.latent, schedule, settings, noise("fresh"), index),
         source_result=model.first_stage.decode(source_loop.latent),
         exemplar_result=model.first_stage.decode(loop.latent),
+        segmentation=None,
     )

@@ -80,6 +80,7 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
         plain_attention,
         released_translation,
     )
+    from midms.diffusion.schedule import sample_generators
     from midms.diffusion.settings import InterleaveSettings
     from midms.models.numerics import fused_attention, set_dtype_and_memory_format
 
@@ -87,7 +88,7 @@ def measure(mode: str, model: MIDMs, pairs: Pairs, options: argparse.Namespace) 
     set_dtype_and_memory_format(
         model, torch.float32 if mode == "reference" else getattr(torch, options.dtype), mode == "fast"
     )
-    generators = [torch.Generator().manual_seed(index) for index in range(options.batch)]
+    generators = sample_generators(range(options.batch))
     clock, settings = PartClock(options.device), InterleaveSettings.released().replace(clamp_cosines=False)
 
     def reference() -> None:

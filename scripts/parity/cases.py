@@ -39,8 +39,7 @@ CaseFunction = Callable[[Path], list[Check]]
 
 def compare(name: str, got: Any, want: Any, tolerance: float, relative: bool = False) -> Check:
     """Compare arrays or tensors of one shape; for different shapes the error is infinite."""
-    got_array = torch.as_tensor(got).detach().to(torch.float64)
-    want_array = torch.as_tensor(want).detach().to(torch.float64)
+    got_array, want_array = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (got, want))
     if got_array.shape != want_array.shape:
         return Check(
             f"{name} (shape {tuple(got_array.shape)}, expected {tuple(want_array.shape)})",

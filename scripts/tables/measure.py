@@ -29,6 +29,7 @@ from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.settings import Settings
 from tables.bands import DETAIL, band_columns, band_detail, level_cells
 from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
+from tables.matching import matching_notes, matching_numbers
 from tables.published import OWN_TITLES, TITLES, published
 from tables.rows import AXES, PlannedRow, exemplar_counts
 from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
@@ -258,33 +259,6 @@ def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
     return swd_paired_difference(_images(first), _images(folder), _images(truth))
 
 
-def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
-    """PCK and end-point error of the matching on the benchmark's pairs."""
-    numbers: dict[str, Any] = {}
-    for kind in ("first", "rematch", "identity"):
-        scores = benchmark.score_matching(model, pairs, kind)
-        numbers[kind] = {
-            "pck": float(np.nanmean(scores.pck)),
-            "end_point_error": float(np.nanmean(scores.error)),
-            "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
-            "same_part": float(np.nanmean(scores.same_part)),
-        }
-    return numbers
-
-
-def _matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> list[str]:
-    names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
-    text = (
-        "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}, "
-        "same part everywhere {same_part:.3f}"
-    )
-    notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
-    if mask:
-        text = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
-        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {text}")
-    return notes
-
-
 def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) -> Table:
     """Sample and measure all rows.
 
@@ -317,7 +291,7 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
     }
     result = _assemble(table, session, rows, folders, measured, matching)
     if len(matching) == 1:
-        result.notes += _matching_notes(next(iter(matching.values())), mask)
+        result.notes += matching_notes(next(iter(matching.values())), mask)
     result.record |= {"matching": matching, "mask": mask}
     return result
 

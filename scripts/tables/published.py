@@ -15,6 +15,7 @@ OURS = "MIDMs"
 GAN, ITERATED_GAN = "matching GAN", "matching GAN, iterated"
 FULL = "full method"
 
+DATASETS = ("DeepFashion", "CelebA-HQ")  # of Table 1, in the order of its numbers
 #: What each table shows.
 TITLES = {
     "1": "Quality (FID, SWD) and diversity (LPIPS)",
@@ -88,9 +89,13 @@ def published(table: str, dataset: str) -> Published:
         dataset: "DeepFashion" or "CelebA-HQ".
     Returns:
         {row: {column: number}}; empty if the paper has no numbers (Tables 2 to 7 are only of CelebA-HQ).
+    Raises:
+        ValueError: another data set.
     """
+    if dataset not in DATASETS:
+        raise ValueError(f"data set {dataset!r}: the paper's tables are of {' and '.join(DATASETS)}")
     if table == "1":
-        which = ("DeepFashion", "CelebA-HQ").index(dataset)
+        which = DATASETS.index(dataset)
         return _rows({name: pair[which] for name, pair in _TABLE1.items()}, _TABLE1_COLUMNS)
     if dataset != "CelebA-HQ":
         return {}

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field, StrictInt
 
 from midms.evaluation.folders import list_images
 from midms.evaluation.report import thumbnail_uri
+from midms.io.files import BrokenFileError, atomic_write
+from midms.io.schemas import check_content
 
 QUESTIONS = {
     "style": "Which result takes over the style of the exemplar best?",
@@ -157,21 +160,55 @@ document.getElementById("save").onclick = () => {
 """
 
 
-def read_answers(key: Mapping[str, Any], answers: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
+class _TrialKey(BaseModel):
+    name: str
+    order: list[str] = Field(min_length=2, max_length=len(_LETTERS))
+
+
+class _Key(BaseModel):
+    """What `make_study` returns, and `key.json` holds."""
+
+    study: str
+    trials: list[_TrialKey] = Field(min_length=1)
+
+
+class _Answers(BaseModel):
+    """What the page saves: trial -> question -> letter -> rank."""
+
+    study: str
+    answers: dict[str, dict[str, dict[str, StrictInt]]]
+
+
+def check_key(content: Any, source: str) -> dict[str, Any]:
+    """The key of a study.
+
+    Raises:
+        BrokenFileError: it is something else, or its trials have other methods; the message names `source`.
+    """
+    key: _Key = check_content(_Key, content, source, "the key of a study, which `make` wrote as key.json")
+    if len({tuple(sorted(trial.order)) for trial in key.trials}) > 1 or any(
+        len(set(trial.order)) < len(trial.order) for trial in key.trials
+    ):
+        raise BrokenFileError(Path(source), "trials with other methods; expected the same in each, each once")
+    return key.model_dump()
+
+
+def read_answers(key: Mapping[str, Any], content: Any, source: str) -> dict[str, np.ndarray]:
     """One participant's ranks per question, (trials, methods in sorted order).
 
     Raises:
         ValueError: answers to another study, or invalid ranks; the message names `source`.
     """
-    if answers.get("study") != key["study"]:
-        raise ValueError(f"{source}: answers to study {answers.get('study')!r}, the key is of {key['study']!r}")
+    answers: _Answers = check_content(_Answers, content, source, "answers to a study, which its page saves")
+    if answers.study != key["study"]:
+        raise ValueError(f"{source}: answers to study {answers.study[:40]!r}, the key is of {key['study']!r}")
     methods = sorted(key["trials"][0]["order"])
     ranks = {question: np.zeros((len(key["trials"]), len(methods))) for question in QUESTIONS}
     for index, trial in enumerate(key["trials"]):
         for question in QUESTIONS:
-            ranking = answers.get("answers", {}).get(str(index), {}).get(question, {})
-            row = [ranking.get(letter) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
-            if None in row or sorted(row) != list(range(1, len(methods) + 1)):
+            given = answers.answers.get(str(index), {}).get(question, {})
+            row = [given.get(letter, 0) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
+            if sorted(row) != list(range(1, len(methods) + 1)):
                 raise ValueError(f"{source}: part {index + 1}, {question}: {row} is no ranking of {len(methods)}")
             for method, rank in zip(trial["order"], row, strict=True):
                 ranks[question][index, methods.index(method)] = rank
@@ -220,4 +257,5 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     axes.set_ylim(0, 105)
     axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=150)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from midms import cli
-from midms.app import actions, record, scenes, uploads
+from midms.app import actions, marks, record, scenes, uploads
 from midms.app.actions import ChosenExemplar, Result, Task
 from midms.config import ConfigError
 from midms.io.provenance import read_settings
@@ -25,6 +25,7 @@ SIZE = 32
 RNG = np.random.default_rng(0)
 CONDITION = RNG.integers(0, 256, (15, SIZE, SIZE), np.uint8)
 PHOTOS = [RNG.integers(0, 256, (SIZE, SIZE, 3), np.uint8) for _ in range(2)]
+FRAMES = [actions.Frame("first warp", PHOTOS[0]), actions.Frame("1 · prediction", PHOTOS[1])]
 LEFT = np.zeros((SIZE, SIZE), bool)
 LEFT[:, : SIZE // 2] = True
 
@@ -191,7 +192,7 @@ def test_the_command_makes_the_same_picture(
     pair: Result, tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    saved = record.save_result(tmp_path / "results", pair, str(tiny_pipeline_folder))
+    saved = record.save_result(tmp_path / "results", pair, str(tiny_pipeline_folder), FRAMES)
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(saved.bundle) as archive:
         archive.extractall(unpacked)
@@ -209,15 +210,27 @@ def test_the_command_makes_the_same_picture(
 
 
 def test_the_picture_holds_its_settings(pair: Result, tmp_path: Path) -> None:
-    saved = record.save_result(tmp_path, pair, "demo")
+    saved = record.save_result(tmp_path, pair, "demo", FRAMES)
     settings = read_settings(saved.picture)
-    expected = {"seed": 7, "weights": "demo", "command": saved.command}
-    numbers = {"num_inference_steps": 8, "num_interleaved_steps": 4, "threshold": 4.0}
-    assert settings["settings"] == numbers
+    expected = {"program": "midms app", "seed": 7, "weights": "demo", "command": saved.command}
     assert expected.items() <= settings.items()
+    loop = {"num_inference_steps": 8, "num_interleaved_steps": 4, "threshold": 4.0}
+    assert loop.items() <= settings["settings"].items()
     assert set(settings["inputs"]) == {"condition.npy", "exemplar_1.png", "exemplar_2.png", "mask_1.png", "mask_2.png"}
     assert json.dumps(settings)
-    assert all(tmp_path in file.parents for file in (saved.picture, saved.bundle))
+    assert all(tmp_path in file.parents for file in (saved.picture, saved.animation, saved.bundle))
+    with Image.open(saved.animation) as animation:
+        assert animation.format == "GIF" and animation.n_frames == 2
+
+
+def test_where_a_pixel_came_from_in_words() -> None:
+    trace = actions.Trace(0, 10.4, 20.6, 0.934, [], 3, 3)
+    copied = "This pixel was copied from the exemplar in 3 of 3 steps."
+    assert marks.describe_trace(trace, 1, 2, 1) == f"{copied} Best match of (1, 2): (10, 21), similarity 0.93."
+    some = marks.describe_trace(trace._replace(exemplar=1, trusted=1), 1, 2, 3)
+    assert some.startswith("This pixel was copied from exemplar 2 in 1 of 3 steps; in the others the network drew it.")
+    once = marks.describe_trace(trace._replace(trusted=0, rewarps=0), 1, 2, 1)
+    assert once.startswith("This pixel was matched with the exemplar before the first step, and not again.")
 
 
 def test_threads_do_not_leave_gradients_on(pipe: MIDMsPipeline) -> None:

@@ -13,9 +13,13 @@ pytest.importorskip("gradio", reason="needs the extra app")
 import gradio as gr
 
 from midms.app import actions
-from midms.app.page import AppContext, consume_upload, painted_layers, show_user_errors
+from midms.app.canvases import painted_layers
+from midms.app.condition_ui import chosen_condition
+from midms.app.exemplar_ui import chosen_exemplars
+from midms.app.page import MISTAKE, AppContext, consume_upload, show_user_errors
+from midms.app.result_ui import calls_of
 from midms.app.server import build
-from midms.app.ui import chosen_condition, chosen_exemplars
+from midms.app.ui import task_of
 from midms.config import ConfigError
 from midms.models.encoders import CorrespondenceEncoders
 from midms.pipelines.midms import MIDMsPipeline
@@ -39,14 +43,22 @@ def context(folder: Path, form: str, results: Path) -> AppContext:
 
 
 @pytest.mark.parametrize(("form", "tabs"), [
-    ("edges", {"Scenes", "Paint or upload a drawing", "File"}), ("keypoints", {"Scenes", "File"}),
-    ("segmentation", {"File"}), ("image", {"File"}), ("released", {"Scenes", "Paint or upload a drawing", "File"}),
+    ("edges", {"Scenes", "Drawing", "File or photo"}), ("keypoints", {"Scenes", "File or photo"}),
+    ("segmentation", {"File or photo"}), ("image", {"File or photo"}),
+    ("released", {"Scenes", "Drawing", "File or photo"}),
 ])  # fmt: skip
-def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_the_page_suits_the_weights(
+    form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_again(*values: object, **options: object) -> None:
+        raise AssertionError("pixels were handed to Gradio, which rewrites files that others are reading")
+
+    monkeypatch.setattr("gradio.processing_utils.save_pil_to_cache", written_again)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     made = context(tiny_pipeline_folder, form, tmp_path)
     page = build(made)
     shown = {block.label for block in page.blocks.values() if isinstance(block, gr.Tab)}
-    assert tabs == shown - {"Translate", "Edit by text", "Exemplar 1", "Exemplar 2", "Exemplar 3"}
+    assert tabs == shown - {"Translate", "Edit by text", "Exemplar 1", "Exemplar 2", "Exemplar 3", "Picture", "Compare"}
     assert not page.analytics_enabled
     condition = np.zeros((made.spec.channels, 32, 32), np.uint8)
     if made.task:
@@ -60,12 +72,12 @@ def test_the_page_suits_the_weights(form: str, tabs: set[str], tiny_pipeline_fol
 def test_the_baseline_has_no_sliders_of_a_diffusion(tiny_gan_folder: Path, tmp_path: Path) -> None:
     page = build(AppContext(MIDMsPipeline.from_pretrained(tiny_gan_folder), "mine", tmp_path))
     labels = {block.label for block in page.blocks.values() if isinstance(block, gr.Slider)}
-    assert "Pictures generated, N" in labels and not labels & {"Steps T", "Noise level N", "Threshold γ"}
+    assert "Pictures generated, N" in labels and not labels & {"Amount of change", "Steps", "Tolerance of copying"}
 
 
 def test_every_tab_says_what_is_missing(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     made = context(tiny_pipeline_folder, "edges", tmp_path)
-    assert chosen_condition(made, "scene", 3, None, None).shape == (15, 32, 32)
+    assert chosen_condition(made, "scene", 3, None, None)[0].shape == (15, 32, 32)
     for kind, message in (("painting", "canvas is empty"), ("file", "upload a file")):
         with pytest.raises(ConfigError, match=message):
             chosen_condition(made, kind, 0, None, None)
@@ -95,25 +107,52 @@ def test_uploads_are_removed_whatever_comes_of_them(tmp_path: Path) -> None:
         assert not file.exists()
 
 
-def test_mistakes_are_said_and_nothing_else_is() -> None:
-    @show_user_errors
-    def one(value: int) -> int:
-        if value:
-            raise ConfigError("so\nand so")
-        return 1
+def test_mistakes_are_said_and_all_else_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    line = object()
 
-    @show_user_errors
+    @show_user_errors(line)
+    def one(value: int) -> int:
+        if value == 1:
+            raise ConfigError("so\nand so")
+        return 1 // (value - 2)
+
+    @show_user_errors(line)
     def many(value: int) -> Any:
         yield 1
         raise ValueError("later")
 
-    assert one(0) == 1
-    with pytest.raises(gr.Error, match="so and so"):
-        one(1)
-    steps = many(0)
-    assert next(steps) == 1
-    with pytest.raises(gr.Error, match="later"):
-        next(steps)
+    assert one(3) == 1
+    assert one(1) == {line: f"{MISTAKE}so and so"}
+    assert list(many(0)) == [1, {line: f"{MISTAKE}later"}]
+    told = one(2)[line]
+    assert "ZeroDivisionError" in told and "by zero" not in told
+    assert "integer division" in capsys.readouterr().err, "the details are for the log"
+
+
+def test_numbers_of_the_page() -> None:
+    assert [calls_of(amount, 32) for amount in (0, 0.25, 0.98, 1.5)] == [0, 8, 31, 31]
+    task = task_of(np.zeros((15, 8, 8), np.uint8), [], (0.25, 32, 0.3, 5))
+    assert (task.steps, task.calls, task.threshold, task.seed) == (32, 8, 0.3, 5)
+    with pytest.raises(ConfigError, match="a number is missing"):
+        task_of(np.zeros((15, 8, 8), np.uint8), [], (0.25, 32, 0.3, None))
+
+
+def test_the_text_tab_says_what_it_needs(
+    tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(local: bool, weights: str | None = None) -> str:
+        made = context(tiny_pipeline_folder, "edges", tmp_path)
+        made.local = local
+        blocks = build(made, weights).blocks.values()
+        return " ".join(
+            str(block.value) for block in blocks if isinstance(block, gr.Markdown) if block.elem_id == "text-needs"
+        )
+
+    assert "needs the weights of a Stable Diffusion" in said(local=True)
+    assert "--text-weights" in said(local=False), "visitors from elsewhere name no folders of this machine"
+    assert "--text-weights" not in said(local=False, weights="mine")
+    monkeypatch.setattr("midms.app.text_ui.importlib.util.find_spec", lambda name: None)
+    assert "pip install 'midms[text]'" in said(local=True)
 
 
 def test_old_results_are_removed(tiny_pipeline_folder: Path, tmp_path: Path) -> None:

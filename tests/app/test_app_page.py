@@ -6,11 +6,14 @@ app's folder is seen.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from hostile_uploads import hostile_files
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from midms.app.scenes import scene
 
 pytest.importorskip("gradio", reason="needs the extra app")
 ROOT = Path(__file__).parents[2]
@@ -36,15 +41,19 @@ class Served(NamedTuple):
     folder: Path  # the app's own
 
 
-def serve(place: Path, *options: str) -> Served:
-    """Start `python -m midms.app` on a free port and wait for its address."""
+def serve(place: Path, *options: str, own_folder: bool = True) -> Served:
+    """Start `python -m midms.app` on a free port and wait for its address; its console goes to `console.txt`."""
     around, folder = place / "around", place / "app"
     around.mkdir()
     environment = os.environ | {"HOME": str(around), "TMPDIR": str(around), "PYTHONPATH": str(ROOT),
                                 "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     environment.pop("GRADIO_TEMP_DIR", None)
-    command = [sys.executable, "-m", "midms.app", "--port", "0", "--folder", str(folder), *options]
-    process = subprocess.Popen(command, cwd=around, env=environment, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "midms.app", "--port", "0", *options]
+    command += ["--folder", str(folder)] if own_folder else []
+    with (place / "console.txt").open("w") as console:
+        process = subprocess.Popen(
+            command, cwd=around, env=environment, stdout=subprocess.PIPE, stderr=console, text=True
+        )
     assert process.stdout is not None
     line = process.stdout.readline()
     address = re.search(r"http://127\.0\.0\.1:\d+/", line)
@@ -54,10 +63,14 @@ def serve(place: Path, *options: str) -> Served:
 
 @pytest.fixture(scope="module")
 def app(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    served = serve(tmp_path_factory.mktemp("app"))
+    place = tmp_path_factory.mktemp("app")
+    served = serve(place)
     yield served
     served.process.terminate()
-    served.process.wait(30)
+    assert served.process.wait(30) == 0
+    assert (place / "console.txt").read_text() == "", "nothing is said on the console"
+    log = served.folder / "app.log"
+    assert not log.exists() or "Traceback" not in log.read_text()
 
 
 @pytest.fixture
@@ -69,8 +82,9 @@ def visit(chromium: Any, app: Served) -> Iterator[Callable[[], Any]]:
         if not request.url.startswith((app.url, "data:", "blob:")):
             strangers.append(request.url)
 
-    def open_page() -> Any:
-        context = chromium.new_context(viewport={"width": 1400, "height": 1250}, accept_downloads=True)
+    def open_page(width: int = 1280, scheme: str = "light") -> Any:
+        size = {"width": width, "height": 900}
+        context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT)
@@ -88,7 +102,37 @@ def visit(chromium: Any, app: Served) -> Iterator[Callable[[], Any]]:
 def translate(page: Any) -> None:
     """Press the button and wait for the picture."""
     page.click("#translate")
-    page.wait_for_selector("text=/^Done:/")
+    page.wait_for_selector("#message:not(:has-text('Done:'))")
+    page.wait_for_selector("#message:has-text('Done:')")
+
+
+def width_of(page: Any) -> int:
+    """Pixels across which the page would have to be scrolled."""
+    return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
+def is_marked_old(page: Any) -> bool:
+    """Whether the page says that its result was made from other inputs."""
+    return bool(page.evaluate("document.body.classList.contains('inputs-changed')"))
+
+
+def save_for_docs(page: Any, name: str) -> None:
+    """A picture of the page for the documentation, where that is asked for."""
+    if os.environ.get("MIDMS_UPDATE_PICTURES"):
+        page.evaluate("window.scrollTo(0, 0)")
+        page.wait_for_timeout(2000)
+        whole = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        whole.quantize(256).save(ROOT / "docs" / "images" / name, optimize=True)  # a third of the bytes
+
+
+def drawing(tmp_path: Path) -> Path:
+    """A drawing of a face, black lines on white."""
+    picture = Image.new("RGB", (200, 200), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((50, 40, 150, 170), outline="black", width=4)
+    pen.line((80, 130, 120, 130), fill="black", width=4)
+    picture.save(tmp_path / "drawing.png")
+    return tmp_path / "drawing.png"
 
 
 def trace_middle(page: Any) -> str:
@@ -98,18 +142,81 @@ def trace_middle(page: Any) -> str:
     return page.locator("#origin-text").inner_text()
 
 
-def test_the_first_picture(app: Served, visit: Callable[[], Any], tmp_path: Path) -> None:
+def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any], tmp_path: Path) -> None:
+    """One visit, for each takes seconds: translate, look closer, take it along, change the inputs, come back."""
     page = visit()
     translate(page)
     assert page.locator("#steps img").count() == 1 + 3 * 3 + 5 + 1  # warp, N = 8 with three re-warps, result
-    sentence = trace_middle(page)
-    assert re.match(r"Pixel \(3\d, 3\d\) matches exemplar 1 at \(\d+, \d+\)", sentence)
-    with page.expect_download() as download:
-        page.click("#download-png")
-    download.value.save_as(tmp_path / "result.png")
-    with Image.open(tmp_path / "result.png") as picture:
-        assert picture.size == (64, 64) and "--seed 0" in picture.info["midms"]
+    assert re.match(r"This pixel was copied from the exemplar in \d of 3 steps", trace_middle(page))
+    for name, kind in (("png", "PNG"), ("gif", "GIF")):
+        with page.expect_download() as download:
+            page.click(f"#download-{name}")
+        download.value.save_as(tmp_path / f"result.{name}")
+        with Image.open(tmp_path / f"result.{name}") as picture:
+            assert picture.format == kind
+            assert kind == "GIF" or (picture.size == (64, 64) and "--seed 0" in picture.info["midms"])
+    page.click("#compare-tab-button:visible")
+    page.wait_for_selector("#compare-picture img")
+    assert not is_marked_old(page)
+    save_for_docs(page, "app.png")
+
+    page.click("#paint-tab-button:visible")
+    page.click("#paint-scene")
+    page.wait_for_selector("#canvas-note:has-text('The picked scene')")
+    assert is_marked_old(page), "an old result beside new inputs says so"
+    page.set_input_files("input[data-testid='Upload a drawing-upload-button']", drawing(tmp_path))
+    page.wait_for_selector("#canvas-note:has-text('Taken')")
+    translate(page)  # without a stroke
+    assert "lines but no parts" in page.locator("#message").inner_text() and not is_marked_old(page)
+    bad = {"name": "bad.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.locator("input[data-testid='Upload a photo-upload-button']").first.set_input_files(bad)
+    page.wait_for_selector("#exemplar-note-1:has-text('bad.png')")
+    assert page.locator("#exemplar-1 canvas").first.is_visible() and not page.locator("text=/^Error$/").count()
+    assert not is_marked_old(page), "the exemplar is still the one that was used"
+
+    page.reload()
+    page.wait_for_selector("#message:has-text('Your last picture')")
+    page.wait_for_selector("#result img")
+    assert page.locator("#canvas canvas").first.is_visible() and not is_marked_old(page)
     assert not [file for file in app.around.rglob("*") if file.is_file()], "written outside the app's folder"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme", "picture"), [
+    (390, "light", "app_phone.png"), (390, "dark", "app_phone_dark.png"), (1280, "dark", "app_dark.png"),
+])  # fmt: skip
+def test_narrow_and_dark_windows(visit: Callable[..., Any], width: int, scheme: str, picture: str) -> None:
+    page = visit(width, scheme)
+    page.click("#paint-tab-button:visible")
+    page.click("#paint-scene")
+    page.wait_for_selector("#canvas-note:has-text('The picked scene')")
+    assert width_of(page) == width
+    translate(page)
+    trace_middle(page)
+    assert width_of(page) == width
+    page.get_by_text("Advanced").click()
+    page.wait_for_selector("#amount:visible")
+    assert width_of(page) == width
+    page.hover("#amount")
+    assert "N over T" in page.get_attribute("#amount", "title")
+    page.wait_for_timeout(1000)
+    save_for_docs(page, picture)
+
+
+@pytest.mark.slow
+def test_a_photo_as_condition_and_as_exemplar(visit: Callable[[], Any], tmp_path: Path) -> None:
+    """Without the networks of `midms get photos` a photo gives its edges, and the word what would give more."""
+    page = visit()
+    Image.fromarray(scene("faces", 128, 5).exemplar).save(tmp_path / "me.png")
+    page.locator("input[data-testid='Upload a photo-upload-button']").first.set_input_files(tmp_path / "me.png")
+    page.wait_for_selector("#exemplar-note-1:has-text('your photo')")
+    page.click("#file-tab-button:visible")
+    page.get_by_label("a portrait photo").check()
+    page.set_input_files("input[data-testid='Upload a file-upload-button']", tmp_path / "me.png")
+    page.wait_for_selector("#file-note:has-text('made of your photo')")
+    page.wait_for_selector("#file-maps img")
+    assert "midms get photos" in page.locator("#file-note").inner_text()
+    translate(page)
 
 
 @pytest.mark.slow
@@ -130,10 +237,6 @@ def test_paint_and_repeat_from_the_command_line(visit: Callable[[], Any], tmp_pa
     page.wait_for_timeout(1000)
     translate(page)
     trace_middle(page)
-    page.wait_for_timeout(1000)
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
-    if os.environ.get("MIDMS_UPDATE_PICTURES"):
-        (ROOT / "docs" / "images" / "app.png").write_bytes((tmp_path / "page.png").read_bytes())
     with page.expect_download() as download:
         page.click("#download-zip")
     download.value.save_as(tmp_path / "bundle.zip")
@@ -148,6 +251,41 @@ def test_paint_and_repeat_from_the_command_line(visit: Callable[[], Any], tmp_pa
 
 
 @pytest.mark.slow
+def test_behind_the_prefix_of_a_proxy_and_its_end(chromium: Any, tmp_path: Path) -> None:
+    """Paths with and without the prefix are answered: some proxies take it off. SIGTERM leaves no file."""
+    served = serve(tmp_path, "--root-path", "/tools/midms", own_folder=False)
+    context = chromium.new_context()
+    try:
+        for path in ("tools/midms/", ""):
+            page = context.new_page()
+            page.set_default_timeout(WAIT)
+            asked: list[str] = []
+            page.on("response", lambda answer, asked=asked: asked.append(answer.url))
+            page.goto(served.url + path)
+            page.wait_for_selector("#exemplar-1 canvas")
+            assert any(url.startswith(f"{served.url}tools/midms/") for url in asked)
+        translate(page)
+        assert list(served.around.glob("midms-app-*"))
+        for headers, status in (({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403), ({}, 404)):
+            assert ask(served.url + "gradio_api/call/run", headers) == status
+    finally:
+        context.close()
+        served.process.terminate()
+        status = served.process.wait(60)
+    assert status == 0 and not list(served.around.glob("midms-app-*"))
+    assert (tmp_path / "console.txt").read_text() == ""
+
+
+def ask(url: str, headers: dict[str, str]) -> int:
+    """Status of a POST that no page sends."""
+    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json", **headers})
+    try:
+        return int(urllib.request.urlopen(request, timeout=60).status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.slow
 def test_fifty_bad_uploads_get_fifty_messages(app: Served, visit: Callable[[], Any]) -> None:
     page = visit()
     hostile = {name: content for name, content in hostile_files().items() if content}
@@ -157,12 +295,8 @@ def test_fifty_bad_uploads_get_fifty_messages(app: Served, visit: Callable[[], A
     for name, content in list(hostile.items())[:50]:
         file = {"name": name, "mimeType": "image/png", "buffer": content}
         upload.set_input_files(file)
-        toast = page.locator(".toast-body", has_text=name.split(".")[0]).last
-        toast.wait_for()
+        page.locator("#exemplar-note-1", has_text=name.split(".")[0]).wait_for()
         messages += 1
-        for button in page.locator(".toast-close").all():
-            button.click(force=True, timeout=2000)
-        toast.wait_for(state="detached")
     assert messages == 50
     translate(page)
     assert not list((app.folder / "cache").rglob("half*")), "refused uploads are removed"
@@ -174,25 +308,27 @@ def test_two_visitors_at_once_both_get_a_picture(visit: Callable[[], Any]) -> No
     first.click("#translate")
     second.click("#translate")
     for page in (first, second):
-        page.wait_for_selector("text=/^Done:/")
+        page.wait_for_selector("#message:has-text('Done:')")
         assert page.locator("#result img").count() == 1
 
 
 @pytest.mark.slow
 def test_stop_frees_the_queue(visit: Callable[[], Any]) -> None:
     page = visit()
-    for label, value in (("Steps T", "100"), ("Noise level N", "50")):
-        page.get_by_label(f"number input for {label}").fill(value)
-        page.keyboard.press("Tab")
+    page.get_by_text("Advanced").click()
+    page.locator("#steps-t input[type=number]").fill("100")
+    page.keyboard.press("Tab")
+    page.locator("#amount input[type=number]").fill("0.5")
+    page.keyboard.press("Tab")
     page.click("#translate")
     page.wait_for_selector("#message:has-text('Step')")
     page.click("#stop")
     page.wait_for_selector("#message:has-text('Stopped.')")
-    page.get_by_label("number input for Noise level N").fill("2")
+    page.locator("#amount input[type=number]").fill("0.02")
     page.keyboard.press("Tab")
     page.wait_for_timeout(500)
     translate(page)
-    assert "2 U-Net calls" in page.locator("#message").inner_text()
+    assert "2 of 100 steps" in page.locator("#message").inner_text()
 
 
 @pytest.mark.slow
@@ -211,7 +347,7 @@ def test_edit_by_text(chromium: Any, tmp_path: Path) -> None:
         page.goto(served.url)
         page.get_by_role("tab", name="Edit by text").click()
         page.click("#edit")
-        page.wait_for_selector(".toast-body:has-text('upload one first')")
+        page.wait_for_selector("#text-message:has-text('upload one first')")
         page.set_input_files("input[data-testid='Upload a picture-upload-button']", tmp_path / "cat.png")
         page.wait_for_selector("#text-picture img")
         page.fill("#source-prompt textarea", "a cat")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from midms.app.streaming import Outcome, stream
+from midms.app.streaming import Outcome, stop_all, stream
 
 
 def test_reports_then_the_result() -> None:
@@ -45,3 +45,19 @@ def test_closing_stops_the_work_at_its_next_report() -> None:
     threading.Timer(0.1, go_on.set).start()
     reports.close()
     assert len(reached) <= 2 and threading.active_count() < 20
+
+
+def test_the_end_of_the_program_stops_all_work() -> None:
+    reached: list[int] = []
+
+    def work(report: Callable[[Any], None]) -> None:
+        for number in range(10**9):
+            reached.append(number)
+            report(number)
+
+    reports = stream(work)
+    next(reports)
+    stop_all()
+    count = len(reached)
+    assert threading.active_count() < 20 and len(reached) == count, "nothing runs on"
+    reports.close()

@@ -1,4 +1,4 @@
-"""Uploads: what is spec, and that everything else is refused in one line that names the file."""
+"""Uploads: what is taken, and that everything else is refused in one line that names the file."""
 
 from __future__ import annotations
 

@@ -217,3 +217,43 @@ def test_pickles_and_archives_without_arrays_are_refused(tmp_path: Path) -> None
     for name in ("a.npy", "a.npz", "none.npy"):
         with pytest.raises(ConfigError, match=name):
             read_maps(tmp_path / name)
+
+
+@pytest.mark.parametrize(("paper", "pencil"), [(255, 150), (200, 140), (128, 0), (0, 90), (90, 255)])
+def test_pencil_on_any_paper_is_ink(tmp_path: Path, paper: int, pencil: int) -> None:
+    """With the grain of a scan; the same pixels as black on white."""
+    rng = np.random.default_rng(0)
+    lines = np.zeros((64, 64), bool)
+    lines[20:40, 30:32], lines[10, 5:60] = True, True
+    pixels = np.where(lines, pencil, paper) + rng.integers(-5, 6, lines.shape)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "drawing.png")
+    made = make_condition(tmp_path / "drawing.png", EDGES)
+    assert torch.equal(made.maps[0], torch.from_numpy(lines).float()) and not made.note
+
+
+def test_blank_paper_and_photos_as_drawings_are_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, pixels, words in (
+        ("white", np.full((40, 40), 255), "no line was found"),
+        ("grain", 250 + rng.integers(0, 5, (40, 40)), "no line was found"),
+        ("faint", np.where(np.eye(40, dtype=bool), 245, 252), "no line was found"),
+        ("halves", np.repeat([[0, 255]], 40, 0).repeat(20, 1), "50% of the drawing counts as ink"),
+        ("one", np.zeros((1, 1)), "no line was found"),
+    ):
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        made = make_condition(tmp_path / f"{name}.png", EDGES, "drawing")
+        assert words in made.note and "\n" not in made.note, name
+        assert made.maps[0].any() == (name == "halves")
+
+
+def test_ids_in_a_jpeg_are_refused_and_dont_care_is_noted(tmp_path: Path) -> None:
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:, 20:] = 7
+    Image.fromarray(labels).save(tmp_path / "labels.jpg")
+    with pytest.raises(ConfigError, match="JPEG changes class ids"):
+        make_condition(tmp_path / "labels.jpg", CLASSES)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    assert not make_condition(tmp_path / "labels.png", CLASSES).note
+    labels[0] = 255
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    assert "raise ids that count from 0" in make_condition(tmp_path / "labels.png", CLASSES).note

@@ -54,3 +54,21 @@ def test_kinds_come_in_the_published_shares():
     for wrong in ({"self": 0.5}, {"own": 1.0}, {"self": 1.5, "hard": -0.5}):
         with pytest.raises(ValueError, match="add up to 1"):
             check_shares(wrong)
+
+
+def test_names_with_commas_quotes_and_spaces_come_back_from_a_list(tmp_path):
+    pairs = {"Smith, John 1.jpg": ['the "new" one.jpg', "b/c d.jpg"], "plain.jpg": ["Smith, John 1.jpg"]}
+    file = tmp_path / "list.txt"
+    file.write_text(format_pairs(pairs))
+    assert read_pairs(file) == pairs
+    assert '"Smith, John 1.jpg"' in file.read_text() and "\nplain.jpg," in file.read_text()
+    file.write_text('"open, a.jpg,b.jpg\n')
+    with pytest.raises(ValueError, match=r"line 1: .*double quotes"):
+        read_pairs(file)
+
+
+@pytest.mark.parametrize("name", [" a.jpg", "a.jpg ", "a\\b.jpg", "a\nb.jpg", "./a.jpg", "a\u2028b.jpg"])
+def test_names_that_no_list_can_hold_are_refused_by_the_writer(name):
+    for pairs in ({name: ["b.jpg"]}, {"b.jpg": [name]}):
+        with pytest.raises(ValueError, match="rename the file"):
+            format_pairs(pairs)

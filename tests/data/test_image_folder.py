@@ -9,9 +9,11 @@ from files_on_disk import photo, standing, write_lines
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from midms.conditions.edges import FACE_PARTS
 from midms.conditions.poses import read_json_poses, write_json_poses, write_text_poses
 from midms.data import ImageFolder
-from midms.data.folder import annotation_folder, list_photos, part_masks
+from midms.data.folder import annotation_folder, list_photos, part_masks, scan_folder
+from midms.io.files import BrokenFileError
 
 
 @pytest.fixture()
@@ -32,8 +34,10 @@ def test_edges_need_nothing_but_photos(root):
 def test_evaluation_takes_another_photo_of_the_folder(root):
     dataset = ImageFolder(root, "edges", training=False, size=16)
     assert [item["exemplar_name"] for item in dataset] == ["b/one", "b/two", "c", "a"]
-    write_lines(root.parent / "pairs.txt", ["c.jpg,b\\two.jpg"])
-    listed = ImageFolder(root, "edges", training=False, pairs=root.parent / "pairs.txt", size=16)
+    write_lines(root.parent / "pairs.txt", ["c.jpg,b\\two.jpg", "gone.jpg,c.jpg"])
+    with pytest.warns(UserWarning, match=r"3 photos without a line, first a.png; 1 lines without a photo, first gone"):
+        listed = ImageFolder(root, "edges", training=False, pairs=root.parent / "pairs.txt", size=16)
+    assert listed.without_line == ["a.png", "b/one.jpeg", "b/two.jpg"] and listed.without_photo == ["gone.jpg"]
     assert [(item["name"], item["exemplar_name"]) for item in listed] == [("c", "b/two")]
 
 
@@ -103,3 +107,56 @@ def test_mistakes_are_told_in_one_line(root, tmp_path):
     photo(root / "a.jpg", 1)
     with pytest.raises(ValueError, match="differ in their extension alone"):
         ImageFolder(root, "edges")
+
+
+def test_pictures_of_every_ending_and_in_linked_folders_are_photos(root, tmp_path):
+    for k, name in enumerate(("d.tif", "e.gif", "f.JFIF", "g.webp")):
+        photo(tmp_path / "made.png", k)
+        Image.open(tmp_path / "made.png").save(root / name, format={"f.JFIF": "JPEG"}.get(name))
+    photo(tmp_path / "elsewhere" / "h.jpg", 9)
+    (root / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "b" / "again").symlink_to(root, target_is_directory=True)
+    (root / "above").symlink_to(tmp_path, target_is_directory=True)
+    (root / "notes.txt").write_text("x")
+    (root / "i.heic").write_bytes(b"x")
+    found = scan_folder(root)
+    assert found.photos == sorted(
+        ["a.png", "b/one.jpeg", "b/two.jpg", "c.jpg", "d.tif", "e.gif", "f.JFIF", "g.webp", "linked/h.jpg"]
+    )
+    assert found.others == ["i.heic", "notes.txt"]
+    assert len(list(ImageFolder(root, "edges", training=False, size=8))) == 9
+
+
+def test_part_ids_in_another_order(root):
+    file = annotation_folder(root, "edges") / "a.png"
+    file.parent.mkdir()
+    ids = np.zeros((40, 50), np.uint8)
+    ids[5:15], ids[20:30] = 17, 1  # hair, skin in face-parsing.PyTorch
+    Image.fromarray(ids).save(file)
+    dataset = ImageFolder(root, "edges", training=False, size=32)
+    with pytest.raises(BrokenFileError, match=r"a.png: part id 17; .*face-parsing.PyTorch"):
+        dataset[0]
+    known = ImageFolder(root, "edges", training=False, size=32, part_order="face-parsing.PyTorch")
+    condition = known[0]["condition"]
+    assert [FACE_PARTS[k - 1] for k in range(1, 14) if (condition[k] < 1).any()] == ["skin", "hair"]
+    assert known.kind != dataset.kind  # prepared items are kept apart
+    with pytest.raises(ValueError, match="part order 'x'"):
+        ImageFolder(root, "edges", part_order="x")
+
+
+def test_class_ids_in_a_jpeg_are_refused(root):
+    folder = annotation_folder(root, "segmentation")
+    folder.mkdir()
+    Image.fromarray(np.full((40, 50), 3, np.uint8)).save(folder / "a.png", "JPEG")
+    with pytest.raises(BrokenFileError, match="JPEG changes class ids"):
+        ImageFolder(root, "segmentation", training=False, size=16)[0]
+
+
+def test_poses_in_shares_of_the_photo(root):
+    folder = annotation_folder(root, "keypoints")
+    for name in list_photos(root):
+        write_json_poses((folder / name).with_suffix("").with_name(f"{(folder / name).stem}_keypoints.json"),
+                         [standing(50, 40) / (50, 40, 1)])  # fmt: skip
+    shares = ImageFolder(root, "keypoints", training=False, size=40)[0]["condition"]
+    write_json_poses(folder / "a_keypoints.json", [standing(50, 40)])
+    assert torch.equal(shares, ImageFolder(root, "keypoints", training=False, size=40)[0]["condition"])

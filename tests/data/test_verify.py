@@ -210,3 +210,32 @@ def test_wrong_folders_are_told_in_one_line(tmp_path):
 )
 def test_the_samples_are_clean(shared, kind, folder):
     assert verify(kind, shared / "samples" / folder).faults == []
+
+
+@pytest.mark.parametrize("kind", ["celeba", "deepfashion", "churches"])
+def test_training_exemplars_of_another_split_are_faults(tmp_path, kind):
+    """In a test list the exemplars may be training photos, as in the published ones."""
+    root = {"celeba": celeba, "deepfashion": deepfashion, "churches": churches}[kind](tmp_path)
+    training, test = sorted((root / "lists").iterdir())
+    line, other = training.read_text().splitlines()[0], test.read_text().split(",")[0]
+    other = other if kind != "churches" else f"validation/{other}"
+    with test.open("a") as pairs:
+        pairs.write(",".join([other, line.split(",")[0] if kind != "churches" else f"training/{line.split(',')[0]}"]))
+    text = test.read_text().splitlines()
+    test.write_text("\n".join(text[1:]))  # one line a photo
+    assert verify(kind, root).faults == []
+    training.write_text(f"{line},{other}\n" + "\n".join(training.read_text().splitlines()[1:]))
+    (fault,) = verify(kind, root).faults
+    assert fault.file == f"lists/{training.name}" and "is no image of the training split" in fault.reason
+    assert Path(other.replace("\\", "/")).stem in fault.reason
+
+
+def test_class_ids_that_need_a_decision_are_faults(tmp_path):
+    root = churches(tmp_path)
+    label = np.asarray(Image.open(root / "training" / "training_0.png")).copy()
+    Image.fromarray(label).save(root / "training" / "training_1.png", "JPEG")
+    label[0] = 255
+    Image.fromarray(label).save(root / "training" / "training_0.png")
+    first, second = verify("churches", root).faults
+    assert first.file == "training/training_0.png" and "id 255 is read as 150" in first.reason
+    assert second.file == "training/training_1.png" and "JPEG changes class ids" in second.reason

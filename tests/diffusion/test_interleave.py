@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from midms.diffusion import interleave as module
-from midms.diffusion.interleave import Rewarp, StepRecord, interleave, refine
+from midms.diffusion.interleave import Rewarp, StepRecord, interleave, predict_once, refine
 from midms.diffusion.schedule import add_noise, linear_schedule
 from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.diffusion.solvers import predict_x0
@@ -117,6 +117,26 @@ def test_refinement_of_a_perfect_network_returns_its_image() -> None:
     assert torch.allclose(
         refine(perfect, draw(1), SCHEDULE, SHORT.replace(refine_eta=0.0), draw(2), []), target, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_one_call_is_told_its_time_and_given_the_noise_of_the_call_before(call: int) -> None:
+    """The released diffusion term: a perfect network returns the latent only where both belong together."""
+    target, noise, told = draw(0), draw(1), []
+    released = InterleaveSettings.released()
+    tau = loop_times(SCHEDULE, released)
+    level = tau.start if call == 0 else tau.alpha_bars[call - 1]
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        told.append(t.tolist())
+        torch.testing.assert_close(x, add_noise(target, noise, level))
+        return noise
+
+    prediction = predict_once(denoiser, target, SCHEDULE, released, noise, call)
+    assert told == [[tau.times[call]] * 2]
+    own = tau.alpha_bars[call]
+    torch.testing.assert_close(own.sqrt() * prediction + (1 - own).sqrt() * noise, add_noise(target, noise, level))
+    assert not torch.allclose(prediction, target, atol=1e-3), "one level lies between them"
 
 
 def test_errors() -> None:

@@ -221,3 +221,15 @@ def test_text_chunks_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> Non
     (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
     with pytest.raises(ConfigError, match="not a whole picture"):
         read_header(tmp_path / "a.png")
+
+
+def test_a_damaged_exif_entry_is_none_and_says_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for entry in (
+        b"Exif\0\0MM\0*\0\0\0\b",
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\b\0\1\1\x12",
+    ):
+        Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=entry)
+        assert read_rgb(tmp_path / "a.jpg").size == read_header(tmp_path / "a.jpg").size == (6, 4)
+    assert not list(recwarn)

@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from midms.metrics import truth as truth_metrics
 from midms.metrics.truth import (
     end_point_error,
-    feature_distance,
     mask_precision_recall,
     paired_difference,
     pck,
     psnr,
-    ssim,
 )
 
 
@@ -35,7 +33,9 @@ def test_psnr_of_a_constant_offset_and_its_clipping():
 def test_ssim_is_one_for_equal_images_and_falls_with_noise():
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, 24, 16, generator=rng) * 2 - 1
-    values = [ssim(images + s * torch.randn(images.shape, generator=rng), images).mean() for s in (0, 0.1, 0.5)]
+    values = [
+        truth_metrics.ssim(images + s * torch.randn(images.shape, generator=rng), images).mean() for s in (0, 0.1, 0.5)
+    ]
     assert values[0] == pytest.approx(1)
     assert values[0] > values[1] > values[2]
 
@@ -46,7 +46,9 @@ def test_ssim_agrees_with_torchmetrics():
     a = torch.rand(2, 3, 32, 48, generator=rng) * 2 - 1
     b = (a + 0.2 * torch.randn(a.shape, generator=rng)).clamp(-1, 1)
     want = functional.structural_similarity_index_measure((a + 1) / 2, (b + 1) / 2, data_range=1.0, reduction="none")
-    torch.testing.assert_close(ssim(a, b).float(), want, atol=2e-3, rtol=0)  # torchmetrics crops the border wider
+    torch.testing.assert_close(
+        truth_metrics.ssim(a, b).float(), want, atol=2e-3, rtol=0
+    )  # torchmetrics crops the border wider
 
 
 def test_errors_are_counted_in_pixels_of_the_given_size():
@@ -85,11 +87,11 @@ def test_mask_precision_and_recall():
 def test_feature_distance_is_zero_at_home_and_blind_to_scale():
     rng = torch.Generator().manual_seed(0)
     a = {"x": torch.randn(2, 4, 3, 5, generator=rng), "y": torch.randn(2, 6, 2, 2, generator=rng)}
-    assert feature_distance(a, {k: 3 * v for k, v in a.items()}).max() < 1e-10
-    opposite = feature_distance(a, {k: -v for k, v in a.items()})
+    assert truth_metrics.feature_distance(a, {k: 3 * v for k, v in a.items()}).max() < 1e-10
+    opposite = truth_metrics.feature_distance(a, {k: -v for k, v in a.items()})
     torch.testing.assert_close(opposite, torch.full((2,), 8.0, dtype=torch.float64), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="layers"):
-        feature_distance(a, {"x": a["x"]})
+        truth_metrics.feature_distance(a, {"x": a["x"]})
 
 
 @settings(max_examples=20, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from PIL import Image
 from tiny_stable_diffusion import SCHEDULER, tiny_components, tiny_pipeline
 
+from midms.config import ConfigError
 from midms.oig import RELEASED_EDIT, RELEASED_INVERSION, OIGPipeline, edit_image
 
 PIPE = tiny_pipeline(torch.float32)
@@ -260,3 +262,31 @@ def test_safety_checker_blackens_what_it_flags(monkeypatch: pytest.MonkeyPatch) 
     out = PIPE("a cat", "a dog", **FAST)
     assert out.nsfw_content_detected == [True]
     assert not np.asarray(out.images[0]).any() and np.asarray(out.reconstruction[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", "no table of betas"),
+        ("EDMEulerScheduler", "no table of betas"),
+        ("EDMDPMSolverMultistepScheduler", "no table of betas"),
+    ],
+)
+def test_schedulers_without_a_table_of_betas_are_refused(scheduler: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"{scheduler}: {words}"):
+        tiny_pipeline(torch.float32, scheduler=getattr(diffusers, scheduler)())
+
+
+def test_what_a_model_predicts_is_checked_when_it_is_made() -> None:
+    flow = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    with pytest.raises(ConfigError, match="no table of betas"):
+        tiny_pipeline(torch.float32, scheduler=flow)
+    with pytest.raises(ConfigError, match="prediction_type is 'sample', expected one of epsilon, v_prediction"):
+        tiny_pipeline(torch.float32, scheduler=diffusers.DDIMScheduler(**SCHEDULER, prediction_type="sample"))
+
+
+def test_an_inpainting_unet_is_refused_in_one_line() -> None:
+    config = dict(tiny_components()["unet"].config) | {"in_channels": 9, "_use_default_values": []}
+    unet = diffusers.UNet2DConditionModel.from_config(config)
+    with pytest.raises(ConfigError, match="the U-Net reads 9 channels, latents have 4"):
+        tiny_pipeline(torch.float32, unet=unet)

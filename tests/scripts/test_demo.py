@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,21 +31,35 @@ def test_shipped_weights_are_small_and_translate():
     assert first.pck.mean() > identity.pck.mean() + 0.1 and first.error.mean() < identity.error.mean()
 
 
-def test_a_seed_gives_one_image_whatever_the_batch():
-    """Within 1e-4, but where rounding (1e-6) falls on the edge of the mask's threshold or between two codes.
-
-    Convolutions round differently in batches of 1 and 8. One cell in thousands lies so near to an edge, and it changes
-    its surroundings only.
-    """
-    pipe = MIDMsPipeline.from_pretrained("demo")
-    items = [fixed_test_pairs(length=8)[index] for index in range(8)]
+def pictures_in_batches(name: str, count: int, runs: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+    """The pictures of the first benchmark pairs, once for each (batch size, threads)."""
+    pipe = MIDMsPipeline.from_pretrained(name)
+    pairs = fixed_test_pairs(pipe.info["task"], pipe.info["size"], length=count)
+    items = [pairs[index] for index in range(count)]
     conditions, exemplars = (torch.stack([item[key] for item in items]) for key in ("condition", "exemplar"))
-    together = pipe(conditions, exemplars, seed=11, output_type="pt").images
-    alone = [pipe(conditions[i], exemplars[i], seed=11 + i, output_type="pt").images[0] for i in range(8)]
-    away = (together - torch.stack(alone)).abs().flatten(1)  # (8, 3 H W)
-    same = away.amax(dim=1) < 1e-4
-    assert same.sum() >= 7 and away[same].max() < 2e-5, away.amax(dim=1)
-    assert away.mean(dim=1).max() < 1e-3, "more than a cell or two differs"
+    found, before = [], torch.get_num_threads()
+    try:
+        for batch, threads in runs:
+            torch.set_num_threads(threads)
+            parts = [slice(start, start + batch) for start in range(0, count, batch)]
+            made = [pipe(conditions[p], exemplars[p], seed=11 + p.start, output_type="pt").images for p in parts]
+            found.append(torch.cat(made))
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def test_a_seed_gives_one_image_whatever_the_batch():
+    together, *others = pictures_in_batches("demo", 8, [(8, 1), (1, 1), (3, 1), (8, 2)])
+    assert all((other - together).abs().max() <= 1e-6 for other in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["demo", "demo-figures", "demo-churches"])
+def test_64_pairs_are_the_same_in_every_batch_and_with_every_number_of_threads(name):
+    together, *others = pictures_in_batches(name, 64, [(8, 1), (1, 1), (3, 1), (8, 2), (1, 2)])
+    differing = [int(((other - together).abs().flatten(1).amax(dim=1) > 1e-6).sum()) for other in others]
+    assert differing == [0] * len(others)
 
 
 @pytest.fixture(scope="module")

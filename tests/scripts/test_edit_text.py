@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def test_folder_then_resume_then_overwrite(
     assert (output / "a_edit.png").stat().st_mtime_ns == first
     assert (output / "b_edit.png").read_bytes() == before
 
+    for kind in ("edit", "reconstruction"):
+        (output / f"a_{kind}.png").unlink()
+        assert run(pictures, *options(model, output)) == 0
+        assert "2 to make, 1 finished before" in capsys.readouterr().out and (output / f"a_{kind}.png").is_file()
+
     assert run(pictures, *options(model, output), "--clip-weight", 1) == 2
     assert "made with other settings" in capsys.readouterr().err
     assert run(pictures, *options(model, output), "--clip-weight", 1, "--overwrite") == 0
@@ -127,3 +133,26 @@ def test_mistakes(arguments: list[str], words: str, tmp_path: Path, capsys: pyte
 def test_an_empty_folder_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--source-prompt", "a", "--target-prompt", "b", "--output", tmp_path) == 2
     assert "no picture in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["flow", "inpainting"])
+def test_a_model_of_another_kind_is_one_line(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    file = folder / {"flow": "scheduler/scheduler_config.json", "inpainting": "unet/config.json"}[kind]
+    if kind == "flow":
+        file.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}))
+        index = json.loads((folder / "model_index.json").read_text())
+        index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+        (folder / "model_index.json").write_text(json.dumps(index))
+    else:
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        config = json.loads(file.read_text()) | {"in_channels": 9}
+        UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    assert run("--generate", *options(str(folder), tmp_path / "out")) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    words = {"flow": "no table of betas", "inpainting": "reads 9 channels"}[kind]
+    assert error.startswith(f"edit_text.py: --model {folder}: ") and words in error
+    assert not (tmp_path / "out").exists()

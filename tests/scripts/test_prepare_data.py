@@ -19,6 +19,7 @@ from midms.conditions.photos import annotate, models
 from midms.conditions.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
 from midms.data import CelebAEdges, ImageFolder, preparation
 from midms.data.exemplars import read_pairs
+from midms.data.verify import verify
 
 program = load_program("scripts/prepare_data.py")
 
@@ -314,3 +315,57 @@ def test_mistakes_are_one_line_and_exit_2(photos, capsys, words, message):
     assert run(*(str(photos) if word == "PHOTOS" else word for word in words)) == 2
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1 and message in printed[0]
+
+
+def test_pairs_of_one_split_take_exemplars_from_it_alone(tmp_path, capsys):
+    """The documented command for CelebAMask-HQ; without --names the mix is said."""
+    root = celeba(tmp_path / "set", 6, 3)
+    (root / "lists" / "celebahq_ref.txt").unlink()
+    words = ("pairs", root / "CelebA-HQ-img", "--out", root / "lists" / "celebahq_ref.txt")
+    assert run(*words, "--names", root / "train.txt") == 0
+    training = {f"{name}.jpg" for name in (root / "train.txt").read_text().split()}
+    pairs = read_pairs(root / "lists" / "celebahq_ref.txt")
+    assert set(pairs) == training and all(set(row) == training - {name} for name, row in pairs.items())
+    assert "note" not in capsys.readouterr().err and verify("celeba", root).faults == []
+    out = tmp_path / "test.txt"
+    named = ("--names", root / "val.txt", "--key-names", root / "train.txt", "--count", 2)
+    assert run(*words[:2], "--out", out, *named) == 0
+    assert all(name not in training and set(row) <= training for name, row in read_pairs(out).items())
+    assert run(*words[:2], "--out", out) == 0
+    assert "give its --names" in capsys.readouterr().err
+
+
+def test_names_without_a_photo_are_told_and_counted(photos, tmp_path, capsys):
+    (tmp_path / "split.txt").write_text("person0/0.jpg\nphotos/person0/1\nperson1\\2.jpg\ngone.jpg\n")
+    assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 1
+    printed = capsys.readouterr()
+    assert "skipped gone.jpg: named in" in printed.err and "3 made, 0 were there, 1 skipped" in printed.out
+    assert sorted(read_pairs(tmp_path / "pairs.txt")) == ["person0/0.jpg", "person0/1.jpg", "person1/2.jpg"]
+    (tmp_path / "split.txt").write_text("gone.jpg\n")
+    assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 2
+    assert "names no photo of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ","])
+def test_names_with_commas_spaces_and_tabs_in_lists(tmp_path, separator):
+    names = ["Smith, John 1.jpg", "Smith, John 2.jpg", "a\tb.jpg", "plain.jpg"]
+    for k, name in enumerate(names):
+        photo(tmp_path / "mine" / name, k)
+    (tmp_path / "who.txt").write_text("".join(f"{n}{separator}{w}\n" for n, w in zip(names, "JJAP", strict=True)))
+    out = tmp_path / "pairs.txt"
+    assert run("pairs", tmp_path / "mine", "--out", out, "--identities", tmp_path / "who.txt") == 0
+    pairs = read_pairs(out)
+    assert sorted(pairs) == names and set(pairs["Smith, John 1.jpg"]) == {"a\tb.jpg", "plain.jpg"}
+    assert len(list(ImageFolder(tmp_path / "mine", "edges", training=False, pairs=out, size=8))) == 4
+
+
+def test_verifying_a_folder_counts_what_is_left_out(photos, tmp_path, capsys):
+    (photos / "notes.txt").write_text("x")
+    assert run("verify", "--data", "folder", "--root", photos) == 0
+    assert "files of other kinds 1, first notes.txt\nphotos 5\n0 faults" in capsys.readouterr().out
+    (tmp_path / "pairs.txt").write_text("person0/0.jpg,person0/1.jpg\nx.jpg,person0/0.jpg\n")
+    assert run("verify", "--data", "folder", "--root", photos, "--pairs", tmp_path / "pairs.txt") == 1
+    printed = capsys.readouterr()
+    assert "person1/2.jpg: no line in" in printed.err and "x.jpg: a line in" in printed.err
+    assert "photos 5\n5 faults" in printed.out
+    assert run("verify", "--data", "folder", "--root", photos, "--part-order", "face-parsing.PyTorch") == 0

@@ -53,6 +53,26 @@ def test_own_files(tiny_pipeline_folder, tmp_path):
     assert Image.open(tmp_path / "out/images/00000_sketch.png").size == (32, 32)
 
 
+def test_exemplars_of_several_shapes_are_worked_on_one_by_one(tiny_pipeline_folder, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in (("wide.png", (20, 60)), ("high.png", (60, 20))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
+    np.save(tmp_path / "a.npy", rng.random((15, 32, 32), dtype=np.float32))
+    np.save(tmp_path / "b.npy", rng.random((15, 32, 32), dtype=np.float32))
+    files = ["--condition", "a.npy", "b.npy", "--exemplar", "wide.png", "high.png"]
+    words = [str(tmp_path / word) if "." in word else word for word in files]
+    assert program("sample")([*words, "--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(pictures(tmp_path / "out")) == ["00000_a.png", "00001_b.png"]
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--pairs"])
+@pytest.mark.parametrize("value", ["0", "-3", "2.5", "x", "9" * 30])
+def test_counts_that_are_none_are_refused(tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit, match="2"):
+        program("sample")(["--benchmark", "faces", "--out", str(tmp_path / "out"), f"{option}={value}"])
+    assert "expected a whole number from 1 to" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["none.png", "empty.png"])
 def test_a_bad_file_is_one_line_and_leaves_nothing(tiny_pipeline_folder, tmp_path, capsys, name):
     (tmp_path / "empty.png").touch()

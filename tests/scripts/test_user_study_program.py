@@ -52,7 +52,55 @@ def test_a_mistake_is_one_line(program, capsys, arguments, words):
 def test_a_key_of_something_else_is_refused(program, capsys, tmp_path):
     (tmp_path / "key.json").write_text("{}")
     assert program.main(["summarise", str(tmp_path / "key.json"), str(tmp_path / "answers.json")]) == 2
-    assert "key.json: no key of a study" in capsys.readouterr().err
+    assert "key.json: not the key of a study" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "not answers to a study"),
+        ("null", "not answers to a study"),
+        ("{}", "study: Field required"),
+        ('{"study": "s"}', "answers: Field required"),
+        ('{"study": 3, "answers": {}}', "study: "),
+        ('{"study": "s", "answers": []}', "answers: "),
+        ('{"study": "s", "answers": {"0": []}}', "answers.0: "),
+        ('{"study": "s", "answers": {"0": {"style": [1, 2]}}}', "answers.0.style: "),
+        ('{"study": "s", "answers": {"0": {"style": {"A": "1", "B": 2}}}}', "answers.0.style.A: "),
+        ('{"study": "s", "answers": {"0": {"style": {"A": true, "B": 2}}}}', "answers.0.style.A: "),
+        ('{"study": "s", "answers": {"0": {"style": {"A": NaN, "B": 2}}}}', "NaN"),
+        ('{"study": "s", "answers": {"0": {"style": {"A": 1, "B": 1}}}}', "is no ranking of 2"),
+        ('{"study": "s", "answers": {}}', "part 1, style: [0, 0] is no ranking of 2"),
+        ('{"study": "other", "answers": {}}', "answers to study 'other'"),
+        ("{", "not readable as JSON"),
+        ("[" * 100_000, "not readable as JSON"),
+    ],
+)
+def test_malformed_answers_are_one_line(program, capsys, tmp_path, content, words):
+    key = {"study": "s", "trials": [{"name": "0", "order": ["a", "b"]}]}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    (tmp_path / "answers.json").write_text(content)
+    assert program.main(["summarise", str(tmp_path / "key.json"), str(tmp_path / "answers.json")]) == 2
+    error = capsys.readouterr().err
+    assert "answers.json: " in error and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        ([], "trials: "),
+        ([{"name": "0", "order": ["a"]}], "trials.0.order: "),
+        ([{"name": "0", "order": ["a", "a"]}], "each once"),
+        ([{"name": "0", "order": ["a", "b"]}, {"name": "1", "order": ["a", "c"]}], "the same in each"),
+        ([{"order": ["a", "b"]}], "trials.0.name: "),
+    ],
+)
+def test_a_malformed_key_is_one_line(program, capsys, tmp_path, trials, words):
+    (tmp_path / "key.json").write_text(json.dumps({"study": "s", "trials": trials}))
+    (tmp_path / "answers.json").write_text("{}")
+    assert program.main(["summarise", str(tmp_path / "key.json"), str(tmp_path / "answers.json")]) == 2
+    error = capsys.readouterr().err
+    assert "key.json: " in error and words in error and error.count("\n") == 1
 
 
 def test_a_participant_ranks_in_a_browser(program, capsys, chromium, tmp_path):

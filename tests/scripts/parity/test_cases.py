@@ -45,6 +45,7 @@ def test_inputs_of_any_kind_are_compared_as_float64() -> None:
     assert compare("x", leaf, np.array([1.0 + 1e-12]), 1e-11).passed
     assert compare("x", 16, torch.tensor(16, dtype=torch.int64), 0.0).passed
     assert compare("x", torch.tensor([True, False]), [1.0, 0.0], 0.0).passed
+    assert not compare("x", 10.0 + 1e-8, 10.0, 1e-9).passed, "plain numbers are not rounded to float32"
 
 
 def test_numbers_are_fixed_by_seed_and_name() -> None:

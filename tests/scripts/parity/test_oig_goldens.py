@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from parity.oig import CASES, edit_arguments, load_golden, tiny_pipeline
 
@@ -49,3 +51,18 @@ def test_the_default_differs_from_the_released_mode() -> None:
     arguments = edit_arguments(golden.meta) | {"output_type": "latent", "step_shift": 0}
     out = pipe(golden.meta["source_prompt"], golden.meta["target_prompt"], golden["x_T"], **arguments)
     assert (out.latents - golden["x_edit"]).norm() > 1e-4 * out.latents.norm()
+
+
+@needs_goldens
+@pytest.mark.parametrize(("name", "kept"), [("inversion_N4", ["x_T"]), ("schedulers", ["N4/ddim_step"])])
+def test_a_file_may_store_a_part(name: str, kept: list[str], tmp_path: Path) -> None:
+    golden = load_golden(FOLDER / f"{name}.safetensors")
+    inputs = [key for key in ("image_uint8", "z0_scaled", "N4/x", "N4/eps") if key in golden]
+    (tmp_path / "tiny_sd").symlink_to(FOLDER / "tiny_sd")
+    copied = tmp_path / f"{name}.safetensors"
+    with safe_open(str(FOLDER / copied.name), framework="pt") as handle:
+        save_file({key: golden[key].contiguous() for key in [*inputs, *kept]}, copied, handle.metadata())
+    (pattern,) = [p for p in CASES if fnmatch(copied.name, p)]
+    checks = CASES[pattern](copied)
+    assert {check.name.rpartition(" ")[2] for check in checks} == set(kept)
+    assert not [check for check in checks if not check.passed]

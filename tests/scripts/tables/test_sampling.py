@@ -78,7 +78,7 @@ def test_rows_are_the_papers():
     levels = {row.plan.name: row.plan.settings for row in table_rows.plans("4", settings, False)}
     calls = {name: level.num_interleaved_steps for name, level in levels.items()}
     assert calls == {"25 %": 50, "20 %": 40, "30 %": 60, "35 %": 70}
-    assert len(table_rows.plans("3", settings, True)) == len(table_rows.plans("3", settings, False)) + 2
+    assert len(table_rows.plans("3", settings, True)) == len(table_rows.plans("3", settings, False)) + 4
     assert [row.x for row in table_rows.plans("7", settings, False)] == [50, 25, 4]
     assert [row.x for row in table_rows.plans("rewarp", settings, False)] == [48, 24, 12, 6, 0]
 

@@ -1,0 +1,176 @@
+"""The panel of the condition: pick a scene, paint, or upload a file."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from midms.app import drawing, scenes, uploads
+from midms.app.canvases import CANVAS, flattened, picture_file, to_canvas
+from midms.app.finished import ChosenCondition
+from midms.app.page import HIDDEN, MISTAKE, AppContext, consume_upload, selected_index, show_user_errors
+from midms.app.style import MARK_OLD, mark_old_unless
+from midms.config import ConfigError
+
+KINDS = {"scene": "Scenes", "painting": "Drawing", "file": "File or photo"}  # the tabs
+
+
+class ConditionInputs(NamedTuple):
+    """Components that say which condition was chosen."""
+
+    kind: Any  # one of `KINDS`: the open tab
+    index: Any  # of the picked scene
+    maps: Any  # uploaded
+    canvas: Any
+    tabs: Any
+    gallery: Any  # None: these weights have no scenes
+    shown: Any  # picture of the uploaded maps
+    note: Any  # what to know of the uploaded file
+
+
+def condition_panel(context: AppContext) -> ConditionInputs:
+    """Pick a scene, paint, or upload maps."""
+    gr.Markdown("### 1 · Condition: what goes where")
+    kind = gr.State("scene" if context.task else "file")
+    index, maps = gr.State(0), gr.State(None)
+    canvas: Any = gr.State(None)
+    gallery = None
+    with gr.Tabs(elem_id="condition-tabs") as tabs:
+        if context.task:
+            with gr.Tab(KINDS["scene"], id="scene") as tab:
+                gallery = scene_gallery(context)
+            tab.select(lambda: "scene", None, kind, **HIDDEN)
+            gallery.select(selected_index, None, index, **HIDDEN)
+            gallery.select(None, js=MARK_OLD, **HIDDEN)
+        if drawing.paintable(context.spec.channels):
+            with gr.Tab(KINDS["painting"], id="painting", elem_id="paint-tab") as tab:
+                canvas = paint_canvas(context, index)
+            tab.select(lambda: "painting", None, kind, **HIDDEN)
+        with gr.Tab(KINDS["file"], id="file", elem_id="file-tab") as tab:
+            shown, note = file_upload(context, maps)
+        tab.select(lambda: "file", None, kind, **HIDDEN)
+    return ConditionInputs(kind, index, maps, canvas, tabs, gallery, shown, note)
+
+
+def scene_gallery(context: AppContext) -> gr.Gallery:
+    """The built-in conditions."""
+    small = [picture_file(scenes.enlarge(context.scene(i).drawing, 96, False)) for i in range(scenes.COUNT)]
+    return gr.Gallery(small, show_label=False, columns=4, height=CANVAS + 40, allow_preview=False, format="png",
+                      selected_index=0, elem_id="scenes", buttons=[])  # fmt: skip
+
+
+def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
+    """Upload a condition in whatever form `midms.conditions` reads; returns the picture of it and the line below."""
+    channels = context.spec.channels
+    forms = [("as its name and the weights suggest", "")]
+    if drawing.paintable(channels) and not context.spec.images:
+        forms += [("a line drawing", "drawing"), ("a portrait photo", "edges")]
+    what = (
+        "An image" if context.spec.images else f"A drawing, a photo, joints as `.json`, a map of classes, or maps "
+        f"({channels}, H, W) as `.npy` or `.npz`; what suits the weights"
+    )  # fmt: skip
+    gr.Markdown(f"{what}.")
+    form = gr.Radio(forms, value=forms[0][1], label="It is", visible=len(forms) > 1)
+    upload = gr.UploadButton("Upload a file", elem_id="upload-condition")
+    note = gr.Markdown(elem_id="file-note", elem_classes=["says"])
+    shown = gr.Image(show_label=False, interactive=False, height=240, format="png", buttons=[], elem_id="file-maps",
+                     visible=False)  # fmt: skip
+
+    @show_user_errors(note)
+    def receive(file: str | None, kind: str) -> dict[Any, Any]:
+        read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
+        picture = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
+        what = "maps"
+        if read.photo is not None:  # left: the photo as it was used, right: what was found in it
+            picture = np.concatenate([scenes.enlarge(read.photo, CANVAS), picture], axis=1)
+            what = "maps made of your photo,"
+        taken = f"Taken: {len(read.maps)} {what} of {read.maps.shape[2]} x {read.maps.shape[1]} pixels."
+        return {
+            maps: read.maps,
+            shown: gr.update(value=picture_file(picture), visible=True),
+            note: " ".join(filter(None, [taken, read.note and f"Note: {read.note}."])),
+        }
+
+    event = upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
+    event.then(None, note, js=mark_old_unless(MISTAKE), **HIDDEN)
+    return shown, note
+
+
+def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
+    """A canvas with a colour for each part of a face."""
+    colours: list[str | tuple[str, float]] = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in drawing.PALETTE.values()]
+    blank = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
+    canvas = gr.ImageEditor(
+        to_canvas(blank), show_label=False, sources=(), transforms=(), layers=False, canvas_size=(CANVAS, CANVAS),
+        fixed_canvas=True, brush=gr.Brush(10, colours, colours[0], "fixed"), eraser=gr.Eraser(12), format="png",
+        elem_id="canvas", buttons=[],
+    )  # fmt: skip
+    swatches = zip(colours, drawing.PALETTE_WORDS.values(), strict=True)
+    spans = (f'<span><i class="swatch" style="background:{colour}"></i>{name}</span>' for colour, name in swatches)
+    gr.HTML(f'<div class="swatches">{"".join(spans)}</div>')
+    with gr.Row():
+        start = gr.Button("Paint the picked scene", size="sm", visible=context.task == "faces", elem_id="paint-scene",
+                          min_width=90)  # fmt: skip
+        clear = gr.Button("Clear", size="sm", min_width=60)
+        upload = gr.UploadButton("Upload a drawing", size="sm", elem_id="upload-drawing", min_width=90)
+    note = gr.Markdown(elem_id="canvas-note", elem_classes=["says"])
+
+    def paint_scene(number: int) -> tuple[Any, str]:
+        painting = to_canvas(scenes.painting_of_scene("faces", context.size, number), False)
+        return painting, "The picked scene is on the canvas: paint over it, or translate it as it is."
+
+    start.click(paint_scene, index, [canvas, note], **HIDDEN)
+    clear.click(lambda: (to_canvas(blank), "The canvas is empty."), None, [canvas, note], **HIDDEN)
+
+    @show_user_errors(note)
+    def receive(file: str | None) -> tuple[dict[str, Any], str]:
+        picture = np.asarray(consume_upload(file, uploads.read_upload))
+        ink = drawing.ink_on_paper(scenes.on_square(picture, CANVAS))
+        return to_canvas(ink), f"Taken: a drawing of {picture.shape[1]} x {picture.shape[0]} pixels."
+
+    event = upload.upload(receive, upload, [canvas, note], **HIDDEN)
+    event.then(None, note, js=mark_old_unless(MISTAKE), **HIDDEN)
+    for click in (start.click, clear.click, canvas.input):
+        click(None, js=MARK_OLD, **HIDDEN)
+    return canvas
+
+
+def chosen_condition(
+    context: AppContext, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
+) -> tuple[NDArray[np.uint8], ChosenCondition]:
+    """The condition maps, (L, H, W), of the open tab, and what was chosen there.
+
+    Raises:
+        ConfigError: nothing was.
+    """
+    if kind == "scene":
+        return context.scene(index).condition, ChosenCondition(kind, index, None, None)
+    if kind == "painting":
+        painting = flattened(canvas)
+        if painting is None:
+            raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
+        return drawing.painted_face(painting, context.size), ChosenCondition(kind, index, None, painting)
+    if maps is None:
+        raise ConfigError("no condition: upload a file first")
+    return maps, ChosenCondition(kind, index, maps, None)
+
+
+def shown_condition(inputs: ConditionInputs, chosen: ChosenCondition) -> dict[Any, Any]:
+    """Updates that show a condition as it was chosen before."""
+    updates: dict[Any, Any] = {
+        inputs.kind: chosen.kind,
+        inputs.index: chosen.scene,
+        inputs.tabs: gr.update(selected=chosen.kind),
+    }
+    if inputs.gallery is not None:
+        updates[inputs.gallery] = gr.update(selected_index=chosen.scene)
+    if chosen.maps is not None:
+        picture = scenes.enlarge(scenes.picture_of_maps(chosen.maps), CANVAS, False)
+        updates |= {inputs.maps: chosen.maps, inputs.shown: gr.update(value=picture_file(picture), visible=True)}
+        updates[inputs.note] = f"Taken before: {len(chosen.maps)} maps."
+    if chosen.painting is not None:
+        updates[inputs.canvas] = to_canvas(chosen.painting, False)
+    return updates

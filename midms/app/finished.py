@@ -1,0 +1,58 @@
+"""Finished pictures, kept so that a page that is loaded again can show its last one."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midms.app.actions import Frame, Result
+from midms.app.record import SavedResult
+from midms.visualize import Pixels
+
+KEPT = 16  # pictures of all visitors together; each holds the features that its matches compared
+
+
+class ChosenCondition(NamedTuple):
+    """What the visitor had chosen as the condition."""
+
+    kind: str  # "scene", "painting" or "file": the open tab
+    scene: int  # index of the picked one
+    maps: NDArray[np.uint8] | None  # (L, H, W), of the uploaded file
+    painting: Pixels | None  # (H, W, 3), of the canvas
+
+
+class Finished(NamedTuple):
+    """A finished picture with everything that the page shows of it."""
+
+    result: Result
+    frames: list[Frame]
+    saved: SavedResult
+    condition: ChosenCondition
+
+
+class FinishedPictures:
+    """The last `KEPT` finished pictures, each under a name that nobody can guess."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: OrderedDict[str, Finished] = OrderedDict()
+
+    def add(self, finished: Finished) -> str:
+        """Keep it; returns its name."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._items[name] = finished
+            while len(self._items) > KEPT:
+                self._items.popitem(last=False)
+        return name
+
+    def get(self, name: object) -> Finished | None:
+        """The picture of that name, while it is kept and its files are there."""
+        with self._lock:
+            finished = self._items.get(name) if isinstance(name, str) else None
+        return finished if finished is not None and finished.saved.picture.is_file() else None

@@ -1,0 +1,51 @@
+"""Options that every program which makes pictures has, with their ranges. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+#: Settings of the loop by name: those that the weights were saved with, or a preset of `InterleaveSettings`.
+PROTOCOLS = ("weights", "paper", "released", "fast")
+#: Precisions of first stage and U-Nets; "auto" is decided by `midms.models.numerics.best_dtype`.
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+def whole_number(text: str) -> int:
+    """0 or more, and below 2^63."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not low <= whole_number(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, got {text}")
+        return int(text)
+
+    return read
+
+
+def add_loop_options(parser: argparse._ActionsContainer) -> None:
+    """How the loop runs, and the seed of its noise."""
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="weights",
+                        help="settings to start from: the weights' own, the paper's, the released code's, or few U-Net "
+                        "calls (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--steps", type=whole_number, metavar="T", help="steps of the whole reverse process")
+    parser.add_argument("--calls", type=whole_number, metavar="N",
+                        help="U-Net calls of the loop (default with --steps: T / 4)")  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="GAMMA", help="of the confidence mask (Eq. 10)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of the noise (default: %(default)s)")
+
+
+def add_computing_options(parser: argparse._ActionsContainer) -> None:
+    """Where and how the networks compute."""
+    parser.add_argument("--device", help="default: cuda where there is one")
+    parser.add_argument("--fast", action=argparse.BooleanOptionalAction, default=None,
+                        help="the quickest memory format, and on CUDA compiled networks (default: the format alone, "
+                        "for large U-Nets)")  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of first stage and U-Nets; matching is always "
+                        "float32 (default: bfloat16 for large U-Nets where the processor or GPU has it)")  # fmt: skip

@@ -1,0 +1,183 @@
+"""What every program that makes pictures shares: device, settings of the loop, noise, and the record in the PNG."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from midms.config import ConfigError
+from midms.diffusion.settings import InterleaveSettings
+from midms.io.provenance import Record
+from midms.models.midms import MIDMs
+from midms.models.translation_gan import GANSettings
+from midms.options import PROTOCOLS
+from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.settings import Settings, gan_settings
+
+#: Entries of a record that decide a picture; the others say where and with what it was computed.
+DECIDING = (
+    "condition_kind", "condition_weights", "condition_size", "size", "inputs", "photo_networks",
+    "weights", "weight_files", "seed", "settings", "dtype",
+)  # fmt: skip
+
+
+def usable_device(name: str | None) -> str:
+    """A device that tensors can be put on. None: cuda where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {chosen}: {str(error).strip().splitlines()[0][:160]}") from None
+    return chosen
+
+
+def load_pipeline(
+    weights: str | Path, device: str | None = None, dtype: str = "auto", fast: bool | None = None
+) -> MIDMsPipeline:
+    """The pipeline as the programs use it, on a device and in the precision and way of computing that were asked for.
+
+    Args:
+        device: None: cuda where there is one, else the CPU.
+        dtype, fast: see `MIDMsPipeline.configure`.
+    Raises:
+        ConfigError: the weights or the device cannot be used.
+    """
+    return MIDMsPipeline.from_pretrained(weights, usable_device(device)).configure(dtype, fast)
+
+
+def loop_settings(
+    pipe: MIDMsPipeline,
+    protocol: str = "weights",
+    steps: int | None = None,
+    calls: int | None = None,
+    threshold: float | None = None,
+) -> Settings:
+    """A protocol's settings with changed numbers.
+
+    Args:
+        protocol: one of `midms.options.PROTOCOLS`; "weights" are the settings that the weights were saved with.
+        steps: T.
+        calls: N. None: T / 4 where T is given.
+        threshold: gamma of Eq. 10.
+    Raises:
+        ConfigError: no such protocol, or a number is out of range.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    if isinstance(pipe.settings, GANSettings):
+        return gan_settings(pipe.settings, calls, protocol, steps, threshold)
+    assert isinstance(pipe.model, MIDMs)
+    limit = pipe.model.schedule.num_train_timesteps
+    chosen: InterleaveSettings = pipe.settings if protocol == "weights" else getattr(InterleaveSettings, protocol)()
+    try:
+        settings = chosen.with_steps(steps, calls)
+        if threshold is not None:
+            settings = settings.replace(threshold=threshold)
+    except ValueError as error:
+        raise ConfigError(f"--steps, --calls, --threshold: {error}") from None
+    if settings.num_inference_steps > limit:
+        raise ConfigError(f"--steps {settings.num_inference_steps}: expected at most {limit}")
+    return settings
+
+
+class Computed(NamedTuple):
+    """Where and with what a picture was computed."""
+
+    device: str
+    threads: int  # of the CPU: another number can change the last bit
+    dtype: str  # of first stage and U-Nets
+    fast: bool  # see `MIDMsPipeline.fast`
+    weight_files: Mapping[str, str]  # name -> digest
+
+
+def computed_by(pipe: MIDMsPipeline) -> Computed:
+    """How this pipeline computes here and now."""
+    return Computed(pipe.device.type, torch.get_num_threads(), *pipe.computation, pipe.weight_files)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How one picture is made: what the record in its PNG and the command that makes it again are written from.
+
+    Names of files are as the command is to give them.
+    """
+
+    program: str
+    weights: str
+    settings: Settings
+    seed: int
+    inputs: Mapping[str, str]  # name of each file that is read -> its digest
+    condition: str | None = None  # None: the pair is one of the built-in benchmark, and no command makes it
+    condition_kind: str | None = None
+    condition_weights: Sequence[str] = ()
+    align: bool = True  # whether a photo of a face is turned and cut as the weights know faces
+    photo_networks: Mapping[str, str] = field(default_factory=dict)  # that made the condition of a photo -> digest
+    condition_size: tuple[int, int] | None = None  # of the photo that joints belong to, (width, height)
+    exemplars: Sequence[str] = ()
+    exemplar_masks: Sequence[str] = ()
+    exemplar_conditions: Sequence[str] = ()
+    size: int | None = None  # pixels per side to work on; None: the weights' own
+    protocol: str = "weights"
+
+    def command(self, computed: Computed, out: str | Path) -> list[str]:
+        """The words of the `midms translate` that makes the picture, with every number that a default could change."""
+        if self.condition is None:
+            return []
+        words = ["midms", "translate", "--condition", self.condition]
+        if self.condition_kind:
+            words += ["--condition-kind", self.condition_kind]
+        if self.condition_weights:
+            words += ["--condition-weights", *self.condition_weights]
+        if self.condition_size:
+            words += ["--condition-size", "x".join(map(str, self.condition_size))]
+        if not self.align:
+            words.append("--no-align")
+        words += ["--exemplar", *self.exemplars]
+        if self.exemplar_masks:
+            words += ["--exemplar-mask", *self.exemplar_masks]
+        if self.exemplar_conditions:
+            words += ["--exemplar-condition", *self.exemplar_conditions]
+        settings = self.settings
+        words += ["--weights", self.weights, "--protocol", self.protocol]
+        calls = ["--calls", str(settings.num_interleaved_steps)]
+        if isinstance(settings, InterleaveSettings):
+            calls = ["--steps", str(settings.num_inference_steps), *calls, "--threshold", repr(settings.threshold)]
+        words += [*calls, "--seed", str(self.seed)]
+        if self.size is not None:
+            words += ["--size", str(self.size)]
+        words += ["--device", computed.device, "--dtype", computed.dtype, "--fast" if computed.fast else "--no-fast"]
+        return [*words, "--threads", str(computed.threads), "--out", str(out)]
+
+    def record(self, computed: Computed, out: str | Path) -> Record:
+        """The record for the PNG: the same entries whatever program made the picture."""
+        words = self.command(computed, out)
+        return Record(
+            program=self.program,
+            command=shlex.join(words) if words else None,
+            inputs=dict(self.inputs),
+            condition_kind=self.condition_kind,
+            photo_networks=dict(self.photo_networks),
+            condition_weights=list(self.condition_weights),
+            condition_size=None if self.condition_size is None else list(self.condition_size),
+            size=self.size,
+            weights=self.weights,
+            protocol=self.protocol,
+            settings=asdict(self.settings),
+            seed=self.seed,
+            **computed._asdict(),
+        )
+
+
+def same_picture(recorded: Mapping[str, Any], record: Record) -> bool:
+    """Whether what a PNG says of itself describes the picture of `record`, wherever it was computed."""
+    wanted = record.model_dump(exclude_none=True)
+    return all(recorded.get(name) == wanted.get(name) for name in DECIDING)

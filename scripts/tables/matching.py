@@ -1,0 +1,39 @@
+"""Scores of the matching on pairs with known correspondence, and their notes in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from midms.evaluation import benchmark
+from midms.models.matcher import Matcher
+
+
+def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
+    """PCK and end-point error of the matching on the benchmark's pairs."""
+    numbers: dict[str, Any] = {}
+    for kind in ("first", "rematch", "identity"):
+        scores = benchmark.score_matching(model, pairs, kind)
+        numbers[kind] = {
+            "pck": float(np.nanmean(scores.pck)),
+            "end_point_error": float(np.nanmean(scores.error)),
+            "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
+            "same_part": float(np.nanmean(scores.same_part)),
+        }
+    return numbers
+
+
+def matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> list[str]:
+    """A line for each kind of match, and one for the first mask, where it was measured."""
+    names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
+    text = (
+        "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}, "
+        "same part everywhere {same_part:.3f}"
+    )
+    notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
+    if mask:
+        text = "precision {precision:.3f}, recall {recall:.3f} (visible: {visible:.3f})".format(**mask)
+        notes.append(f"Confidence mask of the first re-warp against visibility in the exemplar: {text}")
+    return notes
