@@ -1,7 +1,7 @@
-"""Pictures of what happens inside.
+"""Pictures of a translation's intermediate results.
 
-Primitives: grids with captions, masks over images, colours for coordinates, curves. Figures of one pair, from what
-`loop_pictures` collects: the iterations (Figure 3), the x0 predictions (Figure 11), the correspondence as colours and
+Primitives: grids with captions, masks over images, colours for coordinates, curves. Figures of one pair, made from the
+result of `loop_pictures`: the iterations (Figure 3), the x0 predictions (Figure 11), the correspondence as colours and
 as lines, and an animation of the loop.
 """
 
@@ -55,7 +55,7 @@ def to_pixels(images: Tensor) -> Pixels:
 
 
 def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
-    """Write uint8 (H, W, 3) as PNG, aside and then renamed; `text` goes into the file's text chunks."""
+    """Write uint8 (H, W, 3) as PNG, under another name and then renamed; `text` is written to the text chunks."""
     write_atomically(path, png_bytes(pixels, text))
 
 
@@ -68,11 +68,10 @@ def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -
 
 
 def condition_image(condition: Tensor) -> Tensor:
-    """A condition (B, L, H, W) in [0, 1] for the eye, (B, 3, H, W) in [-1, 1].
+    """A condition (B, L, H, W) in [0, 1] as a picture, (B, 3, H, W) in [-1, 1].
 
-    Edge maps (15 channels) show channel 0 as ink on paper; poses (20 channels) their skeleton in OpenPose's usual
-    colours (the network reads it with red and blue exchanged); class maps ADE20K's colours, which a map of more classes
-    than ADE20K's uses again.
+    Edge maps (15 channels): channel 0 in black on white. Poses (20 channels): the skeleton in OpenPose's usual colours
+    (the network's input has red and blue exchanged). Class maps: ADE20K's colours, repeated for further classes.
     """
     if condition.shape[1] == 15:
         return (1 - 2 * condition[:, :1]).expand(-1, 3, -1, -1)
@@ -83,7 +82,7 @@ def condition_image(condition: Tensor) -> Tensor:
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:
-    """Images (B, 3, H, W) with the rejected part of a mask (B, 1, h, w) washed out in red."""
+    """Images (B, 3, H, W) with the rejected part of a mask (B, 1, h, w) tinted red."""
     large = torch.nn.functional.interpolate(mask.float(), image.shape[-2:], mode="nearest")
     red = torch.tensor([0.6, -0.9, -0.9], device=image.device).view(1, 3, 1, 1)
     return image * large + (0.4 * image + 0.6 * red) * (1 - large)
@@ -123,9 +122,9 @@ class StepPictures(NamedTuple):
     """One step of the loop; images are (3, H, W) in [-1, 1]."""
 
     n: int
-    prediction: Tensor | None  # x0, before the exemplar was warped again; None: no figure shows it
-    warp: Tensor | None = None  # the exemplar warped again; None where the step did not, or no figure shows it
-    mask: Tensor | None = None  # (1, h, w): 1 where that warp was trusted; None where the step did not warp again
+    prediction: Tensor | None  # x0 before the re-warp; None: no figure shows it
+    warp: Tensor | None = None  # re-warped exemplar; None: no re-warp, or no figure shows it
+    mask: Tensor | None = None  # (1, h, w): 1 where that warp was trusted; None: no re-warp
 
 
 class LoopPictures(NamedTuple):
@@ -149,13 +148,13 @@ def loop_pictures(
     correspondence: Tensor | None = None,
     figures: Collection[str] = FIGURES,
 ) -> LoopPictures:
-    """Collect the pictures of one pair; of the steps, what the figures show is decoded, together and once.
+    """Collect the pictures of one pair; only what the figures show is decoded, all at once.
 
     Args:
         condition, exemplar: (3, H, W) in [-1, 1].
-        first_warp, result, correspondence: as `MIDMsPipeline` returns them for that pair alone; the first and the last
-            may be None where no figure shows them.
-        records: what its callback was given.
+        first_warp, result, correspondence: of that pair alone, as `MIDMsPipeline` returns them; the first and the last
+            may be None if no figure shows them.
+        records: the `StepRecord`s given to its callback.
         decode_all: `MIDMsPipeline.decode_all`: latents and (H, W) to images.
         figures: which of `FIGURES` the pictures are for.
     """
@@ -177,11 +176,11 @@ def loop_pictures(
 def iterations_figure(pictures: LoopPictures, shown: int = _ITERATIONS, cell: int = 160) -> Pixels:
     """Figure 3 for any pair: exemplar and condition, the first warp, some steps of the loop, the result.
 
-    Each step has a column: its prediction, the exemplar warped to that prediction, and the warp with the parts that the
-    mask rejects in red.
+    Each step has a column with its prediction, the exemplar warped to that prediction, and the warp with the parts
+    rejected by the mask in red.
 
     Args:
-        shown: how many steps, spread evenly from the first; those that warp again are preferred.
+        shown: number of steps, evenly spaced from the first; steps with a re-warp are preferred.
         cell: height of a tile.
     """
     steps = _iterations(pictures.steps, shown)
@@ -208,7 +207,7 @@ def predictions_figure(pictures: LoopPictures, shown: int = _PREDICTIONS, column
 
 
 def correspondence_field(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where in the exemplar each position was matched, as colours: (2, h, w) in [-1, 1] to (3, H, W), nearest pixel."""
+    """Matched exemplar coordinates (2, h, w) in [-1, 1] as colours (3, H, W), enlarged by nearest neighbour."""
     colours = coordinate_colours(coordinates[None].float())
     return torch.nn.functional.interpolate(colours, size, mode="nearest")[0]
 
@@ -216,14 +215,14 @@ def correspondence_field(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
 def correspondence_lines(
     condition: Tensor, exemplar: Tensor, coordinates: Tensor, count: int = 20, cell: int = 256, gap: int = 6
 ) -> Pixels:
-    """Condition and exemplar side by side, with lines from positions of the one to their matches in the other.
+    """Condition and exemplar side by side, with lines from positions of the condition to their matches.
 
-    A line has the colour that its match has in `correspondence_field`.
+    A line has the colour of its match in `correspondence_field`.
 
     Args:
         condition, exemplar: (3, H, W) in [-1, 1], of any two sizes.
         coordinates: (2, h, w): (x, y) in the exemplar, [-1, 1] (align-corners).
-        count: of the lines; they start all over the condition, at heights of their own.
+        count: number of lines; they start at different heights, distributed over the condition.
         cell: height of the pictures.
     """
     left, right = _tile(condition, 2 * cell), _tile(exemplar, 2 * cell)  # twice as large, for smooth lines
@@ -250,7 +249,7 @@ def correspondence_figure(pictures: LoopPictures, cell: int = 256) -> Pixels:
     """The first match of condition and exemplar: lines between them, and the field of colours beside its legend.
 
     Raises:
-        ValueError: the pictures hold no correspondence.
+        ValueError: the pictures have no correspondence.
     """
     if pictures.correspondence is None:
         raise ValueError("no correspondence among the pictures; ask the pipeline for it by return_intermediates")
@@ -289,10 +288,10 @@ def animation(pictures: LoopPictures, cell: int = 192) -> list[Pixels]:
 
 
 def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600, last: int = 2400) -> None:
-    """Write frames of one size as an endless GIF or WebP, by the name's ending; the last one stays longer.
+    """Write frames of one size as an endless GIF or WebP, by the file's extension; the last one is shown longer.
 
     Raises:
-        ValueError: no frame, or another ending.
+        ValueError: no frame, or another extension.
     """
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("gif", "webp") or not frames:
@@ -306,9 +305,9 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
 
 
 def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -> Pixels:
-    """Captioned tiles of one height in rows; None leaves a place free. Columns are as wide as their widest tile.
+    """Captioned tiles of one height in rows; None leaves a cell empty. Columns are as wide as their widest tile.
 
-    A row without captions (all of them "") takes no room for them.
+    A row without captions (all of them "") has no caption line.
     """
     tiles = [[None if item is None else (item[0], _tile(item[1], cell)) for item in row] for row in rows]
     count = max(map(len, tiles))
@@ -359,7 +358,7 @@ def _spread(items: Sequence[StepPictures], count: int) -> list[StepPictures]:
 
 
 def _scattered(height: int, width: int, count: int) -> list[tuple[int, int]]:
-    """Up to `count` positions (row, column) all over a grid, in rows of their own while there are enough."""
+    """Up to `count` positions (row, column) distributed over a grid, in different rows if there are enough."""
     steps = np.arange(count) + 0.5
     rows = (steps * height / count).astype(int)
     columns = ((steps * 0.618034) % 1.0 * width).astype(int)  # golden ratio: neighbours lie far apart

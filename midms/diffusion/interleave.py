@@ -20,11 +20,11 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # latent (B, c, h, w), times (B,)
 
 
 class Rewarp(NamedTuple):
-    """The exemplar warped by matching it with a prediction (lines 13 to 16 of Algorithm 1)."""
+    """Result of a re-warp: the exemplar matched with a prediction and warped (lines 13 to 16 of Algorithm 1)."""
 
     warp: Tensor  # (B, c, h, w)
     mask: Tensor  # (B, 1, h, w): 1 where the warp is trusted, 0 where the prediction stays
-    cycles: tuple[Tensor, ...] = ()  # the warp warped back, one per exemplar (Eq. 13); only where training asks for it
+    cycles: tuple[Tensor, ...] = ()  # the warp warped back, one per exemplar (Eq. 13); only in training
 
 
 class StepRecord(NamedTuple):
@@ -55,7 +55,7 @@ class Interleaved(NamedTuple):
 
     @property
     def cycles(self) -> list[Tensor]:
-        """The cyclic warps of Eq. 13, of every re-warp and exemplar, where `rematch` gave them."""
+        """The cyclic warps of Eq. 13, of every re-warp and exemplar, if `rematch` returned them."""
         return [cycle for rewarp in self.rewarps for cycle in rewarp.cycles]
 
 
@@ -109,16 +109,16 @@ def interleave(
 def predict_once(
     denoiser: Denoiser, latent: Tensor, schedule: Schedule, settings: InterleaveSettings, noise: Tensor, call: int
 ) -> Tensor:
-    """Noise a clean latent and predict it back with one call of the loop: what the released diffusion term compares.
+    """Add noise to a clean latent and predict it with one call of the loop, for the released diffusion term.
 
-    The latent gets the noise level of the call before (the loop's start for the first call), while the denoiser is
-    given the call's own time, as in the release.
+    As in the released code, the latent has the noise level of the previous call (the loop's start for the first call),
+    but the denoiser gets the time of the call itself.
 
     Args:
         denoiser: eps_theta.
         latent: (B, c, h, w).
         schedule: on the device of `latent`.
-        settings: of the loop; `num_interleaved_steps` must be above `call`.
+        settings: of the loop; `num_interleaved_steps` must be greater than `call`.
         noise: standard normal, (B, c, h, w).
         call: of the loop, from 0 for n = N.
     Returns:
@@ -141,13 +141,13 @@ def refine(
     """Add some noise back and denoise again without matching (paper's appendix, "Feature Refinement Techniques").
 
     Args:
-        denoiser: eps_theta of the LDM that `settings.refine_model` names; the caller passes the right one.
+        denoiser: eps_theta of the LDM named by `settings.refine_model`; not checked here.
         latent: r^0, (B, c, h, w).
         schedule: on the device of `latent`.
-        settings: `refine_*`, `noise_level` and `timesteps` are read.
+        settings: `refine_*`, `noise_level` and `timesteps` are used.
         noise: standard normal of the start, (B, c, h, w).
         step_noises: standard normal of each step but the last, (refine_steps - 1, B, c, h, w) or a list;
-            not read for refine_eta = 0.
+            not used for refine_eta = 0.
     Returns:
         The last x0 prediction, (B, c, h, w); `latent` itself when refine_steps = 0.
     """

@@ -1,7 +1,7 @@
-"""Noise schedule of latent diffusion, its accelerated time subsequences, and noise that belongs to a sample.
+"""Noise schedule of latent diffusion, its accelerated time subsequences, and noise drawn per sample.
 
-`alpha_bar` (the paper's alpha_t of Eq. 1) is the share of signal variance left at a time: x_t = sqrt(alpha_bar) x_0 +
-sqrt(1 - alpha_bar) eps. Times count from 0 to num_train_timesteps - 1.
+`alpha_bar` (the paper's alpha_t of Eq. 1) is the share of signal variance at a time: x_t = sqrt(alpha_bar) x_0 +
+sqrt(1 - alpha_bar) eps. Times are 0 to num_train_timesteps - 1.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def linear_schedule(
     start: NoiseRate = 0.0015,
     end: NoiseRate = 0.0195,
 ) -> Schedule:
-    """LDM's "linear" schedule: square roots of beta evenly spaced (computed in float64, kept in float32).
+    """LDM's "linear" schedule: square roots of beta evenly spaced (computed in float64, stored in float32).
 
-    The defaults are those of the VQ models (CelebA-HQ, DeepFashion); churches (KL) end at 0.0155.
+    The defaults are those of the VQ models (CelebA-HQ, DeepFashion). For churches (KL) `end` is 0.0155.
     """
     if not 0.0 < start <= end < 1.0:
         raise ValueError(f"linear_schedule: start {start} and end {end}, expected 0 < start <= end < 1")
@@ -89,9 +89,10 @@ def ddim_tables(schedule: Schedule, timesteps: Sequence[int], eta: float = 0.0) 
 
 
 def ddim_sigma(alpha_bar: Tensor, alpha_bar_prev: Tensor, eta: float) -> Tensor:
-    """Noise of one DDIM step: eta times the standard deviation of the posterior; 0 is deterministic, 1 is ancestral.
+    """Noise of one DDIM step: eta times the standard deviation of the posterior. 0 is deterministic, 1 is ancestral.
 
-    The levels `alpha_bar` and, one step cleaner, `alpha_bar_prev` are in (0, 1) and of one shape, as is the result.
+    The level `alpha_bar` and that of the next cleaner step, `alpha_bar_prev`, are in (0, 1). They and the result have
+    one shape.
     """
     return eta * ((1.0 - alpha_bar_prev) / (1.0 - alpha_bar) * (1.0 - alpha_bar / alpha_bar_prev)).sqrt()
 
@@ -99,7 +100,7 @@ def ddim_sigma(alpha_bar: Tensor, alpha_bar_prev: Tensor, eta: float) -> Tensor:
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor | float) -> Tensor:
     """Forward process (Eq. 1): sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise.
 
-    `x0` and `noise` (B, c, h, w) or of any one shape; `alpha_bar` in (0, 1] broadcasts against them.
+    `x0` and `noise` have one shape, such as (B, c, h, w). `alpha_bar` in (0, 1] is broadcast to it.
     """
     alpha_bar = torch.as_tensor(alpha_bar, dtype=x0.dtype, device=x0.device)
     return alpha_bar.sqrt() * x0 + (1.0 - alpha_bar).sqrt() * noise
@@ -113,11 +114,11 @@ def sample_generators(seeds: Iterable[int]) -> list[torch.Generator]:
 def sample_noise(
     shape: Sequence[int], generators: Sequence[torch.Generator], dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Standard normal noise in which sample i depends on generator i alone, whatever the batch around it.
+    """Standard normal noise in which sample i depends only on generator i, not on the rest of the batch.
 
     Args:
         shape: (B, ...).
-        generators: B generators, advanced by one draw each; the noise lives on their device.
+        generators: B generators, each used for one draw; the noise is on their device.
     """
     if len(generators) != shape[0]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Settings of the interleaved loop, and the times and noise levels they stand for."""
+"""Settings of the interleaved loop, and the times and noise levels that follow from them."""
 
 from __future__ import annotations
 
@@ -24,29 +24,31 @@ RefineModel = Literal["pretrained", "finetuned"]
 
 @dataclass(frozen=True)
 class InterleaveSettings:
-    """Everything in which two runs of Algorithm 1 can differ, besides the networks and the noise.
+    """All settings of Algorithm 1. With the networks and the noise they determine a run.
 
-    The defaults are the paper's headline run; `paper()` and `released()` are the two presets, and
-    `replace` makes variants. Ablations of the paper: Table 3 is `mask_form="none"`, `rewarp="none"` and
-    `num_interleaved_steps=0` (no diffusion: the warp is the result); Table 4's noise level is `num_interleaved_steps`
-    over `num_inference_steps`; Table 7 varies both.
+    The defaults are the paper's headline run. `paper()`, `released()` and `fast()` are presets, and `replace` makes
+    variants. The paper's ablations are:
+
+    - Table 3: `mask_form="none"`, `rewarp="none"`, or `num_interleaved_steps=0` (no diffusion: the warp is the result).
+    - Table 4: the noise level, `num_interleaved_steps` / `num_inference_steps`.
+    - Table 7: both numbers of steps.
     """
 
     num_inference_steps: Steps = 200  # T: steps of the whole reverse process
     num_interleaved_steps: Natural = 50  # N: U-Net calls of the loop, the last N of the T
-    timesteps: TimestepRule = "paper"  # how T times are chosen, see `ddim_timesteps`
-    noise_level: NoiseLevel = "tau_n"  # the warp is noised to the first call's own time, or one step above it
+    timesteps: TimestepRule = "paper"  # choice of the T times, see `ddim_timesteps`
+    noise_level: NoiseLevel = "tau_n"  # noise of the warp: at the time of the first call, or one step above it
     threshold: NonNegative = 0.3  # gamma of Eq. 10
     mask_form: MaskForm = "paper"  # see `cycle_consistency_mask`
     rewarp: RewarpRule = "every"  # after which calls: every n = N..2, only n = N and N - 1, or none
-    rewarp_interval: Count = 1  # of those, every k-th, counted from n = N
+    rewarp_interval: Count = 1  # only every k-th of these calls, counted from n = N
     skip_last_warp: bool = True  # no re-warp after call n = 2 (paper's appendix)
     solver: Solver = "ddim"  # see `midms.diffusion.solvers`
-    clamp_cosines: bool = False  # raise negative cosines to 0 before the softmax, as released (dense matching)
-    refine_steps: Natural = 20  # U-Net calls of the refinement; 0 turns it off
+    clamp_cosines: bool = False  # set negative cosines to 0 before the softmax, as released (dense matching)
+    refine_steps: Natural = 20  # U-Net calls of the refinement; 0: no refinement
     refine_num_inference_steps: Steps = 200  # T of the refinement
     refine_eta: Share = 1.0
-    refine_model: RefineModel = "pretrained"  # whether the LDM before or after fine-tuning refines
+    refine_model: RefineModel = "pretrained"  # refine with the LDM before or after fine-tuning
 
     def __post_init__(self) -> None:
         for name, rule in _CHOICES.items():
@@ -66,12 +68,12 @@ class InterleaveSettings:
 
     @classmethod
     def paper(cls) -> InterleaveSettings:
-        """The text: T = 200, N = 50, Eq. 10 with gamma = 0.3 (DeepFashion: 0.5), refinement by the original LDM."""
+        """The paper's run: T = 200, N = 50, Eq. 10, gamma = 0.3 (DeepFashion: 0.5), refinement by the original LDM."""
         return cls()
 
     @classmethod
     def released(cls) -> InterleaveSettings:
-        """What the released code runs: T = 16 (17 times), N = 4, two re-warps, refinement by the fine-tuned network."""
+        """The released code's run: T = 16 (17 times), N = 4, two re-warps, refinement by the fine-tuned network."""
         return cls(
             num_inference_steps=16,
             num_interleaved_steps=4,
@@ -87,8 +89,9 @@ class InterleaveSettings:
 
     @classmethod
     def fast(cls) -> InterleaveSettings:
-        """The paper's run in 12 calls instead of 70: every 4th step of its loop, re-warping every 4th time, without
-        refinement. What that costs is measured by `scripts/benchmark.py steps` (docs/benchmarks/sampling.md).
+        """12 U-Net calls instead of the paper's 70: every 4th step of its loop, every 4th re-warp, no refinement.
+
+        `scripts/benchmark.py steps` measures the effect on quality (docs/benchmarks/sampling.md).
         """
         return cls(num_inference_steps=50, num_interleaved_steps=12, rewarp_interval=4, refine_steps=0)
 
@@ -97,7 +100,7 @@ class InterleaveSettings:
         return dataclasses.replace(self, **changes)
 
     def with_steps(self, total: int | None = None, calls: int | None = None) -> InterleaveSettings:
-        """A copy with another T and N: where only T is given, N is T / 4 and at least 1."""
+        """A copy with T = `total` and N = `calls`. If only T is given, N is T / 4, and at least 1."""
         if total is None:
             return self if calls is None else self.replace(num_interleaved_steps=calls)
         calls = max(1, total // 4) if calls is None else calls
@@ -117,10 +120,10 @@ class InterleaveSettings:
 class LoopTimes(NamedTuple):
     """Times and levels of one chain of n = N..1; entry i belongs to n = N - i."""
 
-    times: list[int]  # tau_N, ..., tau_1: what the U-Net is told
+    times: list[int]  # tau_N, ..., tau_1: the times given to the U-Net
     alpha_bars: Tensor  # (N,): level at each call
-    start: Tensor  # (): level the clean input is noised to
-    start_time: int  # and its time
+    start: Tensor  # (): noise level of the loop's start
+    start_time: int  # time of the loop's start
 
 
 def loop_times(schedule: Schedule, settings: InterleaveSettings) -> LoopTimes:

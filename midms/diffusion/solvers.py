@@ -1,8 +1,8 @@
 """One step of the reverse process: DDIM (paper Eq. 3, 4) and DPM-Solver++ in x0 form.
 
-The interleaved loop changes the x0 prediction between a network call and the step that follows it (Eq. 11). DDIM as in
-the paper keeps the network's own eps for the direction; DPM-Solver++ (Lu et al. 2022) steps from the x0 prediction
-alone, so its direction follows the re-warped prediction. Without re-warping "dpm1" equals DDIM.
+The interleaved loop changes the x0 prediction between a network call and the following step (Eq. 11). The paper's DDIM
+keeps the network's eps for the direction of the step. DPM-Solver++ (Lu et al. 2022) uses only the x0 prediction, so its
+direction follows the re-warped prediction. Without re-warping "dpm1" equals DDIM.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ SOLVERS: tuple[Solver, ...] = ("ddim", "dpm1", "dpm2")
 
 
 class Previous(NamedTuple):
-    """What a multistep solver remembers of the step before: its x0 prediction and noise level."""
+    """The x0 prediction and noise level of the previous step, for a multistep solver."""
 
     x0: Tensor
     alpha_bar: Tensor
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """f_theta of Eq. 3: (x - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar), all (B, c, h, w); the level broadcasts."""
+    """f_theta of Eq. 3: (x - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar), all (B, c, h, w); the level is broadcast."""
     return (x - (1.0 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
 
 def ddim_step(
     x0: Tensor, eps: Tensor, alpha_bar: Tensor, alpha_bar_prev: Tensor, eta: float = 0.0, noise: Tensor | None = None
 ) -> Tensor:
-    """Eq. 4 (with eta > 0: Song et al. 2021, Eq. 12): from an x0 prediction to the latent one step cleaner.
+    """Eq. 4 (with eta > 0: Song et al. 2021, Eq. 12): from an x0 prediction to the latent of the next cleaner level.
 
     Args:
         x0: prediction, possibly re-warped, (B, c, h, w).
         eps: the network's noise prediction at `alpha_bar`, (B, c, h, w).
-        alpha_bar: level of the network call; only eta > 0 reads it.
-        alpha_bar_prev: level to go to.
+        alpha_bar: level of the network call; used only for eta > 0.
+        alpha_bar_prev: level of the result.
         eta: 0 deterministic, 1 ancestral.
         noise: standard normal of x0's shape, needed for eta > 0.
     """
@@ -60,8 +60,8 @@ def dpm_solver_step(
         x: latent at `alpha_bar`, (B, c, h, w).
         x0: prediction at `alpha_bar`, possibly re-warped, (B, c, h, w).
         alpha_bar: level of x.
-        alpha_bar_prev: level to go to.
-        previous: the step before, for second order; None gives first order.
+        alpha_bar_prev: level of the result.
+        previous: the previous step, for second order; None: first order.
     """
     log_snr = _half_log_snr(alpha_bar)
     step = _half_log_snr(alpha_bar_prev) - log_snr  # h > 0
@@ -82,9 +82,9 @@ def solver_step(
     alpha_bar_prev: Tensor,
     previous: Previous | None = None,
 ) -> Tensor:
-    """One deterministic step by name: "ddim", "dpm1" or "dpm2" (first order while there is no `previous`).
+    """One deterministic step by name: "ddim", "dpm1" or "dpm2" (first order without `previous`).
 
-    Latents are (B, c, h, w), as the result; see `ddim_step` and `dpm_solver_step`.
+    Latents and the result are (B, c, h, w); see `ddim_step` and `dpm_solver_step`.
 
     Raises:
         ValueError: another name.

@@ -35,7 +35,7 @@ Batch = Mapping[str, Any]
 
 
 class EncodedPairs(NamedTuple):
-    """One batch of pairs as the methods see it."""
+    """One batch of encoded pairs, the input of the methods."""
 
     batch: Batch
     condition: ConditionFeatures
@@ -45,7 +45,7 @@ class EncodedPairs(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Numbers of one method, one per pair, and its images for the distances between sets."""
+    """Scores of one method, one per pair, and its images for the distances between sets."""
 
     psnr: np.ndarray  # dB to the truth
     ssim: np.ndarray
@@ -54,9 +54,10 @@ class Scores(NamedTuple):
 
 
 class MatchingScores(NamedTuple):
-    """Numbers of the matching itself, one per pair (NaN where nothing is visible).
+    """Scores of the matching, one per pair (NaN if nothing is visible).
 
-    The subject alone counts for the first two: a plain wall matches itself anywhere, and most of it hardly moves.
+    `pck` and `error` count only the subject, because on a plain wall every match is equally good, and most of the
+    background hardly moves.
     """
 
     pck: np.ndarray  # share of the subject's positions matched within 0.1 of the side
@@ -65,17 +66,17 @@ class MatchingScores(NamedTuple):
     same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
 
 
-#: A model, pairs and settings of that model to images (B, 3, H, W).
+#: Function of a model, pairs and the model's settings that returns images (B, 3, H, W).
 Method = Callable[[Any, EncodedPairs, Any], Tensor]
 
 
 def noise_generators(indices: Sequence[int], seed: int) -> list[torch.Generator]:
-    """One generator per pair, fixed by (seed, index): a pair's image does not depend on its batch or on other runs."""
+    """One generator per pair, fixed by (seed, index), so that a pair's image does not depend on its batch."""
     return sample_generators(seed * 1_000_003 + index for index in indices)
 
 
 def full_method(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """The method, with whatever the settings switch off."""
+    """The method, with the components that the settings select."""
     generators = noise_generators(pair.indices, pair.seed)
     return model.decode(model.translate(pair.condition, [pair.exemplar], settings, generators).latent)
 
@@ -91,7 +92,7 @@ def no_mask(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> T
 
 
 def no_diffusion(model: MIDMs, pair: EncodedPairs, settings: InterleaveSettings) -> Tensor:
-    """As many re-warps and masks as the method, without noise or U-Net ("(-) diffusion U-Net")."""
+    """The re-warps and masks of the method, without noise and U-Net ("(-) diffusion U-Net")."""
     latent = model.first_match(pair.condition, [pair.exemplar]).warp
     rematch: Callable[[Tensor], Rewarp] = model.rematcher(pair.condition, [pair.exemplar], settings)
     for _ in settings.rewarped_steps():
@@ -106,17 +107,17 @@ def first_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
 
 
 def autoencoded_truth(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """The truth through the first stage: the ceiling of everything that is decoded."""
+    """The truth through the first stage: the upper bound of all decoded results."""
     return model.autoencode(pair.batch["truth"])
 
 
 def autoencoded_source(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """The condition's own photo through the first stage: what the autoencoder alone costs in a distance to photos."""
+    """The condition's own photo through the first stage: the distance to photos caused by the autoencoder alone."""
     return model.autoencode(pair.batch["source"])
 
 
 def exemplar_itself(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """The exemplar unchanged: what matching by position would give."""
+    """The exemplar unchanged: the result of matching by position."""
     return pair.batch["exemplar"]
 
 
@@ -126,7 +127,7 @@ def other_style(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
 
 
 def mean_part_colours(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """Each part of the layout filled with the exemplar's mean colour of that part (of the whole, where it lacks it)."""
+    """Each part of the layout in the exemplar's mean colour of that part, or of the whole exemplar if it lacks it."""
     return _part_means(pair.batch)
 
 
@@ -142,9 +143,9 @@ def _part_means(batch: Batch) -> Tensor:
 
 
 def true_image_warp(pair: EncodedPairs) -> Tensor:
-    """The exemplar's pixels moved by the true correspondence, mean part colours where it shows nothing; (B, 3, H, W).
+    """The exemplar's pixels moved by the true correspondence, mean part colours for hidden points; (B, 3, H, W).
 
-    Nothing that only copies from the exemplar can do better.
+    This is the upper bound of methods that only copy from the exemplar.
     """
     batch = pair.batch
     warped = F.grid_sample(
@@ -154,9 +155,10 @@ def true_image_warp(pair: EncodedPairs) -> Tensor:
 
 
 def true_latent_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """The exemplar's latent warped by the true correspondence, the first warp where the exemplar shows nothing.
+    """The exemplar's latent warped by the true correspondence, with the first warp for hidden points.
 
-    What a perfect matching would give: better than the first warp only if latents can be moved and averaged.
+    This is the result of a perfect matching. It is better than the first warp only if latents can be moved and
+    averaged.
     """
     latent, coordinates = pair.exemplar.latent, pair.batch["coordinates"]
     grid = (latent.shape[-2], latent.shape[-1])
@@ -168,7 +170,7 @@ def true_latent_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tenso
 
 
 def autoencoded_true_warp(model: Matcher, pair: EncodedPairs, settings: Any) -> Tensor:
-    """`true_image_warp` through the first stage: the ceiling of everything that copies and is decoded."""
+    """`true_image_warp` through the first stage: the upper bound of methods that copy and decode."""
     return model.autoencode(true_image_warp(pair))
 
 
@@ -225,8 +227,8 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
         coordinates, visible: of the pixels, (B, 2, H, W) and (B, H, W).
         grid: (h, w) of the latent; each position stands for H/h x W/w pixels.
     Returns:
-        Coordinates (B, 2, h, w), the mean over each position's pixels, and (B, h, w): all of those pixels are
-        visible in the exemplar and belong together (their matches lie within twice their own extent).
+        Coordinates (B, 2, h, w), the mean over each position's pixels; and a mask (B, h, w) of the positions whose
+        pixels are all visible in the exemplar and close together there (within twice their own extent).
     """
     factor = coordinates.shape[-1] // grid[1]
     mean = F.avg_pool2d(coordinates, factor)
@@ -236,7 +238,7 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
 
 
 def _grid_scale(grid: tuple[int, int], factor: int) -> Tensor:
-    """(x, y): what takes a latent grid's coordinates to the image's, both -1 and 1 at the outermost centres."""
+    """Factors (x, y) from a latent grid's coordinates to the image's, both -1 and 1 at the outermost centres."""
     return torch.tensor([(side - 1) * factor / (side * factor - 1) for side in reversed(grid)]).view(1, 2, 1, 1)
 
 
@@ -256,13 +258,13 @@ def to_latent_coordinates(coordinates: Tensor, factor: int) -> Tensor:
 def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
     """Share of positions whose match lies in the same part of the exemplar (stone matches stone), per pair.
 
-    Positions count that lie in one part whole, and whose part the exemplar has.
+    Only positions count that lie completely in one part, and whose part the exemplar has.
 
     Args:
         found: image coordinates of the matches, (B, 2, h, w), (x, y) in [-1, 1].
         batch: with "labels" and "exemplar_labels", (B, H, W).
     Returns:
-        (B,); NaN where no position counts.
+        (B,); NaN if no position counts.
     """
     labels, exemplar_labels = batch["labels"].to(found.device), batch["exemplar_labels"].to(found.device)
     grid = (found.shape[-2], found.shape[-1])
@@ -278,8 +280,10 @@ def same_part_accuracy(found: Tensor, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def score_matching(model: Matcher, pairs: Sequence[EncodedPairs], kind: str) -> MatchingScores:
-    """PCK and end-point error of "first" (condition against exemplar), "rematch" (the first warp against it again)
-    or "identity" (every position matched with itself)."""
+    """PCK and end-point error of a matching.
+
+    It is "first" (condition with exemplar), "rematch" (first warp with exemplar) or "identity" (every position with
+    itself)."""
     rows = []
     for pair in pairs:
         if kind == "rematch":
@@ -320,7 +324,7 @@ def score_masks(model: Matcher, pairs: Sequence[EncodedPairs], settings: Interle
 
 
 class Difference(NamedTuple):
-    """Full method minus another, pair by pair: mean and standard error."""
+    """Full method minus another method, pair by pair: mean and standard error."""
 
     psnr: tuple[float, float]
     distance: tuple[float, float]

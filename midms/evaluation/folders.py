@@ -1,4 +1,4 @@
-"""Folders of images as evaluation reads them: checked once, named clearly when bad, one size, one file format."""
+"""Folders of images for evaluation, checked once: readable images of one size and one file format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JPEG_QUALITY = 75  # Pillow's default, with 4:2:0 chroma: what the field's infer
 
 
 class NotApplicableError(ValueError):
-    """A metric cannot be computed on these folders; the message says why and what would help."""
+    """A metric cannot be computed on these folders; the message gives the reason and the remedy."""
 
 
 class ImageFile(NamedTuple):
@@ -40,17 +40,17 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones, links to nothing included.
+    """All files below a folder except hidden ones, including broken links.
 
     Raises:
-        ValueError: a linked folder below it, which would not be searched, or a name that is not UTF-8.
+        ValueError: a linked folder, which would not be searched, or a name that is not UTF-8.
     """
     paths = []
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_dir() and path.is_symlink() and not hidden:
             raise ValueError(f"{path}: a link to a folder, which is not searched; copy or move the folder here")
-        if any("\ud800" <= character <= "\udfff" for character in path.name):  # bytes that Python could not decode
+        if any("\ud800" <= character <= "\udfff" for character in path.name):  # undecodable bytes
             raise ValueError(f"{folder}: the name {path.name!a} is not UTF-8; rename it")
         if not hidden and not path.is_dir():
             paths.append(path)
@@ -58,11 +58,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
-    """The images below a folder in natural order, and the names of files that are none by their extension.
+    """The images below a folder in natural order, and the names of files without an image extension.
 
     Raises:
-        ValueError: no such folder, no image, an unreadable header, a link that leads nowhere or to a folder, or two
-            files of one name.
+        ValueError: no such folder, no image, an unreadable header, a broken link or a link to a folder, or two files
+            of one name.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -88,9 +88,9 @@ class ImageFolder(Dataset[Tensor]):
     """Images of a folder as uint8 (3, H, W), all of one size.
 
     Args:
-        root: the folder; sub-folders belong to the names.
-        size: resize to size x size with Pillow's bicubic; None keeps the images' own size, which must be one.
-        jpeg: bring every image that is no JPEG file, or was resized, through JPEG compression in memory.
+        root: the folder; names include sub-folders.
+        size: resize to size x size with Pillow's bicubic; None: no resizing, the images must have one size.
+        jpeg: compress images that are not JPEG files, or were resized, as JPEG in memory.
     Raises:
         ValueError: a bad folder (see `list_images`) or mixed sizes.
     """
@@ -118,7 +118,7 @@ class ImageFolder(Dataset[Tensor]):
 
     @property
     def image_format(self) -> str:
-        """What the numbers were computed on, such as "PNG, through JPEG quality 75"."""
+        """Format of the measured images, such as "PNG, through JPEG quality 75"."""
         formats = "+".join(sorted({file.format for file in self.files}))
         resized = any(file.size != self.size for file in self.files)
         parts = [formats, f"resized to {self.size[0]}x{self.size[1]} (bicubic)" if resized else ""]
@@ -128,13 +128,13 @@ class ImageFolder(Dataset[Tensor]):
 
     @property
     def left_out(self) -> str:
-        """Which files of the folder are no images, such as "3 files, the first is notes.txt"; empty for none."""
+        """Files of the folder that are not images, such as "3 files, the first is notes.txt"; empty for none."""
         if not self.ignored:
             return ""
         return f"{len(self.ignored)} file{'s' if len(self.ignored) > 1 else ''}, the first is {self.ignored[0]}"
 
     def fingerprint(self) -> str:
-        """Changes when a file or the way of reading changes: names, sizes on disk, times, options."""
+        """Digest of names, sizes on disk, times and options; it changes when a file or an option changes."""
         rows = [f"{f.name}|{f.path.stat().st_size}|{f.path.stat().st_mtime_ns}" for f in self.files]
         return "\n".join([*rows, f"{self.size}|{self.jpeg}"])
 
@@ -154,7 +154,7 @@ class ImageFolder(Dataset[Tensor]):
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> Tensor:
-    """A label map (H, W) int64 from a single-channel image, brought to `size` (width, height) by nearest neighbour."""
+    """A label map (H, W) int64 from a single-channel image, resized to `size` (width, height) by nearest neighbour."""
     image = open_image(path)
     if image.mode not in ("L", "P", "I;16", "1"):
         raise ValueError(f"{path}: a label map has one channel, got mode {image.mode}")

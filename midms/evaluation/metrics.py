@@ -1,4 +1,4 @@
-"""The metrics of `midms.evaluation.suite`, one function each: an opened evaluation in, a result out."""
+"""The metrics of `midms.evaluation.suite`: one function each, from an `Evaluation` to a result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from midms.metrics.fidelity import (
     kernel_distance,
 )
 
-_VGG_PIXELS, _LPIPS_PIXELS = 16, 32  # smaller images do not survive the networks' poolings
+_VGG_PIXELS, _LPIPS_PIXELS = 16, 32  # smallest images that the networks' poolings allow
 
 
 def _signed(images: Tensor, device: str) -> Tensor:
@@ -33,7 +33,7 @@ def _signed(images: Tensor, device: str) -> Tensor:
 
 
 def summarise(metric: str, names: Sequence[str], rows: np.ndarray, **record: Any) -> Result:
-    """Mean and standard error over images of each column; infinite and undefined entries make the mean so too."""
+    """Mean and standard error over images of each column; infinite or NaN entries make the mean infinite or NaN."""
     columns = rows.astype(np.float64).T
     count = len(rows)
     with np.errstate(invalid="ignore"):  # infinite entries, such as the PSNR of equal images
@@ -54,7 +54,7 @@ def _need_pixels(folder: ImageFolder, least: int, what: str) -> None:
 
 
 def folder_record(folders: dict[str, ImageFolder]) -> dict[str, Any]:
-    """Counts and formats of the folders that a metric used, and what in them is no image."""
+    """Counts and formats of the folders that a metric used, and their files that are not images."""
     return {
         "images": {role: len(folder) for role, folder in folders.items()},
         "image_format": {role: folder.image_format for role, folder in folders.items()},
@@ -77,7 +77,7 @@ def _inception_rows(evaluation: Evaluation, role: str) -> RowStore:
 
 
 def _real_sets(evaluation: Evaluation) -> list[str]:
-    """Which real sets the outputs are compared with: Table 1's two columns."""
+    """The real sets with which outputs are compared: the two columns of Table 1."""
     roles: list[str] = [role for role in ("reference", "exemplars") if role in evaluation.images]
     if not roles:
         raise NotApplicableError("needs --reference DIR or --exemplars DIR")
@@ -88,7 +88,7 @@ def _real_sets(evaluation: Evaluation) -> list[str]:
 
 
 def _frechet(generated: RowStore, real: RowStore) -> float:
-    """FID from the smaller of its two forms: the features of small sets, else their streamed moments."""
+    """FID from the features of small sets, or from streamed moments of large ones."""
     if max(generated.count, real.count) < FEATURES:
         return frechet_distance_of_features(generated.read(), real.read())
     return frechet_distance(feature_moments(generated.blocks()), feature_moments(real.blocks()))

@@ -1,4 +1,4 @@
-"""What an evaluation is asked, what it works on and what it answers: folders, options, results."""
+"""Inputs and results of an evaluation: folders, options, results."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ _PACKAGES = ("midms", "torch", "torchvision", "torch-fidelity", "lpips", "numpy"
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the images are. Partners of a generated image have its name up to the extension.
+    """Folders of images. Files are paired by name without extension.
 
-    generated: outputs of a method. reference: photographs of the conditions (or any real set, for FID, KID, SWD).
-    exemplars: each output's exemplar, by the output's name (for FID and KID any set). truth: the right answers, where
-    known. labels: label maps of the conditions (one channel), regions of the semantic consistency. For
-    edits: masks, the object as non-zero pixels; prompts, a JSON file, name -> target prompt; reference, the sources.
+    Attributes:
+        generated: outputs of a method.
+        reference: photographs of the conditions (for FID, KID and SWD any real set; for edits the source images).
+        exemplars: each output's exemplar, by the output's name (for FID and KID any set).
+        truth: true images, if known.
+        labels: label maps of the conditions (one channel), the regions of the semantic consistency.
+        masks: for edits, the object as non-zero pixels.
+        prompts: for edits, a JSON file, name -> target prompt.
     """
 
     generated: Path | str
@@ -47,12 +51,15 @@ class Folders:
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure.
+    """Options of the measurement.
 
-    protocol: of FID and KID (midms.metrics.fidelity); "paper" also brings every image through JPEG quality 75, as
-    the field saves them. size: resize to size x size first. seeds: SWD is averaged over so many random draws.
-    inception, vgg19, lpips: files with weights, by default those in torch's cache. cache: keep features
-    there and reuse them; None: a temporary folder (SWD stores 75 KB per image and level while it runs).
+    Attributes:
+        protocol: of FID and KID (midms.metrics.fidelity); "paper" also compresses every image as JPEG of quality 75,
+            as is usual in the field.
+        size: resize to size x size first.
+        seeds: number of random draws over which SWD is averaged.
+        inception, vgg19, lpips: files with weights, by default those in torch's cache.
+        cache: folder for features, to reuse them; None: a temporary folder (SWD stores 75 KB per image and level).
     """
 
     protocol: Protocol = "paper"
@@ -75,7 +82,7 @@ class Options:
 
 @dataclass
 class Result:
-    """One metric: numbers, their errors, and what they were made from."""
+    """One metric: numbers, their errors, and the record of the measurement."""
 
     metric: str
     status: Literal["ok", "skipped"] = "ok"
@@ -85,12 +92,12 @@ class Result:
     protocol: str = ""
     images: dict[str, int] = field(default_factory=dict)
     image_format: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # files in the folders that are no images
+    left_out: dict[str, str] = field(default_factory=dict)  # files in the folders that are not images
     network: dict[str, str] = field(default_factory=dict)
     per_image: dict[str, list[float]] = field(default_factory=dict)
 
     def as_dict(self, per_image: bool = False) -> dict[str, Any]:
-        """Plain data for JSON; without the numbers of single images unless asked for."""
+        """Plain data for JSON; by default without the numbers of single images."""
         record = {key: value for key, value in asdict(self).items() if value or key in ("metric", "status")}
         if not per_image:
             record.pop("per_image", None)
@@ -98,7 +105,7 @@ class Result:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that a number may depend on."""
+    """Versions of libraries that can affect the numbers."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -114,7 +121,7 @@ def _by_name(folder: Path | str) -> dict[str, Path]:
 
 @contextmanager
 def _name_file_in_errors(file: Path, network: str) -> Iterator[None]:
-    """Say which file is damaged, or holds another network."""
+    """Add the file's name to errors from a damaged file or the file of another network."""
     try:
         yield
     except (UnpicklingError, EOFError, LookupError, RuntimeError) as error:
@@ -141,14 +148,14 @@ class Evaluation:
         self.prompts = read_prompts(Path(folders.prompts)) if folders.prompts else None
 
     def folder(self, role: str, exact: bool = False) -> ImageFolder:
-        """A folder; `exact`: as the files are, else with the protocol's compression."""
+        """A folder; `exact`: the unchanged files, else with the protocol's compression."""
         folders = self.exact if exact else self.images
         if role not in folders:
             raise NotApplicableError(f"needs --{role} DIR")
         return folders[role]
 
     def store(self, key: str, count: int, width: int) -> RowStore:
-        """`count` rows of `width` numbers on disk, under a key that says what they are."""
+        """Store on disk for `count` rows of `width` numbers, under a key that identifies them."""
         return RowStore(self.cache, key, count, width)
 
     def rows(
@@ -161,7 +168,7 @@ class Evaluation:
 
     @cached_property
     def inception(self) -> tuple[InceptionFeatures, dict[str, str]]:
-        """Network of FID and KID, and what a record says of it."""
+        """Network of FID and KID, and its entry in the record."""
         file = inception_file(self.options.inception)
         with _name_file_in_errors(file, "Inception-2015"):
             network = InceptionFeatures(file, self.options.protocol).to(self.options.device)
@@ -169,7 +176,7 @@ class Evaluation:
 
     @cached_property
     def vgg19(self) -> tuple[VGG19Features, dict[str, str]]:
-        """Network of the style and semantic scores, and what a record says of it."""
+        """Network of the style and semantic scores, and its entry in the record."""
         kind = self.options.vgg19_weights
         file = vgg19_file(kind, self.options.vgg19)
         with _name_file_in_errors(file, f"VGG-19 ({kind})"):
@@ -178,7 +185,7 @@ class Evaluation:
 
     @cached_property
     def lpips(self) -> tuple[nn.Module, dict[str, str]]:
-        """Network of LPIPS, and what a record says of it."""
+        """Network of LPIPS, and its entry in the record."""
         file = lpips_file(self.options.lpips_backbone, self.options.lpips)
         with _name_file_in_errors(file, f"LPIPS's backbone ({self.options.lpips_backbone})"):
             network = LPIPS(self.options.lpips_backbone, file).to(self.options.device)

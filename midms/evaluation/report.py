@@ -1,4 +1,4 @@
-"""One self-contained HTML page of an evaluation: table, plots, picture grid; no script, nothing to download."""
+"""One self-contained HTML page of an evaluation: table, plots and picture grid, without scripts or downloads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def curve_svg(points: Sequence[tuple[float, Cell]], title: str, axis: str, colou
 
     Args:
         points: sorted by x, finite numbers.
-        title: below the picture. axis: what x is.
+        title: below the picture. axis: name of x.
     """
     left, top, width, height = 58, 8, 300, 150
     errors = [cell.error if np.isfinite(cell.error) else 0.0 for _, cell in points]
@@ -169,11 +169,11 @@ def _grid(folders: Folders, most: int) -> str:
 def write_report(
     path: Path, folders: Folders, results: Sequence[Result], versions: dict[str, str], most_images: int = 16
 ) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page atomically.
 
     Args:
         path: the file.
-        folders: what was measured; the first `most_images` outputs and their partners are shown.
+        folders: the measured folders; the first `most_images` outputs and their partners are shown.
         results: the numbers. versions: of the libraries.
     """
     title = f"Evaluation of {html.escape(str(folders.generated))}"
@@ -191,7 +191,7 @@ def write_report(
 
 
 def write_page(path: Path, title: str, body: str, style: str) -> None:
-    """Write an HTML page; it appears whole or not at all. `title` and `body` are HTML."""
+    """Write an HTML page atomically. `title` and `body` are HTML."""
     page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
     page += f"<style>{style}</style></head><body>{body}</body></html>\n"
     write_atomically(path, page)

@@ -1,7 +1,7 @@
-"""Rows of numbers, one per image, computed in any order by any number of processes and kept on disk.
+"""Rows of numbers, one per image, computed in any order by any number of processes and stored on disk.
 
-Every metric starts from such rows (features, patches, distances), so all of them stream in constant memory,
-resume after a stop, and give the same result for any batch size and number of ranks.
+All metrics are computed from such rows (features, patches, distances). They therefore need constant memory, can be
+resumed, and give the same result for any batch size and number of ranks.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tqdm import tqdm
 from midms.metrics.swd import PATCH_SIZE, PATCHES_PER_IMAGE
 
 _BLOCK_ROWS = 256
-_SMALLEST_DEVIATION = 1e-4  # grey levels; one pixel of 10,000 images that is off by one makes more
+_SMALLEST_DEVIATION = 1e-4  # grey levels; less than the effect of one pixel of 10,000 images that differs by one
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are; (0, 1) without `torch.distributed`."""
+    """Rank of this process and number of ranks; (0, 1) without `torch.distributed`."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -38,11 +38,11 @@ def barrier() -> None:
 
 
 class RowStore:
-    """`count` rows of `width` float32 numbers in a file, beside a file that marks the rows that are done.
+    """`count` rows of `width` float32 numbers in a file, and a second file that marks the computed rows.
 
     Args:
-        folder: where the files live, shared by all ranks.
-        key: all that the rows depend on; another key is another file.
+        folder: of the files, shared by all ranks.
+        key: everything on which the rows depend; each key has its own file.
         count, width: shape.
     """
 
@@ -59,7 +59,7 @@ class RowStore:
         barrier()
 
     def pending(self) -> list[int]:
-        """Rows that this rank still has to compute."""
+        """Missing rows that this rank computes."""
         rank, world = rank_and_world()
         done = np.fromfile(self._done, dtype=np.uint8)
         return [index for index in range(rank, self.count, world) if not done[index]]
@@ -95,7 +95,7 @@ class RowStore:
 
 
 class _Indexed(Dataset[tuple[int, Any]]):
-    """A data set whose samples carry their index."""
+    """A data set that also returns the index of each sample."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -115,13 +115,13 @@ def fill(
     label: str,
     progress: bool = False,
 ) -> None:
-    """Compute what is missing in some stores that are filled together, one row of each per sample.
+    """Compute the missing rows of several stores together, one row of each per sample.
 
     Args:
-        stores: as many as `function` returns tensors.
-        dataset: samples by index; a batch is what the default collation makes of them.
+        stores: one per tensor that `function` returns.
+        dataset: samples by index; batches are made by the default collation.
         function: (batch, indices of its samples) -> one (B, width) per store.
-        label: what the progress bar says.
+        label: of the progress bar.
         progress: show a bar (first rank only).
     """
     pending = sorted({index for store in stores for index in store.pending()})
@@ -137,7 +137,7 @@ def fill(
 
 
 class StoredPatches:
-    """Patches of one pyramid level on disk, normalised as they are read; for `swd.sliced_distance`.
+    """Patches of one pyramid level on disk, normalised on reading; for `swd.sliced_distance`.
 
     Args:
         store: a row per image: its 128 patches (C, 7, 7), flat.
@@ -158,7 +158,7 @@ class StoredPatches:
 
     @property
     def varies(self) -> bool:
-        """Whether every colour has a deviation to divide by, above the rounding of its own computation."""
+        """Whether the standard deviation of every colour is above the rounding error of its computation."""
         return bool((self.deviation > _SMALLEST_DEVIATION).all())
 
     def _blocks(self, images: int) -> Iterator[np.ndarray]:

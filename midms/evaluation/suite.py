@@ -1,10 +1,10 @@
-"""All metrics of the field's tables on folders of images, each with the record of how it was made.
+"""All metrics of the field's tables on folders of images, each with a record of its measurement.
 
     from midms.evaluation.suite import Folders, Options, evaluate
     results = evaluate(Folders("out", reference="photos", exemplars="exemplars"), Options(protocol="paper"))
 
-A metric whose network is absent, or whose folders do not fit, comes back with `status` "skipped" and a reason, and
-without numbers; the others go on.
+A metric whose network is missing, or whose folders do not fit, returns `status` "skipped" with a reason instead of
+numbers. The other metrics are still computed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = (*METRICS, *GROUPS)
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Metric names with groups replaced by their members, each once.
+    """Metric names with groups replaced by their members, without duplicates.
 
     Raises:
         ValueError: an unknown name.
@@ -44,7 +44,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _cache_folder(cache: Path | None) -> Iterator[Path]:
-    """The folder for rows: the given one, or a temporary one that all ranks share."""
+    """The folder for rows: the argument, or a temporary folder shared by all ranks."""
     if cache is not None:
         yield cache
         return

@@ -26,25 +26,25 @@ class Column(NamedTuple):
 
 @dataclass
 class Row:
-    """One line: what was measured, how it differs from the first row pair by pair, and what the paper prints."""
+    """One row: measured values, paired differences to the first row, and the paper's values."""
 
     name: str
     values: dict[str, Cell] = field(default_factory=dict)
     differences: dict[str, Cell] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
-    x: float | None = None  # where the row stands on the axis of a plot
+    x: float | None = None  # position on the axis of a plot
 
 
 @dataclass
 class Table:
-    """One table. `columns` holds only what at least one row has; `notes` say what is missing and why."""
+    """One table. `columns` has only columns with at least one value; `notes` give the reasons for missing values."""
 
     number: str
     title: str
     columns: list[Column]
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
-    axis: str = ""  # what `Row.x` is, where the table is a curve
+    axis: str = ""  # name of `Row.x`, if the table is a curve
     published_on: str = ""
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def _finite(value: float) -> float | None:
 
 
 def number(cell: Cell | None, digits: int, plus_minus: str = "±", signed: bool = False) -> str:
-    """A cell as text: "12.34 ± 0.05", "-" where there is none."""
+    """A cell as text: "12.34 ± 0.05"; "-" without a number."""
     if cell is None or math.isnan(cell.mean):
         return "-"
     text = f"{cell.mean:+.{digits}f}" if signed else f"{cell.mean:.{digits}f}"
@@ -88,7 +88,7 @@ def cells_of(table: Table, plus_minus: str = "±") -> tuple[list[str], list[list
     head += [f"paper {c.title}" for c in printed]
     body = []
     for row in table.rows:
-        blank = row.paper and not row.values  # a method that only the paper has numbers of
+        blank = row.paper and not row.values  # a method with numbers only in the paper
         line = [row.name, *("" if blank else number(row.values.get(c.key), c.digits, plus_minus) for c in measured)]
         line += [
             number(row.differences[c.key], c.digits + 1, plus_minus, signed=True) if c.key in row.differences else ""

@@ -24,8 +24,8 @@ class PatchDiscriminator(nn.Module):
         in_channels: channels of the images.
         width: channels after the first convolution; doubled per layer up to eight times.
         num_layers: strided convolutions.
-        norm: "batch" as there, or "spectral": every convolution's weight over its largest singular value (Miyato et al.
-            2018), after which an image's logits do not depend on its batch.
+        norm: "batch" as in LDM, or "spectral": every convolution's weight is divided by its largest singular value
+            (Miyato et al. 2018), so that an image's logits do not depend on its batch.
     """
 
     def __init__(
@@ -57,22 +57,22 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """A `PatchDiscriminator` with spectral norm for the images, another for the images at half the size, ...
+    """One `PatchDiscriminator` with spectral norm per scale: for the images, for the images at half the size, ...
 
     Args:
-        scales: how many.
-        width, num_layers: of each.
+        scales: number of scales.
+        width, num_layers: of each discriminator.
     """
 
     def __init__(self, scales: Layers = 2, width: Channels = 64, num_layers: Layers = 3) -> None:
         super().__init__()
         if scales < 1:
             raise ValueError(f"MultiScaleDiscriminator: scales must be at least 1, got {scales}")
-        self.smallest = 3 * 2 ** (num_layers + scales - 1)  # pixels a side of the smallest images it takes
+        self.smallest = 3 * 2 ** (num_layers + scales - 1)  # pixels per side of the smallest accepted images
         self.parts = nn.ModuleList(PatchDiscriminator(3, width, num_layers, "spectral") for _ in range(scales))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) -> logits of each scale, (B, 1, h, w), from the finest on.
+        """Images (B, 3, H, W) -> logits of each scale, (B, 1, h, w), the finest first.
 
         Raises:
             ValueError: images too small for the coarsest scale.
@@ -119,12 +119,12 @@ def multi_scale(losses: Sequence[Tensor]) -> Tensor:
 
 
 def adaptive_weight(reconstruction_loss: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """Weight that gives the adversarial gradient the reconstruction gradient's size at the decoder's last layer.
+    """Weight that makes the adversarial gradient as large as that of the reconstruction at the decoder's last layer.
 
     |grad reconstruction| / (|grad generator| + 1e-4), clipped to [0, 1e4] and detached (VQGAN, Eq. 7).
 
     Args:
-        reconstruction_loss, generator_loss: scalars whose graphs hold `last_layer`; both graphs are kept.
+        reconstruction_loss, generator_loss: scalars that depend on `last_layer`; both graphs are kept.
         last_layer: the weight of the decoder's last convolution.
     """
     (reconstruction,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)

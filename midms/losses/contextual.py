@@ -53,22 +53,21 @@ def contextual_loss(
 ) -> Tensor:
     """Style distance between two feature maps whose contents need not be aligned (Eq. 16).
 
-    Both maps lose the exemplar's channel mean at the same position and are L2-normalised over channels;
-    d = 1 - cos; d~ = d / (min_j d + 1e-3); CX = softmax_j((1 - d~) / h); m_i = max_j CX_ij;
-    loss = -log(mean of the m_i >= threshold). It is 0, with no gradient, when none is kept.
+    The exemplar's channel mean at each position is subtracted from both maps, which are then L2-normalised over
+    channels. With d = 1 - cos, d~ = d / (min_j d + 1e-3), CX = softmax_j((1 - d~) / h) and m_i = max_j CX_ij:
+    loss = -log(mean of the m_i >= threshold). If no m_i reaches the threshold, the loss is 0 without gradient.
 
-    Rows are worked on in blocks that are computed again in the backward pass, so memory does not grow with the
-    square of the number of positions.
+    Rows are processed in blocks, which the backward pass recomputes, so memory does not grow with the square of the
+    number of positions.
 
     Args:
         generated: phi_l(I_{X <- Y}), (B, C, H, W).
-        exemplar: phi_l(I_Y), the same shape, for the centring is by position; without it any (B, C, H', W').
-            Detached.
+        exemplar: phi_l(I_Y), of the same shape with `centre`, else any (B, C, H', W'). Detached.
         bandwidth: h.
-        centre: subtract the exemplar's channel mean.
-        threshold: similarities m_i below it are left out; 0 keeps all.
-        per_sample: the mean over a sample's positions, and then over the samples' losses, which does not depend on how
-            samples are put into batches. If not, the mean over the positions of the whole batch, as released.
+        centre: subtract the exemplar's channel mean, position by position.
+        threshold: smaller similarities m_i are left out; 0 keeps all.
+        per_sample: take the mean over each sample's positions and then over the samples' losses, which does not depend
+            on the batch size. False: the mean over the positions of the whole batch, as released.
     """
     if centre and generated.shape != exemplar.shape:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""What keeps the latents of a first stage usable: decorrelated channels, anchored to local colour and structure.
+"""Losses that keep means of a first stage's latents meaningful: decorrelated channels and a local anchor.
 
-The matching averages latents (the soft warp of Eq. 6) and the loop mixes and interpolates them. An autoencoder trained
-for reconstruction alone may give them a form that does not bear this: its channels come out as copies of one another
-("rank collapse"), and a latent is then a position along a curve, whose midpoints decode to other colours. See
-docs/training.md for how to see a collapse.
+The matching averages latents (the soft warp of Eq. 6), and the loop mixes and interpolates them. An autoencoder trained
+for reconstruction alone may learn channels that are copies of one another ("rank collapse"). A latent is then a
+position along a curve, and the mean of two positions decodes to another colour. docs/training.md describes how to
+detect a collapse.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 
 
 def channel_correlation(latents: Tensor, eps: float = 1e-6) -> Tensor:
-    """Correlation of the channels over all places of a batch.
+    """Correlation of the channels over all positions of a batch.
 
     Args:
         latents: (B, C, h, w)
         eps: added to each deviation, so that a constant channel has correlation 0 instead of NaN.
     Returns:
-        (C, C), ones on the diagonal (but for `eps`).
+        (C, C), ones on the diagonal (except for the effect of `eps`).
     """
     vectors = latents.movedim(1, -1).flatten(0, 2)  # (B·h·w, C)
     centred = vectors - vectors.mean(dim=0)
@@ -42,9 +42,9 @@ def decorrelation_loss(latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(latents: Tensor) -> Tensor:
-    """How many independent channels the latents have: (sum e)² / sum e² over the eigenvalues of their correlation.
+    """Number of independent channels: (sum e)² / sum e² over the eigenvalues e of their correlation.
 
-    C where no two channels are correlated, 1 where all are copies of one (the participation ratio).
+    This participation ratio is C if no two channels are correlated, and 1 if all are copies of one.
     (B, C, h, w) to a scalar.
     """
     correlation = channel_correlation(latents.double())
@@ -66,10 +66,10 @@ class PatchComponents(NamedTuple):
 
 @torch.no_grad()
 def patch_components(images: Tensor, factor: int, channels: int) -> PatchComponents:
-    """Principal component analysis of the factor x factor patches of images: what a linear encoder would store.
+    """Principal component analysis of the factor x factor patches of images: the best linear encoder.
 
-    The first components of photos are brightness, colour and the strongest edges, so latents near these coefficients
-    say where a place lies in colour and structure, and averages of latents mean averages of those.
+    The first components of photos are brightness, colour and the strongest edges. If latents are near these
+    coefficients, the mean of latents represents the mean of colour and structure.
 
     Args:
         images: (B, 3, H, W) in [-1, 1], sides divisible by `factor`.

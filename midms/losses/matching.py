@@ -1,4 +1,4 @@
-"""Losses of the correspondence and of the diffusion: Eq. 12-15 and 17, and what the released training adds.
+"""Losses of the correspondence and of the diffusion: Eq. 12-15 and 17, and the further terms of the released code.
 
 Every function returns one scalar, a mean over all elements and the batch, without its weight lambda (the paper's
 Table 6 and the released weights are listed in `midms.losses.objective`). Targets are detached inside.
@@ -22,7 +22,7 @@ def _same_shape(got: Tensor, want: Tensor, name: str) -> None:
 
 
 def at_least_float32(features: Tensor) -> Tensor:
-    """`features`, of any shape, in at least float32: what a network gives in 16 bits is compared and summed in 32."""
+    """`features`, of any shape, in at least float32, so that 16-bit outputs are compared and summed in float32."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
@@ -39,8 +39,8 @@ def domain_loss(condition_features: Tensor, source_features: Tensor, exemplar_fe
     Args:
         condition_features: S_X, (B, C, H, W).
         source_features: S'_X, the features of the condition's pseudo ground truth, (B, C, H, W).
-        exemplar_features: S_Y, (B, C, H, W). Given, the released second term is added:
-            mean |sg(n(S_Y)) * (n(S_X) - n(S'_X))|. The paper has no such term.
+        exemplar_features: S_Y, (B, C, H, W), to add the second term of the released code, which the paper does not
+            have: mean |sg(n(S_Y)) * (n(S_X) - n(S'_X))|. None: only Eq. 12.
     """
     _same_shape(source_features, condition_features, "domain_loss")
     difference = unit_channels(at_least_float32(condition_features)) - unit_channels(
@@ -54,7 +54,7 @@ def domain_loss(condition_features: Tensor, source_features: Tensor, exemplar_fe
 
 
 def cycle_loss(cycle: Tensor, latent: Tensor) -> Tensor:
-    """The exemplar returns from its own warp (Eq. 13, the term of one step n).
+    """The warp of the exemplar, warped back, equals the exemplar (Eq. 13, the term of one step n).
 
     Args:
         cycle: R_{Y <- r <- Y}, the warped latent warped back, (B, c, H, W).
@@ -65,15 +65,15 @@ def cycle_loss(cycle: Tensor, latent: Tensor) -> Tensor:
 
 
 def source_loss(generated_maps: Sequence[Tensor], source_maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The condition's own image survives being warped by its condition, L_src (Eq. 14).
+    """The condition's own image is reconstructed from its warp by the condition, L_src (Eq. 14).
 
-    sum_l w_l mean |phi_l(I_{X <- X'}) - phi_l(I'_X)|; the release takes the five relux_2 of VGG-19 with
+    sum_l w_l mean |phi_l(I_{X <- X'}) - phi_l(I'_X)|. The released code uses the five relux_2 of VGG-19 with
     w = 1/32, 1/16, 1/8, 1/4, 1.
 
     Args:
         generated_maps: phi_l of the decoded source branch, (B, C_l, H_l, W_l) each.
         source_maps: phi_l of the source image, the same shapes; detached.
-        weights: w_l, as many as there are maps.
+        weights: w_l, one per map.
     """
     if not len(generated_maps) == len(source_maps) == len(weights) > 0:
         raise ValueError(
@@ -110,7 +110,7 @@ def diffusion_loss(eps_pred: Tensor, eps: Tensor) -> Tensor:
 def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
     """The released form of the diffusion term: mean squared error of x0 at one random step of the source branch.
 
-    During the released warm-up, where nothing is diffused, the warped source latent takes the place of `x0_pred`.
+    In the released warm-up, which has no diffusion, `x0_pred` is the warped source latent.
 
     Args:
         x0_pred: x0 predicted from the freshly noised source latent, (B, c, H, W).
@@ -121,15 +121,15 @@ def released_diffusion_loss(x0_pred: Tensor, latent: Tensor) -> Tensor:
 
 
 def warped_condition_loss(warped_condition: Tensor, condition: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The exemplar's condition, warped like the exemplar, must look like the condition: valid for any maps in [0, 1].
+    """Distance of the exemplar's condition, warped like the exemplar, to the condition, for any maps in [0, 1].
 
-    mean w |R(condition_Y) - condition_X|. The absolute error is bounded, so a part that the exemplar lacks
-    costs no more than its area. It is the cure against matching by position (the "positional shortcut").
+    mean w |R(condition_Y) - condition_X|. The term prevents matching by position (the "positional shortcut"). The
+    absolute error is bounded, so a part that the exemplar lacks costs no more than its area.
 
     Args:
         warped_condition: the exemplar's condition maps after the warp, (B, L, H, W) in [0, 1].
         condition: the condition maps at the same size, (B, L, H, W) in [0, 1]; detached.
-        weights: optional weights >= 0, broadcastable to (B, L, H, W), 0 where the exemplar has no answer.
+        weights: optional weights >= 0, broadcastable to (B, L, H, W), 0 where the exemplar has no matching part.
     """
     _same_shape(warped_condition, condition, "warped_condition_loss")
     error = (warped_condition - condition.detach()).abs()  # (B, L, H, W)
@@ -142,8 +142,8 @@ def warped_condition_loss(warped_condition: Tensor, condition: Tensor, weights: 
 def segmentation_warp_loss(warped_segmentation: Tensor, labels: Tensor, exemplar_labels: Tensor) -> Tensor:
     """The released warp loss of churches: negative log likelihood of the condition's label under the warped labels.
 
-    Labels are resized to the warp's size by nearest neighbour. A position counts 0 where its label is 0 (unknown)
-    or does not occur in the same sample's exemplar, else 1; the sum is divided by (sum of weights + 1e-5).
+    Labels are resized to the warp's size by nearest neighbour. A position has weight 0 if its label is 0 (unknown) or
+    does not occur in the same sample's exemplar, else 1. The sum is divided by (sum of weights + 1e-5).
 
     Args:
         warped_segmentation: the exemplar's one-hot labels after the warp, (B, L, h, w), probabilities.

@@ -1,6 +1,6 @@
-"""The released training objective: which terms of Eq. 12-17 it adds, with what weights, and when.
+"""The released training objective: its terms of Eq. 12-17, their weights and their iterations.
 
-Iterations are counted from 0 over the whole training, w of them are the warm-up (released: w = 10,000).
+Iterations n are counted from 0 over the whole training. The first w are the warm-up (released: w = 10,000).
 
 | term  | released form                                                              | weight           | counted  |
 |-------|----------------------------------------------------------------------------|------------------|----------|
@@ -59,7 +59,7 @@ RELEASED_LOSS_WEIGHTS = {
 
 
 class Segmentation(NamedTuple):
-    """For the churches' term."""
+    """Labels for the `warp` term of churches."""
 
     warped: Tensor  # (B, L, h, w) the exemplar's one-hot labels after the first warp
     labels: Tensor  # (B, 1, H, W) class ids of the condition
@@ -67,7 +67,7 @@ class Segmentation(NamedTuple):
 
 
 class Iteration(NamedTuple):
-    """What one forward pass of the training gives; latents (B, c, h, w), images (B, 3, H, W) in [-1, 1]."""
+    """Result of one forward pass of the training; latents (B, c, h, w), images (B, 3, H, W) in [-1, 1]."""
 
     condition_features: Tensor  # raw encoder output (B, C, h, w) of the condition,
     source_features: Tensor  # ... of its own image,
@@ -111,8 +111,8 @@ def released_objective(
         iteration: the forward pass.
         source: the condition's own image I'_X, (B, 3, H, W) in [-1, 1].
         exemplar: I_Y, the same shape.
-        features: VGG-19 with maps relu1_2 .. relu5_2; the weights go with the Caffe file.
-        number: of the iteration, from 0. warmup: w.
+        features: VGG-19 with maps relu1_2 .. relu5_2; the loss weights were chosen for the Caffe file.
+        number: n, index of the iteration from 0. warmup: w.
         weights: one of `RELEASED_LOSS_WEIGHTS`, by default CelebA-HQ's.
     """
     weights = weights or ReleasedLossWeights()

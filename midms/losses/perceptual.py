@@ -89,14 +89,14 @@ def _torchvision_names() -> dict[str, str]:
 class VGG19Features(nn.Module):
     """VGG-19 with max pooling, feature maps after a ReLU, named "relu1_2" ... "relu5_2".
 
-    Activations of the two sets of weights have different scales (Caffe's network eats values of +-128,
-    torchvision's of +-2); the paper's and the released loss weights go with "caffe".
+    The activations of the two sets of weights have different scales: inputs of Caffe's network are in +-128, those of
+    torchvision's in +-2. The paper's and the released loss weights were chosen for "caffe".
 
     Args:
         weights: "torchvision" (RGB, ImageNet mean and deviation), "caffe" (CoCosNet's `vgg19_conv.pth`: BGR,
-            mean colour, times 255: what the released code uses) or "random" (tests; weights as initialised).
+            mean colour, times 255; used by the released code) or "random" (tests; weights as initialised).
         path: the file with the weights; by default the one in torch's cache.
-        layers: maps to return; layers behind the last of them are not computed.
+        layers: maps to return; layers after the last of them are not computed.
     Raises:
         FileNotFoundError: the file is absent. ValueError: it is not such a file, or a layer is unknown.
     """
@@ -154,8 +154,8 @@ class VGG19Features(nn.Module):
 class FirstStageFeatures(nn.Module):
     """The encoder of a frozen first stage as feature network: maps "down0", "down1", ..., "mid".
 
-    It needs no file beyond the model itself, so the demo uses it in VGG-19's place. "downK" is the output of
-    the encoder's K-th resolution block (its halving included), "mid" that of the middle block.
+    The demo uses this network instead of VGG-19, because it needs no further file. "downK" is the output of the
+    encoder's K-th resolution block (after its downsampling), "mid" that of the middle block.
 
     Args:
         first_stage: a diffusers `VQModel` or `AutoencoderKL`; it is shared, not copied, and frozen.

@@ -1,4 +1,4 @@
-"""A reconstruction loss that counts fine detail as much as large areas: L1 between Laplacian pyramids."""
+"""A reconstruction loss that weights fine detail as much as large areas: L1 between Laplacian pyramids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def laplacian_bands(images: Tensor, levels: int = 3) -> list[Tensor]:
 
     Args:
         images: (B, C, H, W), sides at least 3·2^(levels - 1).
-        levels: bands.
+        levels: number of bands.
     Returns:
         `levels` tensors, (B, C, ceil(H / 2^k), ceil(W / 2^k)) for k = 0, 1, ...
     """

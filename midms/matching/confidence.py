@@ -1,4 +1,4 @@
-"""Which matches to trust: the cycle-consistency mask (paper Eq. 10) and the form the released code uses.
+"""Confidence of matches: the cycle-consistency mask of the paper (Eq. 10) and the form of the released code.
 
 All maps are expected coordinates (x, y) in [-1, 1] with the end points on the outermost cells, as `match` returns them.
 """
@@ -18,7 +18,7 @@ MASK_FORMS: tuple[MaskForm, ...] = ("paper", "released", "none")
 
 
 def forward_backward_error(forward_map: Tensor, backward_map: Tensor) -> Tensor:
-    """Squared distance between a query's position and where the round trip over the key grid ends (Eq. 10).
+    """Squared distance between a query's position and the end point of its round trip over the key grid (Eq. 10).
 
     Args:
         forward_map: expected key coordinates of each query, (B, 2, Hq, Wq).
@@ -32,10 +32,10 @@ def forward_backward_error(forward_map: Tensor, backward_map: Tensor) -> Tensor:
 
 
 def self_composition_error(forward_map: Tensor) -> Tensor:
-    """Length of the forward flow composed with itself, which the released code takes for a round trip.
+    """Length of the forward flow composed with itself, which the released code uses instead of a round trip.
 
-    flow(u) = psi(u) - u is read a second time at psi(u), with zeros outside. On matching grids of one size this is no
-    forward-backward check: it asks whether the flow, continued, points back. Kept for parity with released weights.
+    flow(u) = psi(u) - u is sampled again at psi(u), with zeros outside. Both samples are of the forward flow, so this
+    is not a forward-backward check. It is kept for parity with released weights.
 
     Args:
         forward_map: expected key coordinates of each query, (B, 2, Hq, Wq).
@@ -51,11 +51,11 @@ def self_composition_error(forward_map: Tensor) -> Tensor:
 def cycle_consistency_mask(
     forward_map: Tensor, backward_map: Tensor | None, threshold: float, form: MaskForm = "paper"
 ) -> Tensor:
-    """Confidence mask M of Eq. 10: 1 where the match is trusted, 0 elsewhere; never carries a gradient.
+    """Confidence mask M of Eq. 10: 1 where the match is trusted, 0 elsewhere. It has no gradient.
 
     Args:
         forward_map: (B, 2, Hq, Wq).
-        backward_map: (B, 2, Hk, Wk); only the paper's form reads it.
+        backward_map: (B, 2, Hk, Wk), needed only by the paper's form.
         threshold: gamma. Paper: 0.3 (CelebA-HQ), 0.5 (DeepFashion), of a squared distance. Released: 0.5, of a length.
         form: "paper" is the forward-backward check; "released" thresholds `self_composition_error` and keeps a 2x2 cell
             where at least 3 of its 4 pixels pass (even grids only); "none" trusts every match.
@@ -89,7 +89,7 @@ def cycle_consistency_mask(
 def match_confidence(matched: Match, threshold: float, form: MaskForm = "paper") -> Tensor:
     """`cycle_consistency_mask` of a `Match`, (B, 1, Hq, Wq).
 
-    With several exemplars each is checked alone, and a query takes the verdict of the one that gives it most.
+    Several exemplars are checked separately. Each query uses the mask of the exemplar with its largest share.
     """
     backward_maps = matched.backward_maps or (None,) * len(matched.forward_maps)
     masks = [

@@ -4,8 +4,8 @@ Shape letters: B batch, C feature channels, V value channels, (Hq, Wq) query gri
 (Hk, Wk) key grid (exemplar), K exemplars. Grids may differ in size and need not be square. Coordinates are (x, y) in
 [-1, 1] with the end points on the outermost cells (`align_corners=True` of `grid_sample`).
 
-`match` is the one entry point. Its two backends mean the same: "dense" is the readable reference and holds the whole
-correlation, "streaming" (`midms.matching.streaming`) never holds a tensor of Hq*Wq*Hk*Wk elements, forward or backward.
+`match` is the entry point. It has two backends with the same result. "dense" is the readable reference and stores the
+whole correlation. "streaming" (`midms.matching.streaming`) never stores Hq*Wq*Hk*Wk elements, forward or backward.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from midms.matching.streaming import Correspondence, Problem, full_precision, ma
 
 Backend = Literal["auto", "dense", "streaming"]
 
-# "auto" takes the dense form up to this many query-key pairs (10x10 tokens), being faster there
+# "auto" uses the dense form up to this many query-key pairs (10x10 tokens), where it is faster
 DENSE_LIMIT = 100 * 100
 
 
 class Match(NamedTuple):
-    """What matching one query with its K exemplars gives.
+    """Result of matching one query with its K exemplars.
 
-    The tuples have one entry per exemplar, each exactly what that exemplar alone would give. `backward_maps` and
-    `cycles` are empty where they were not asked for. Only `warp` mixes the exemplars, by one softmax over the keys of
-    all of them.
+    The tuples have one entry per exemplar, computed as if it were the only one. `backward_maps` and `cycles` are empty
+    unless requested. Only `warp` mixes the exemplars, by one softmax over the keys of all of them.
     """
 
     warp: Tensor  # (B, V, Hq, Wq) values moved onto the query grid (Eq. 6)
@@ -58,10 +57,10 @@ def _unit(features: Tensor, eps: float) -> Tensor:
 
 
 def correlation(query: Tensor, key: Tensor, clamp: bool = False, eps: float = 0.0) -> Tensor:
-    """Cosine of every query feature with every key feature (Eq. 5), held in full: the dense reference.
+    """Cosine of every query feature with every key feature (Eq. 5), as one tensor: the dense reference.
 
-    Centring is not part of it: give `normalize_features(...)` of raw features. `clamp=True, eps=1e-5` is the released
-    form: norms get 1e-5 added and negative cosines become 0.
+    The features are not centred here: pass `normalize_features(...)` of raw features. `clamp=True, eps=1e-5` gives the
+    released form.
 
     Args:
         query: (B, C, Hq, Wq).
@@ -78,11 +77,11 @@ def correlation(query: Tensor, key: Tensor, clamp: bool = False, eps: float = 0.
 def soft_warp(values: Tensor, correlation: Tensor, temperature: float) -> Tensor:
     """Move `values` onto the query grid by softmax-weighted correlation (Eq. 6).
 
-    The cycle warp of Eq. 13 is the same with `correlation.permute(0, 3, 4, 1, 2)`: its softmax runs over queries, so it
-    is not the transposed weight matrix.
+    For the cycle warp of Eq. 13 pass `correlation.permute(0, 3, 4, 1, 2)`. Its softmax runs over queries, so its
+    weights are not the transposed weights of the forward warp.
 
     Args:
-        values: (B, V, Hk, Wk), living where the keys live.
+        values: (B, V, Hk, Wk), on the key grid.
         correlation: cosines, (B, Hq, Wq, Hk, Wk).
         temperature: tau of the softmax.
     Returns:
@@ -116,9 +115,9 @@ def match(
 ) -> Match:
     """Match raw features and warp `values` onto the query grid (Eq. 5, 6, 13), all directions in one pass.
 
-    Features are centred and normalised here, and logits are float32 (float64 for float64 features) whatever autocast or
-    `set_float32_matmul_precision` say: at tau = 0.005 a bfloat16 logit is wrong by several units. Differentiable with
-    respect to query, key and values in both backends.
+    Features are centred and normalised here. Logits are float32 (float64 for float64 features), independent of autocast
+    and `set_float32_matmul_precision`, because at tau = 0.005 a bfloat16 logit is wrong by several units. Both backends
+    are differentiable with respect to query, key and values.
 
     Args:
         query: raw features (B, C, Hq, Wq).
@@ -127,17 +126,17 @@ def match(
         temperature: tau > 0.
         cycle: also warp the warp back onto the key grid.
         backward: also return the expected query coordinates of each key.
-        cycle_channels: warp back only the first so many value channels; all by default.
+        cycle_channels: number of leading value channels to warp back. None: all.
         key_mask: (B, Hk, Wk) or (B, 1, Hk, Wk), true (or > 0.5) where a key may be used; or a sequence, with None for
-            "all". A masked key gives nothing to the warp; its own backward map and cycle value are still computed.
-        clamp: raise negative cosines to 0, as the released code does; in the dense form only.
-        backend: "streaming" needs memory linear in the number of tokens, "dense" holds the matrix, "auto" takes the
-            dense form for very small grids only.
+            "all". A masked key has no weight in the warp; its own backward map and cycle value are still computed.
+        clamp: set negative cosines to 0, as the released code does. Only in the dense form.
+        backend: "streaming" needs memory linear in the number of tokens, "dense" stores the matrix, "auto" uses the
+            dense form only for very small grids.
     Returns:
         `Match`, in float32 (float64 for float64 features).
     Raises:
-        ValueError: shapes that do not fit together, an unknown backend, a clamp in the streaming form, or a sample all
-            of whose keys are masked.
+        ValueError: incompatible shapes, an unknown backend, a clamp in the streaming form, or a sample all of whose
+            keys are masked.
     """
     if clamp and backend == "streaming":
         raise ValueError("match: clamp=True needs the dense form, got backend='streaming'; leave it at 'auto'")
@@ -164,7 +163,7 @@ def match(
 
 
 def argmax_correspondence(query: Tensor, key: Tensor, key_mask: Tensor | None = None, rows: int = 512) -> Tensor:
-    """Coordinates of the best matching key of each query, for drawing; no gradient.
+    """Coordinates of the best matching key of each query, without gradient; for drawings.
 
     Args:
         query: raw features (B, C, Hq, Wq).
@@ -191,7 +190,7 @@ def argmax_correspondence(query: Tensor, key: Tensor, key_mask: Tensor | None = 
 
 
 def _dense_correspondence(problem: Problem, clamp: bool) -> Correspondence:
-    """The reference: one exemplar, everything from the full matrix, and the result of the streaming form."""
+    """The reference: the result of `stream_correspondence` for one exemplar, computed from the full matrix."""
     query, key, values, query_grid, key_grid, temperature, cycle_channels, backward, key_mask = problem
     batch, channels = values.shape[:2]
     cosine = correlation(query, key, clamp)  # (B, Hq, Wq, Hk, Wk)

@@ -1,17 +1,19 @@
-"""Both directions of the matching in one pass that never holds the correlation matrix.
+"""Both directions of the matching in one pass that never stores the correlation matrix.
 
 Row direction: `softmax_v(C(u, v) / tau)` over the keys v, applied to values and key coordinates (Eq. 6).
-Column direction: `softmax_u(C(u, v) / tau)` over the queries u, applied to query coordinates (Eq. 10) and to the rows'
-own result (the cycle warp of Eq. 13).
+Column direction: `softmax_u(C(u, v) / tau)` over the queries u, applied to query coordinates (Eq. 10) and to the result
+of the row direction (the cycle warp of Eq. 13).
 
-A tile is a few query rows against all keys, so a row's softmax is finished inside its tile, and its warp can at once be
-used as a value of the column direction. Both directions share one exponential per pair: with L the logit, a row's
-2**(L - top[u]) times a factor of its query is the column's 2**(L - peak). float32 cannot span all cosines at tau =
-0.005, so the columns (keys) whose best match is far worse than the best of all (by about 0.5 in cosine) underflow; they
-are found by their sum and done again with the roles of query and key exchanged, which is exact. The backward pass makes
-each tile again from the saved inputs and logarithmic normalisers, and shares its exponential in the same way.
+A tile is a few query rows against all keys. The softmax of a row is therefore complete within its tile, and its warp
+can be used at once as a value of the column direction. Both directions share one exponential per pair: with logit L, a
+row's 2**(L - top[u]) times a factor of its query is the column's 2**(L - peak).
 
-Token layout is (B, C, N) throughout. Logits are held in units of log 2, so that exp2 serves.
+The range of float32 does not cover all cosines at tau = 0.005. Columns (keys) whose best match is far below the overall
+best (by about 0.5 in cosine) underflow. They are detected by their sum and recomputed exactly, with the roles of query
+and key exchanged. The backward pass recomputes each tile from the saved inputs and logarithmic normalisers, and shares
+its exponential in the same way.
+
+The token layout is (B, C, N). Logits are in units of log 2, so that exp2 can be used.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ ROWS = 4
 
 
 class Problem(NamedTuple):
-    """What both backends are given: one query grid, one exemplar, and what is wanted of them."""
+    """Input of both backends: one query grid, one exemplar, and the requested results."""
 
     query: Tensor  # unit features (B, C, Hq, Wq), float32 or float64
     key: Tensor  # unit features (B, C, Hk, Wk)
@@ -42,9 +44,9 @@ class Problem(NamedTuple):
     query_grid: Tensor  # coordinates (2, Hq, Wq)
     key_grid: Tensor  # coordinates (2, Hk, Wk)
     temperature: float  # tau
-    cycle_channels: int  # how many of the value channels are warped back; 0 for none
-    backward: bool  # whether the expected query coordinates of the keys are wanted
-    key_mask: Tensor | None  # true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk); None for everywhere
+    cycle_channels: int  # number of value channels to warp back; 0: none
+    backward: bool  # whether to compute the expected query coordinates of the keys
+    key_mask: Tensor | None  # true where a key may be used, (B, Hk, Wk) or (B, 1, Hk, Wk); None: everywhere
 
 
 class Correspondence(NamedTuple):
@@ -58,7 +60,7 @@ class Correspondence(NamedTuple):
 
 
 def masked_logit(temperature: float) -> float:
-    """Logit of a masked key: finite, and so far below any cosine over tau that its weight counts for nothing."""
+    """Logit of a masked key: finite, and so far below any cosine over tau that its weight is negligible."""
     return -1.0 / temperature - 1000.0
 
 
@@ -147,11 +149,11 @@ class _Stream(torch.autograd.Function):
 
 
 class _Plan(NamedTuple):
-    """What a pass does: where masked keys go, and what its column direction carries."""
+    """Settings of a pass: the logit of masked keys and the values of its column direction."""
 
     masked: float  # logit of a masked key
-    cycle_channels: int  # how many channels of the row result go back
-    query_values: Tensor  # (G, Nq), besides them
+    cycle_channels: int  # number of channels of the row result that are warped back
+    query_values: Tensor  # (G, Nq), further values
 
     def logits(self, query: Tensor, key: Tensor, tile: slice, forbidden: Tensor | None, room: Tensor) -> Tensor:
         """Logits of the tile's queries with all keys, (b, r, Nk), in `room`."""
@@ -172,11 +174,11 @@ class _Result(NamedTuple):
     row_log: Tensor  # (b, Nq): log2 of the rows' softmax denominators
     column: Tensor  # (b, Vc+G, Nk)
     column_log: Tensor  # (b, Nk)
-    redone: Tensor  # indices of the keys whose column underflowed and was made again
+    redone: Tensor  # indices of the keys whose column underflowed and was recomputed
 
 
 class _Upstream(NamedTuple):
-    """Gradients of the results, from what they are used for."""
+    """Upstream gradients: those of the results."""
 
     row: Tensor  # (b, V, Nq)
     mass: Tensor  # (b, Nq)
@@ -184,11 +186,11 @@ class _Upstream(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """Exponents of two that a number type can hold, and how the shared exponential is placed among them."""
+    """Range of binary exponents of a number type, and the part of it that the shared exponential uses."""
 
     lowest: float  # exponents are clamped here, just above the subnormal numbers, which are slow
     shift: float  # exponent of the largest weight of a row, and of the largest factor of a query
-    margin: float  # bits that a column's sum must lie above what was clamped away from it
+    margin: float  # bits by which a column's sum must exceed its clamped part
 
     @classmethod
     def of(cls, dtype: torch.dtype) -> _Range:
@@ -296,7 +298,7 @@ def _backward_redone(
 
 
 def _tiles(query: Tensor, key: Tensor) -> tuple[list[slice], Tensor]:
-    """Query rows that are worked on at once, and room for one tile of logits."""
+    """Ranges of query rows, one per tile, and the buffer of a tile of logits."""
     (batch, _, n_query), n_key = query.shape, key.shape[2]
     fit = (CPU_TILE if query.device.type == "cpu" else GPU_TILE) // (batch * n_key)
     rows = min(max(fit, MIN_ROWS), n_query)
@@ -305,7 +307,7 @@ def _tiles(query: Tensor, key: Tensor) -> tuple[list[slice], Tensor]:
 
 
 def _samples_at_once(query: Tensor) -> list[slice]:
-    """CPU: one sample after the other; elsewhere the whole batch at once."""
+    """CPU: one sample at a time; other devices: the whole batch."""
     step = 1 if query.device.type == "cpu" else len(query)
     return [slice(start, start + step) for start in range(0, len(query), step)]
 

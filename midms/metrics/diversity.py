@@ -1,7 +1,7 @@
 """LPIPS (Zhang et al. 2018): a distance to the truth, and, between outputs of one condition, a measure of diversity.
 
 In this literature LPIPS is reported as diversity (higher is better) among outputs of one condition under
-different exemplars; which network and how many pairs is not published.
+different exemplars. The network and the number of pairs are not published.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def lpips_file(backbone: Backbone = "alex", path: str | Path | None = None) -> P
 
 
 class LPIPS(nn.Module):
-    """LPIPS 0.1 of the `lpips` package: its learnt heads, the backbone from torchvision's file.
+    """LPIPS 0.1 with the learnt heads of the `lpips` package and the backbone of torchvision's file.
 
     Args:
         backbone: "alex" or "vgg".
@@ -55,7 +55,7 @@ class LPIPS(nn.Module):
         import lpips  # noqa: PLC0415 - of the extra "metrics"
 
         file = lpips_file(backbone, path) if pretrained else None
-        with warnings.catch_warnings():  # the package passes torchvision arguments of old
+        with warnings.catch_warnings():  # the package passes deprecated arguments to torchvision
             warnings.simplefilter("ignore")
             self.metric = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
         if file is not None:
@@ -81,7 +81,7 @@ def diversity_pairs(groups: Sequence[Hashable], most_per_group: int | None = Non
 
     Args:
         groups: the condition of each output.
-        most_per_group: keep the first so many pairs of a condition (by order); None: all of them.
+        most_per_group: largest number of pairs per condition, the first ones in order; None: all pairs.
     Returns:
         Indices (i, j), i < j, grouped by condition.
     """

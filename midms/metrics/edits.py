@@ -1,4 +1,4 @@
-"""How good a text-driven edit is: does it fit the prompt, does it keep the structure, does it keep the background?
+"""Metrics of text-driven edits: agreement with the prompt, and preservation of structure and background.
 
     clip         cosine of CLIP's image embedding of the edit and its text embedding of the target prompt
     structure    mean squared difference of the two self-similarity matrices of DINO ViT keys (Tumanyan et al. 2022)
@@ -27,7 +27,7 @@ _DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_prompts(file: Path) -> dict[str, str]:
-    """Target prompts of edits: a JSON object, name of an image up to the extension -> prompt.
+    """Target prompts of edits: a JSON object, name of an image without extension -> prompt.
 
     Raises:
         ValueError: no such file, or not of this form.
@@ -49,7 +49,7 @@ def _load(kind: str, reader: Any, name: str, **options: Any) -> Any:
     """Read a network of transformers from a folder or the hub's cache.
 
     Raises:
-        FileNotFoundError: it is in neither; the message says what to do.
+        FileNotFoundError: it is in neither; the message names the remedy.
     """
     try:
         return reader.from_pretrained(name, **hub_options(name), **options)
@@ -103,7 +103,7 @@ def _check_pair(source: Tensor, edited: Tensor) -> None:
 def clip_similarity(clip: ClipNetwork, images: Tensor, prompts: Sequence[str]) -> Tensor:
     """Cosine of each image with its prompt, in -1..1 (not clamped at 0): (B, 3, H, W), B prompts -> (B,).
 
-    Images are resampled (bicubic, antialiased) to the shorter side CLIP wants, and cropped to the centre.
+    Images are resampled (bicubic, antialiased) so that the shorter side is CLIP's input size, and centre-cropped.
 
     Raises:
         ValueError: wrong shape, or another number of prompts.

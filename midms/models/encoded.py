@@ -1,4 +1,4 @@
-"""Encoded conditions and exemplars: made once, used with any number of partners."""
+"""Encoded conditions and exemplars, which can be reused with any number of partners."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from midms.models.encoders import ConditionFeatures
 
 
 class Exemplar(NamedTuple):
-    """Exemplars ready to be matched; computed once for any number of conditions."""
+    """Encoded exemplars, for any number of conditions."""
 
     latent: Tensor  # D_Y (B, c, h, w)
     features: Tensor  # S_Y (B, C, h, w), matched with the condition's features
     key: Tensor  # (B, C, h, w), matched with the features of the loop's predictions
-    mask: Tensor | None = None  # (B, 1, h, w): where its tokens may be used; None for everywhere
+    mask: Tensor | None = None  # (B, 1, h, w): where its tokens may be used; None: everywhere
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Exemplar:
         """`change` applied to every tensor, to select or repeat samples."""
@@ -26,18 +26,20 @@ class Exemplar(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """Conditions ready to be matched; computed once for any number of exemplars."""
+    """Encoded conditions, for any number of exemplars."""
 
     encoded: ConditionFeatures
-    size: tuple[int, int]  # (H, W) of the condition maps, which the result is cut to
-    picture: tuple[int, int] | None = None  # (H, W) of the drawing they were made from, which results are resized to
+    size: tuple[int, int]  # (H, W) of the condition maps, to which the result is cropped
+    picture: tuple[int, int] | None = None  # (H, W) of the drawing, to which the result is resized
 
 
 def join_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
-    """Several exemplars as one batch, the i-th for the i-th condition (a list in a call means: competing ones).
+    """Several exemplars as one batch, the i-th for the i-th condition.
+
+    In contrast, a list of exemplars in a call means competing exemplars of one condition.
 
     Raises:
-        ValueError: none given, or latents of different sizes.
+        ValueError: no exemplars, or latents of different sizes.
     """
     _check_sizes("exemplars", [_size(e.latent) for e in exemplars])
     latent, features, key = (torch.cat(parts) for parts in zip(*(e[:3] for e in exemplars), strict=True))
@@ -51,7 +53,7 @@ def join_conditions(conditions: Sequence[Condition]) -> Condition:
     """Several conditions as one batch.
 
     Raises:
-        ValueError: none given, or conditions of different sizes.
+        ValueError: no conditions, or conditions of different sizes.
     """
     _check_sizes("conditions", [c.size for c in conditions])
     parts = zip(*(c.encoded for c in conditions), strict=True)
@@ -61,7 +63,7 @@ def join_conditions(conditions: Sequence[Condition]) -> Condition:
 
 
 def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
-    """One exemplar for all of `count` conditions; one each stays as it is.
+    """Repeat one exemplar for `count` conditions; `count` exemplars are returned unchanged.
 
     Raises:
         ValueError: neither one nor `count` exemplars.
@@ -75,7 +77,7 @@ def repeat_exemplar(exemplar: Exemplar, count: int) -> Exemplar:
 
 
 def repeat_condition(condition: Condition, count: int) -> Condition:
-    """One condition for all of `count` exemplars; any other number stays as it is."""
+    """Repeat one condition for `count` exemplars; several conditions are returned unchanged."""
     if len(condition.encoded.features) != 1:
         return condition
     parts = (part.expand(count, -1, -1, -1) for part in condition.encoded)

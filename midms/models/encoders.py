@@ -29,10 +29,10 @@ def without_autocast(like: Tensor) -> torch.autocast:
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """`nn.InstanceNorm2d` whose gradient is right in every memory layout.
+    """`nn.InstanceNorm2d` with the right gradient in every memory layout.
 
-    torch (2.15, CPU) takes a channels-last gradient of a batch of one for a contiguous one and returns wrong numbers
-    without an error; the dense matching makes such gradients.
+    For a batch of one, torch (2.15, CPU) reads a channels-last gradient as if it were contiguous and returns wrong
+    numbers without an error. The dense matching makes such gradients.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,8 +54,8 @@ class ConditionedEncoder(nn.Module):
         widths: channels after each stage.
         out_channels: channels of the features.
         hidden: hidden width of each SPADE.
-        padding_mode: padding of the stages. The released encoders use "zeros", from which a network can read where
-            it is; "reflect" leaves content as the easier thing to match. The SPADE block reflects in either case.
+        padding_mode: padding of the stages. The released encoders use "zeros", from which a network can infer
+            positions. With "reflect" it is easier to match by content. The SPADE block always uses "reflect".
         spectral_norm: normalise every convolution outside SPADE.
     """
 
@@ -88,7 +88,7 @@ class ConditionedEncoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two instance-normed 3x3 convolutions on reflected borders, with one PReLU parameter for both activations."""
+    """Two 3x3 convolutions with reflect padding and instance norm; one PReLU parameter for both activations."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class MatchingHead(nn.Module):
     """Residual blocks shared by both sides, then a 1x1 projection per side.
 
     Args:
-        channels: channels of the features that come in (with label maps where they are concatenated).
+        channels: channels of the input features (including concatenated label maps).
         out_channels: channels of the projections.
         blocks: number of residual blocks.
     """
@@ -129,7 +129,7 @@ class MatchingHead(nn.Module):
 
 
 class ConditionFeatures(NamedTuple):
-    """What F_X says about a condition."""
+    """Features of a condition, from F_X."""
 
     features: Tensor  # S_X (B, out_channels, H, W), matched against the exemplar's features
     raw: Tensor  # the output of F_X before the head (B, out_channels, H, W)
@@ -137,21 +137,21 @@ class ConditionFeatures(NamedTuple):
 
 
 class ExemplarFeatures(NamedTuple):
-    """What F_Y says about an exemplar."""
+    """Features of an exemplar, from F_Y."""
 
     features: Tensor  # S_Y (B, out_channels, H, W), matched against S_X
-    key: Tensor  # what F_iter's features are matched against during the interleaving (B, out_channels, H, W)
+    key: Tensor  # matched against F_iter's features in the loop (B, out_channels, H, W)
 
 
 class CorrespondenceEncoders(MatchingHead):
     """F_X (`seg_enc`), F_Y (`real_enc`), F_iter (`iter_enc`) and the matching head, in one of two forms.
 
-    form="released" (what the released code computes):
+    form="released" (the released code):
         S_X = theta(layer([F_X(s), s])), S_Y = phi(layer([F_Y(D_Y), s_Y])) with the label maps s, s_Y of condition and
         exemplar; the iterate is encoded as F_iter(r, F_X(s)) and matched against F_Y(D_Y) itself, before the head.
     form="paper" (Eq. 5 and 8):
         S_X = theta(layer(F_X(D_X))), S_Y = phi(layer(F_Y(D_Y))), no label map of the exemplar; the iterate is encoded
-        as S_iter = phi(layer(F_iter(r, D_X))), for r is a photo's latent like D_Y, and matched against S_Y.
+        as S_iter = phi(layer(F_iter(r, D_X))), because r is a photo's latent like D_Y, and matched against S_Y.
 
     Args:
         latent_channels: channels of the latents D_Y and r.
@@ -161,10 +161,10 @@ class CorrespondenceEncoders(MatchingHead):
         hidden: hidden width of each SPADE.
         padding_mode: padding of the encoder stages, see `ConditionedEncoder`.
         form: "released" or "paper".
-        condition_input: how a condition map becomes D_X, see `condition_grid`. The released form knows "nearest" only.
+        condition_input: how a condition map becomes D_X, see `condition_grid`. The released form has only "nearest".
         factor: size of the image over size of the latent, needed by "unshuffle".
         spectral_norm: normalise the convolutions of the three encoders.
-        iterate: have F_iter; a model that never matches its own latents again needs none.
+        iterate: whether to build F_iter, which only models with re-matching need.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the keys of its config
@@ -219,13 +219,13 @@ class CorrespondenceEncoders(MatchingHead):
         if iterate:
             self.iter_enc = encoder(latent_channels, out_channels if form == "released" else grid_channels)
         else:
-            self.config["iterate"] = False  # named only where it is: older weights do not know the key
+            self.config["iterate"] = False  # stored only if it is False: older weights do not have the key
 
     def condition_grid(self, condition_map: Tensor, latent_size: tuple[int, int]) -> Tensor:
         """D_X: the condition on the latent grid.
 
-        "nearest": every factor-th pixel of the map, which can lose a line of one pixel.
-        "unshuffle": the factor x factor pixels under a latent position become its channels; nothing is lost.
+        "nearest": every factor-th pixel of the map; lines of one pixel can be lost.
+        "unshuffle": the factor x factor pixels of a latent position become its channels, without loss.
         "latent": the map is already E(I_X), the first stage's latent of the condition image.
 
         Args:
@@ -260,8 +260,8 @@ class CorrespondenceEncoders(MatchingHead):
 
         Args:
             latent: D_Y (B, latent_channels, H, W)
-            label_grid: the exemplar's label map through `condition_grid` (B, grid_channels, H, W); needed by the
-                released form, refused by the paper's.
+            label_grid: `condition_grid` of the exemplar's label map (B, grid_channels, H, W); required by the
+                released form, an error in the paper's.
         """
         if (label_grid is None) == (self.form == "released"):
             needed = (
@@ -291,7 +291,7 @@ class CorrespondenceEncoders(MatchingHead):
             return self.project_exemplar(self.iter_enc(prediction, condition.grid))  # (B, out, H, W)
 
     def _with_labels(self, raw: Tensor, labels: Tensor | None) -> Tensor:
-        """Features with the label maps behind them in the released form, unchanged in the paper's."""
+        """Features, concatenated with the label maps in the released form."""
         if self.form == "paper" or labels is None:
             return raw
         return torch.cat([raw, labels], dim=1)  # (B, out + L, H, W)

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "n_embed": 8192,  # codes, VQ only
     "norm_groups": 32,
     "mid_attention": True,
-    "scale_factor": 1.0,  # what the latent diffusion multiplies latents by, see `FirstStage`
+    "scale_factor": 1.0,  # factor of the latents in the latent diffusion, see `FirstStage`
 }
 
 
@@ -54,7 +54,7 @@ VQ_F4: dict[str, Any] = {"kind": "vq", "ch": 128, "ch_mult": [1, 2, 4], "z_chann
 KL_F8: dict[str, Any] = {"kind": "kl", "ch": 128, "ch_mult": [1, 2, 4, 4], "z_channels": 4}
 
 
-#: Largest correlation between two latent channels that `FirstStage.standardise` takes for two channels.
+#: Largest correlation between two latent channels that `FirstStage.standardise` accepts.
 MAX_CORRELATION = 0.99
 
 
@@ -71,13 +71,13 @@ def complete_config(config: Mapping[str, Any], defaults: Mapping[str, Any], what
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last column and row until height and width are multiples of `multiple`, for networks that need it.
+    """Repeat the last column and row until height and width are multiples of `multiple`.
 
     Args:
         x: (B, C, H, W)
 
     Returns:
-        (B, C, H', W') with H' the smallest multiple >= H; `x` itself where nothing is missing. Undo by `[..., :H, :W]`.
+        (B, C, H', W') with H' the smallest multiple >= H; `x` itself if no padding is needed. Undo by `[..., :H, :W]`.
     """
     right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
@@ -152,14 +152,14 @@ class Quantised(NamedTuple):
 
 
 class FirstStage(nn.Module):
-    """E and D behind two methods, the same for VQ and KL.
+    """E and D (`encode` and `decode`), with the same interface for VQ and KL.
 
-    MIDMs uses latents as the encoder gives them. A latent diffusion model on a KL first stage was trained on latents
-    times `scale_factor` (a number of its checkpoint, 1 for VQ): multiply where that model is meant, by
-    `encode(..., scaled=True)` and `decode(..., scaled=True)`. The default is not to.
+    MIDMs uses unscaled latents. A latent diffusion model on a KL first stage was trained on latents times
+    `scale_factor` (a number of its checkpoint; 1 for VQ). For such a model use `encode(..., scaled=True)` and
+    `decode(..., scaled=True)`.
 
-    Images whose sides are no multiple of `factor` are padded at the right and bottom border (`pad_to_multiple`);
-    give `decode` the size of the image to have the padding cut off again.
+    Images whose sides are not multiples of `factor` are padded at the right and bottom border (`pad_to_multiple`).
+    Pass the size of the image to `decode` to crop the padding.
 
     Attributes:
         model: diffusers' `VQModel` or `AutoencoderKL`; trained weights load into it.
@@ -232,7 +232,7 @@ class FirstStage(nn.Module):
             latents: (B, latent_channels, h, w)
             quantise: VQ: replace every latent vector by its nearest code first, with straight-through gradients.
             scaled: divide by `scale_factor` first.
-            size: (H, W) to crop to, where the image was padded.
+            size: (H, W) to crop to, if the image was padded.
 
         Returns:
             (B, 3, h·factor, w·factor), or cropped to `size`; nominally in [-1, 1], not clamped.
@@ -246,10 +246,10 @@ class FirstStage(nn.Module):
         return images if size is None else images[..., : size[0], : size[1]]
 
     def nearest_codes(self, latents: Tensor, rows: int = 512) -> Tensor:
-        """What `decode` does first (VQ only): (B, C, h, w) to its nearest codes, with straight-through gradients.
+        """Replace latents (B, C, h, w) by their nearest codes (VQ only), with straight-through gradients.
 
-        Distances are made `rows` latent vectors at a time, so memory is rows x codes. They are float32; where the
-        second nearest code is as near as rounding allows, float64 decides, so that the size of a batch does not.
+        Distances are computed for `rows` latent vectors at a time, so memory is rows x codes. They are float32. If two
+        codes are equally near within rounding, float64 decides, so that the result does not depend on the batch size.
         """
         codes = self.model.quantize.embedding.weight.detach().float()  # (K, C)
         flat = latents.detach().movedim(1, -1).flatten(0, 2).float()  # (N, C)
@@ -276,17 +276,16 @@ class FirstStage(nn.Module):
 
     @torch.no_grad()
     def standardise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the channels the mean 0, the deviation 1 and no correlation, as they do not have in `latents`.
+        """Whiten the latent channels: mean 0, standard deviation 1 and no correlation over `latents`.
 
-        Mean and whitening matrix are folded into the 1x1 convolutions before and behind the latent, so that no
-        reconstruction changes and everything downstream meets latents of unit covariance: LDM's `scale_by_std` for all
-        channels jointly, with nothing to multiply by later. The matrix is the symmetric one (ZCA), which moves each
-        channel as little as it can. The codes of a VQ first stage are left alone: standardise before there are any.
-        The posterior's deviation of a KL first stage, which only its own training uses, is exact for uncorrelated
-        channels.
+        This is LDM's `scale_by_std` for all channels jointly, without a later factor. Mean and whitening matrix are
+        folded into the 1x1 convolutions before and after the latent, so reconstructions do not change. The matrix is
+        symmetric (ZCA), which changes each channel as little as possible. The codes of a VQ first stage are not
+        changed: standardise before they are trained. The posterior's standard deviation of a KL first stage, used only
+        in its training, is exact only for uncorrelated channels.
 
         Args:
-            latents: (B, C, h, w) of training images, as `encode` gives them.
+            latents: (B, C, h, w) of training images, from `encode`.
 
         Returns:
             Mean (C,), and whitening matrix W (C, C): new latents are W (old - mean).
@@ -313,12 +312,12 @@ class FirstStage(nn.Module):
         return mean.to(latents.dtype), whitening.to(latents.dtype)
 
     def _fold(self, mean: Tensor, whitening: Tensor) -> None:
-        """Change the 1x1 convolutions around the latent so that it becomes `whitening` (latent - mean)."""
+        """Change the 1x1 convolutions around the latent so that the new latent is `whitening` (latent - mean)."""
         before, after, channels = self.model.quant_conv, self.model.post_quant_conv, len(mean)
         weight, bias = before.weight[:channels].flatten(1).double(), before.bias[:channels].double()
         before.weight[:channels] = (whitening @ weight).view_as(before.weight[:channels])
         before.bias[:channels] = whitening @ (bias - mean)
-        if self.kind == "kl":  # the other rows give the logarithm of the variance
+        if self.kind == "kl":  # the other rows are the logarithm of the variance
             before.bias[channels:] += 2 * torch.diag(whitening).log()
         weight = after.weight.flatten(1).double()
         after.bias += weight @ mean

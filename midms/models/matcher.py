@@ -1,4 +1,4 @@
-"""What every method here shares: a frozen first stage, the correspondence encoders, and the match of Eq. 5 and 6."""
+"""Base class of the methods: a frozen first stage, the correspondence encoders, and the match of Eq. 5 and 6."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from midms.models.first_stage import FirstStage, pad_to_multiple
 class Translation(NamedTuple):
     """Result of `Matcher.translate`."""
 
-    latent: Tensor  # (B, V, h, w), what `Matcher.decode` makes the picture from
+    latent: Tensor  # (B, V, h, w), the input of `Matcher.decode`
     first: Match  # of the condition with the exemplar; `first.warp` is R_{X<-Y}
     loop: Interleaved
 
 
 class Matcher(nn.Module):
-    """Conditions and exemplars on one grid of positions, matched with each other; a subclass makes the picture.
+    """Encodes conditions and exemplars on one grid and matches them; a subclass makes the picture.
 
     Args:
         first_stage: E and D, frozen here.
         encoders: F_X, F_Y, F_iter and the matching head.
         temperature: tau of Eq. 6.
     Attributes:
-        kind: name of the method, which `midms info` shows.
-        settings_class: what `translate` takes as its settings.
+        kind: name of the method, shown by `midms info`.
+        settings_class: class of the settings of `translate`.
     """
 
     kind: ClassVar[str]
@@ -52,7 +52,7 @@ class Matcher(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return self.encoders.theta.weight.device
 
     def translate(
@@ -69,7 +69,7 @@ class Matcher(nn.Module):
         Args:
             condition, exemplars: encoded, of one batch size B.
             settings: of the method, see `settings_class`.
-            generators: of the noise, one a sample, so that a sample's noise does not depend on its batch.
+            generators: of the noise, one per sample, so that a sample's noise does not depend on its batch.
             callback: called after each step with its `StepRecord`.
             first_callback: called with the first match, before the steps.
         """
@@ -80,7 +80,7 @@ class Matcher(nn.Module):
         raise NotImplementedError
 
     def compiled_networks(self) -> list[nn.Module]:
-        """Networks worth compiling."""
+        """Networks to compile for speed."""
         raise NotImplementedError
 
     def components(self) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
@@ -88,11 +88,11 @@ class Matcher(nn.Module):
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """What a folder of weights notes besides the networks, to build the same model again."""
+        """Values that a weights folder stores besides the networks, to rebuild the same model."""
         return {"temperature": self.temperature}
 
     def values(self, images: Tensor, latent: Tensor) -> Tensor:
-        """What a match moves from the exemplar to the condition's grid, (B, V, h, w); here the latent D_Y.
+        """Values that a match warps from the exemplar to the condition's grid, (B, V, h, w); here the latent D_Y.
 
         Args:
             images: the exemplars, (B, 3, H, W) in [-1, 1].
@@ -104,7 +104,7 @@ class Matcher(nn.Module):
     def encode_exemplar(
         self, images: Tensor, labels: Tensor | None = None, mask: Tensor | None = None, noise: Tensor | None = None
     ) -> Exemplar:
-        """What is warped of exemplar images (B, 3, H, W) in [-1, 1], and S_Y.
+        """Values to warp and features S_Y of exemplar images (B, 3, H, W) in [-1, 1].
 
         Args:
             labels: the exemplar's condition maps (B, L, H, W); the released form of the encoders needs them.
@@ -123,7 +123,7 @@ class Matcher(nn.Module):
     def encode_condition(self, condition: Tensor) -> ConditionFeatures:
         """S_X of condition maps (B, L, H, W), or of images (B, 3, H, W) where D_X = E(I_X).
 
-        Sides that are no multiple of the first stage's factor are padded at the right and bottom border.
+        Sides that are not multiples of the first stage's factor are padded at the right and bottom border.
 
         Raises:
             ValueError: the maps have another number of channels than the encoders take, or a side of less than two
@@ -153,10 +153,10 @@ class Matcher(nn.Module):
         return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 
     def encode_prediction(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
-        """Features of a prediction, to be matched with the exemplars' keys (Eq. 8): by F_iter.
+        """Features of a prediction by F_iter, to be matched with the exemplars' keys (Eq. 8).
 
         Args:
-            prediction: what the loop predicts, (B, V, h, w).
+            prediction: x0 prediction of the loop, (B, V, h, w).
             condition: of the same batch.
         Returns:
             (B, C, h, w)
@@ -169,7 +169,7 @@ class Matcher(nn.Module):
         return self.first_stage.decode(self.first_stage.encode(images), size=size).clamp(-1, 1)
 
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Images (B, 3, H, W) of latents (B, c, h, w), clipped to [-1, 1]; cut to `size`, where one is given."""
+        """Images (B, 3, H, W) of latents (B, c, h, w), clipped to [-1, 1] and cropped to `size`, if given."""
         return self.first_stage.decode(latent, size=size).clamp(-1, 1)
 
 

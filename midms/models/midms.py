@@ -27,7 +27,7 @@ class MIDMs(Matcher):
         first_stage: E and D.
         encoders: F_X, F_Y, F_iter and the matching head.
         denoiser: eps_theta, fine-tuned with the rest.
-        refiner: the latent diffusion model before fine-tuning, for the paper's refinement; none refines with
+        refiner: the latent diffusion model before fine-tuning, for the paper's refinement. None: refine with
             `denoiser`.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
@@ -74,7 +74,7 @@ class MIDMs(Matcher):
         settings: InterleaveSettings,
         cycle: bool = False,
     ) -> Callable[[Tensor], Rewarp]:
-        """The in-domain match of a prediction with the exemplars (Eq. 8 to 10), as `interleave` calls it."""
+        """Function for `interleave` that matches a prediction with the exemplars (Eq. 8 to 10)."""
         keys = [e.key for e in exemplars]
 
         def rematch(prediction: Tensor) -> Rewarp:
@@ -153,6 +153,6 @@ class MIDMs(Matcher):
 
 
 def _casting(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
-    """A U-Net that takes latents of any precision; the loop's own state stays in float32."""
+    """The U-Net for float32 latents, whatever its own precision; the loop's state stays in float32."""
     dtype = next(network.parameters()).dtype
     return lambda latent, times: network(latent.to(dtype), times)

@@ -1,12 +1,12 @@
-"""The few classes of diffusers that the networks are made of, without the rest of diffusers.
+"""Import of the few classes of diffusers that the networks need, without the rest of diffusers.
 
 `from diffusers import UNet2DModel` imports every model and quantizer of diffusers, and with them transformers, peft,
 accelerate, scipy and torch._dynamo: 6 seconds of processor time for one class. Inside `narrow_diffusers()`
 
-- packages of diffusers whose `__init__` imports all of their modules are entered without running it (`LatePackage`);
-  it runs when somebody asks for a name that is not there yet;
-- modules that the networks do not need, of diffusers and of other projects, are represented by a `StandIn`, whose
-  names are looked up in the real module when they are first used.
+- the `__init__` of packages of diffusers that import all of their modules runs only when a missing name is requested
+  (`LatePackage`);
+- modules that the networks do not need, of diffusers and of other projects, are replaced by a `StandIn`, whose names
+  are looked up in the real module at their first use.
 
 The classes are diffusers' own: `from diffusers import UNet2DModel` gives the same ones afterwards.
 """
@@ -44,12 +44,12 @@ STAND_INS = (
     "torch._dynamo",
     "transformers",
 )
-#: What diffusers asked torch._dynamo to put into graphs as it is, while torch._dynamo was not loaded.
+#: Functions that diffusers registered with torch._dynamo (`allow_in_graph`) before torch._dynamo was loaded.
 _left_in_graph: list[Any] = []
 
 
 class LatePackage(ModuleType):
-    """A package whose modules can be imported and whose `__init__` runs at the first name that is missing."""
+    """A package whose modules can be imported before its `__init__` runs, at the first missing name."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or self.__dict__.get("_complete"):
@@ -81,7 +81,7 @@ class _Later(LazyClass):
 
 
 class StandIn(ModuleType):
-    """Represents a module while `narrow_diffusers` is open; afterwards `sys.modules` does not hold it any more."""
+    """Replaces a module inside `narrow_diffusers`, and is removed from `sys.modules` afterwards."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
@@ -150,12 +150,12 @@ class _Finder(MetaPathFinder):
         return ModuleSpec(name, _StandInLoader(), is_package=True)
 
     def withdraw(self, name: str) -> None:
-        """Let the real module of that name, and what is below its root, be imported."""
+        """Allow the import of the real module of that name, and of the modules below its root."""
         self.stand_ins = {root for root in self.stand_ins if name != root and not name.startswith(f"{root}.")}
         self.forget()
 
     def forget(self) -> None:
-        """Remove the stand-ins that are not, or no longer, wanted from `sys.modules`."""
+        """Remove stand-ins that are no longer needed from `sys.modules`."""
         for name, module in list(sys.modules.items()):
             if isinstance(module, StandIn) and not any(name.startswith(root) for root in self.stand_ins):
                 del sys.modules[name]
@@ -166,9 +166,9 @@ _finder: _Finder | None = None
 
 @contextmanager
 def narrow_diffusers() -> Iterator[None]:
-    """Inside it, an import from a module of diffusers loads little more than that module.
+    """Context in which an import from a module of diffusers loads little more than that module.
 
-    What is loaded already stays as it is. Calls may be nested.
+    Modules that are already loaded are not changed. Contexts may be nested.
     """
     global _finder  # noqa: PLW0603 - the import system is one per process, and so is what changes it
     if _finder is not None:
@@ -188,7 +188,7 @@ def narrow_diffusers() -> Iterator[None]:
 
 
 def tell_dynamo() -> None:
-    """Pass on what diffusers asked of torch._dynamo while it was not loaded; call it before anything is compiled."""
+    """Repeat diffusers' registrations with torch._dynamo once it is loaded; call this before compiling."""
     allow_in_graph: Callable[[Any], Any] = importlib.import_module("torch._dynamo").allow_in_graph
     while _left_in_graph:
         allow_in_graph(_left_in_graph.pop())

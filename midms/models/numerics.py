@@ -52,7 +52,7 @@ def best_dtype(model: Matcher, device: torch.device) -> torch.dtype:
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves a tensor as it is where an initialisation would fill it."""
+    """Skips initialisations: tensors stay as they are."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
@@ -63,17 +63,17 @@ class _NothingDrawn(TorchFunctionMode):
 
 @contextmanager
 def weights_to_come() -> Iterator[None]:
-    """Networks made inside draw no weights; what their memory holds is arbitrary until `load_state_dict`.
+    """Context in which new networks are not initialised: their weights are arbitrary until `load_state_dict`.
 
-    Memory that nothing was written into takes no room. The device "meta" is no help here: its operations in Python
-    import torch._dynamo.
+    Memory that was not written takes no physical memory. The device "meta" is not used, because its operations in
+    Python import torch._dynamo.
     """
     with _NothingDrawn():
         yield
 
 
 def fused_attention(model: Matcher) -> None:
-    """Use `scaled_dot_product_attention` in U-Net and first stage, which avoids the attention matrix where it can."""
+    """Use `scaled_dot_product_attention` in U-Net and first stage, which can avoid storing the attention matrix."""
     with narrow_diffusers():
         from diffusers.models.attention_processor import (  # noqa: PLC0415 - seconds to import
             Attention,
@@ -88,7 +88,7 @@ def fused_attention(model: Matcher) -> None:
 def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:
     """Set precision and memory format of all networks but the encoders, which stay float32 and contiguous.
 
-    The encoders decide the matching, whose temperature of 0.005 multiplies their rounding errors by 200.
+    The temperature of 0.005 in the matching multiplies the encoders' rounding errors by 200.
     """
     form = torch.channels_last if channels_last else torch.contiguous_format
     for part in model.networks():

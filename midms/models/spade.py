@@ -18,10 +18,10 @@ PADDINGS: dict[PaddingMode, type[nn.Module]] = {
 
 
 def pad_layer(padding_mode: PaddingMode, width: int = 1) -> nn.Module:
-    """The padding of `width` pixels on every side that `nn.Conv2d` calls `padding_mode`.
+    """Layer that pads `width` pixels on every side, by a `padding_mode` of `nn.Conv2d`.
 
     Raises:
-        ValueError: `padding_mode` is none of "zeros", "reflect", "replicate", "circular".
+        ValueError: `padding_mode` is not "zeros", "reflect", "replicate" or "circular".
     """
     if padding_mode not in PADDINGS:
         raise ValueError(f"padding_mode {padding_mode!r} is unknown; choose one of {', '.join(PADDINGS)}")
@@ -43,7 +43,7 @@ def positional_norm(x: Tensor, epsilon: float = 1e-5) -> Tensor:
 
 
 class PONO(nn.Module):
-    """`positional_norm` as a layer; it has no parameters."""
+    """`positional_norm` as a layer without parameters."""
 
     def __init__(self, epsilon: float = 1e-5) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ class SpectralNormConv2d(nn.Conv2d):
     """Convolution with the weight W / sigma, sigma = u·(W v): spectral norm in its first, "legacy" order.
 
     In train mode every forward first does one power iteration, v <- normalise(Wᵀ u) and *then* u <- normalise(W v).
-    In eval mode the stored u, v are used as they are, however far they are from convergence; published files carry
-    them, so sigma is part of the weights. (`torch.nn.utils.parametrizations.spectral_norm` iterates u first, and
-    names its tensors differently.)
+    In eval mode the stored u, v are used even if they have not converged. Published files contain them, so sigma is
+    part of the weights. (`torch.nn.utils.parametrizations.spectral_norm` iterates u first, and names its tensors
+    differently.)
 
-    State: `weight_orig` (out, in, k, k), `weight_u` (out,), `weight_v` (in·k·k,), and `bias` where there is one.
+    State: `weight_orig` (out, in, k, k), `weight_u` (out,), `weight_v` (in·k·k,), and an optional `bias`.
     """
 
     weight_u: Tensor
@@ -94,10 +94,10 @@ class SpectralNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight_orig
         flat = weight.flatten(1)  # (out, in·k·k)
-        with torch.autocast(x.device.type, enabled=False):  # sigma keeps the precision of the weights
+        with torch.autocast(x.device.type, enabled=False):  # sigma has the precision of the weights
             if self.training:
                 self._power_iteration(flat.detach())
-            u, v = self.weight_u.clone(), self.weight_v.clone()  # the buffers may move on before backward
+            u, v = self.weight_u.clone(), self.weight_v.clone()  # the buffers may change before backward
             sigma = torch.dot(u, flat @ v)
         return self._conv_forward(x, weight / sigma, self.bias)
 
@@ -110,7 +110,7 @@ def convolution(
     padding_mode: PaddingMode = "zeros",
     spectral_norm: bool = True,
 ) -> nn.Conv2d:
-    """Convolution that keeps the size, spectrally normalised on request."""
+    """Convolution with the input's size, optionally with spectral norm."""
     layer = SpectralNormConv2d if spectral_norm else nn.Conv2d
     pad_layer(padding_mode)  # one error for a misspelt mode
     return layer(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias, padding_mode=padding_mode)
@@ -152,7 +152,7 @@ class SPADE(nn.Module):
 
 
 class SPADEBlock(nn.Module):
-    """Residual block of two SPADE-normalised 3x3 convolutions; a changed width is met by a 1x1 shortcut.
+    """Residual block of two SPADE-normalised 3x3 convolutions, with a 1x1 shortcut if the width changes.
 
     Args:
         in_channels: channels of x.

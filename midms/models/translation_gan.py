@@ -1,13 +1,12 @@
-"""What MIDMs is compared with: match once, then generate with a GAN.
+"""The baseline of the comparison with MIDMs: match once, then generate with a GAN.
 
-The form is that of "Cross-domain Correspondence Learning for Exemplar-based Image Translation" (CoCosNet, Zhang et al.
-2020, arXiv 2004.05571), written from the paper: the exemplar's pixels are warped by the match of Eq. 5 and 6 and steer
-a generator, which turns a constant code into the picture, through SPADE blocks on positional normalisation.
+The method is that of "Cross-domain Correspondence Learning for Exemplar-based Image Translation" (CoCosNet, Zhang et
+al. 2020, arXiv 2004.05571), written from the paper. The exemplar's pixels are warped by the match of Eq. 5 and 6. The
+warp modulates SPADE blocks with positional normalisation, which turn a constant code into the picture.
 
-Two things differ from the paper, both in the method's favour. The warp moves whole blocks of the exemplar's pixels, at
-its full resolution, where the paper shrinks the exemplar to the grid of the match. And the generator also sees the
-condition, which `condition_width=0` takes away again. The encoders and the match are ours, so that the comparison is
-one of what follows the match.
+Two differences from the CoCosNet paper favour the baseline. The warp moves whole blocks of the exemplar's pixels at
+full resolution, where the paper reduces the exemplar to the grid of the match. The generator also sees the condition,
+unless `condition_width=0`. The encoders and the match are ours, so that only the part after the match is compared.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GANSettings:
-    """How a translation by matching and generation is run.
+    """Settings of a translation by matching and generation.
 
     Attributes:
-        num_interleaved_steps: N, how often a picture is generated. 1 is the method itself; with more, each picture but
-            the last is matched with the exemplar again by the photo encoder, with no training for it (Tables 8 and 9).
+        num_interleaved_steps: N, the number of generated pictures. 1 is the method itself. With more, each picture but
+            the last is matched with the exemplar again by the photo encoder, without training for it (Tables 8, 9).
     """
 
     num_interleaved_steps: int = 1
@@ -75,7 +74,7 @@ class GANSettings:
         """A copy with another number of generator calls.
 
         Raises:
-            ValueError: a number of diffusion steps, which this method has not.
+            ValueError: a number of diffusion steps, which this method does not have.
         """
         if total is not None:
             raise ValueError(f"matching_gan weights have no diffusion steps, got T = {total}; N alone can be given")
@@ -83,10 +82,10 @@ class GANSettings:
 
 
 class Generator(nn.Module):
-    """A constant code, made larger by SPADE blocks that the warped exemplar and the condition steer, to a picture.
+    """Upsamples a constant code to a picture by SPADE blocks, modulated by the warped exemplar and the condition.
 
-    The first block works at 1 / 2^(blocks - 1) of the picture's size, the last at the picture's size; what steers them
-    is averaged down to each size. The code has no place in it, so any size can be generated.
+    The first block works at 1 / 2^(blocks - 1) of the picture's size, the last at the picture's size. The modulating
+    maps are reduced to each size by averaging. The code is the same at every position, so any size can be generated.
 
     Args:
         config: keys of `DEFAULTS`.
@@ -102,7 +101,7 @@ class Generator(nn.Module):
             self.condition = nn.Conv2d(self.config["grid_channels"], reduced * self.factor**2, 1)
         self.code = nn.Parameter(torch.randn(1, widths[0], 1, 1))
         self.blocks = nn.ModuleList(
-            SPADEBlock(before, after, 3 + reduced, hidden, padding_mode="replicate")  # takes a single pixel, too
+            SPADEBlock(before, after, 3 + reduced, hidden, padding_mode="replicate")  # also for a single pixel
             for before, after in pairwise([widths[0], *widths])
         )
         self.to_image = nn.Conv2d(widths[-1], 3, 3, padding=1, padding_mode="replicate")
@@ -110,7 +109,7 @@ class Generator(nn.Module):
     def forward(self, warp: Tensor, condition_grid: Tensor) -> Tensor:
         """
         Args:
-            warp: the exemplar's pixels after the match, a block at each position, (B, 3 * factor^2, h, w).
+            warp: the exemplar's pixels after the match, one block per position, (B, 3 * factor^2, h, w).
             condition_grid: D_X, (B, grid_channels, h, w).
 
         Returns:
@@ -131,14 +130,14 @@ class Generator(nn.Module):
 class MatchingGAN(Matcher):
     """Exemplar-based translation by matching and then generating.
 
-    Where MIDMs works on latents of the first stage, this works on the pixels themselves, a block of factor x factor at
-    each position of the same grid: those are what `Exemplar.latent`, the warp and the result hold, and `decode` only
-    puts the blocks side by side. The first stage serves the encoders, which match the same features as those of MIDMs.
+    MIDMs works on latents of the first stage. This model works on pixels, with one block of factor x factor pixels per
+    position of the same grid. `Exemplar.latent`, the warp and the result are such blocks, and `decode` arranges them
+    as an image. The first stage is used only by the encoders, which match the same features as those of MIDMs.
 
     Args:
         first_stage: E, frozen.
-        encoders: F_X, F_Y and the matching head, in the paper's form; without F_iter, which nothing uses.
-        generator: made for these encoders (`generator_config`).
+        encoders: F_X, F_Y and the matching head, in the paper's form; F_iter is not needed.
+        generator: built for these encoders (`generator_config`).
         temperature: tau of Eq. 6.
     Raises:
         ValueError: encoders of the released form, which also match the exemplar's condition.
@@ -160,21 +159,21 @@ class MatchingGAN(Matcher):
         self.generator = generator
 
     def values(self, images: Tensor, latent: Tensor) -> Tensor:
-        """The exemplars' own pixels, (B, 3 * factor^2, h, w), of images (B, 3, H, W)."""
+        """Pixels of images (B, 3, H, W) as blocks, (B, 3 * factor^2, h, w)."""
         factor = self.first_stage.factor
         return F.pixel_unshuffle(pad_to_multiple(images, factor), factor)
 
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Blocks of pixels (B, 3 * factor^2, h, w) side by side: images (B, 3, H, W), clipped; cut to `size`."""
+        """Images (B, 3, H, W) of blocks of pixels (B, 3 * factor^2, h, w), clipped, and cropped to `size`."""
         images = F.pixel_shuffle(latent, self.first_stage.factor).clamp(-1, 1)  # (B, 3, H, W)
         return images if size is None else images[..., : size[0], : size[1]]
 
     def encode_prediction(self, prediction: Tensor, condition: ConditionFeatures) -> Tensor:
-        """Features of a generated picture by F_Y, for it lies in the exemplar's domain (the paper's appendix).
+        """Features of a generated picture by F_Y, because it is in the exemplar's domain (the paper's appendix).
 
         Args:
             prediction: blocks of pixels, (B, 3 * factor^2, h, w).
-            condition: plays no part.
+            condition: not used.
         Returns:
             (B, C, h, w)
         """
@@ -195,17 +194,17 @@ class MatchingGAN(Matcher):
         callback: Callable[[StepRecord], None] | None = None,
         first_callback: Callable[[Match], None] | None = None,
     ) -> Translation:
-        """Match and generate, as often as the settings say.
+        """Match and generate N times.
 
         Args:
             condition, exemplars: encoded, of one batch size.
             settings: the number of generations N.
-            generators: play no part, for nothing is random.
+            generators: not used, because nothing is random.
             callback: called after each generation n = N ... 1 with its `StepRecord`, whose `epsilon` is the prediction.
             first_callback: called with the first match, before the generations.
         Returns:
-            Everything as blocks of pixels (B, 3 * factor^2, h, w); `rewarps` are the matches of generated pictures,
-            with masks of 1 everywhere.
+            `Translation` with blocks of pixels (B, 3 * factor^2, h, w); `rewarps` are the matches of generated
+            pictures, with masks of 1 everywhere.
         """
         del generators
         first = self.first_match(condition, exemplars)

@@ -1,6 +1,6 @@
 """OIG: text-driven image editing by optimised inference with guidance (Lee, Kang, Han; WACV 2025, arXiv 2412.15798).
 
-The second system of this repository; it shares nothing with the matching-based one. `docs/oig.md` describes it.
+This is the second system of this repository, separate from the matching-based one. It is described in `docs/oig.md`.
 """
 
 from __future__ import annotations

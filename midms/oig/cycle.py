@@ -1,7 +1,7 @@
-"""The cycle of OIG+: a second source latent that climbs from the reconstruction while the target descends (appendix B).
+"""The cycle of OIG+: a second source latent is inverted from the reconstruction while the target is denoised (app. B).
 
 Legend:
-    y      the climbing latent, at the times u_j = t_{N-1-j}        X_T   the estimate of x_T that y implies
+    y      the inverted latent, at the times u_j = t_{N-1-j}        X_T   the estimate of x_T that y implies
     p, q   top-level estimates from the target and from y            c     target sampled anew from X_T
 """
 
@@ -49,7 +49,7 @@ def sample(
 
 
 class Cycle:
-    """Holds y between steps; starts it at the reconstruction of x_T."""
+    """State of the cycle: y, which starts at the reconstruction of x_T."""
 
     def __init__(
         self, model: NoiseModel, schedule: Schedule, conditions: Conditions, x_top: Tensor, settings: EditSettings

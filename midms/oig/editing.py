@@ -1,4 +1,4 @@
-"""One call from a picture and two prompts to an edit: what the program and the web app run."""
+"""Edit a picture from two prompts in one call, for the program and the web app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from midms.oig.pipeline import OIGPipeline, OnStep
 
 
 class Edit(NamedTuple):
-    """An edit and all that it takes to repeat it."""
+    """An edit and everything needed to repeat it."""
 
     image: Image.Image
     reconstruction: Image.Image
@@ -39,10 +39,10 @@ def edit_image(
     """Edit one picture, or one that is generated from the source prompt and the seed.
 
     Args:
-        image: any picture `OIGPipeline.invert` takes; None: generate one.
-        source_prompt: what the picture shows; None: ask the pipeline's captioner.
-        target_prompt: what it should show; or
-        task: such as cat2dog, from which the target prompt is made.
+        image: any picture that `OIGPipeline.invert` accepts; None: generate one.
+        source_prompt: description of the picture; None: use the pipeline's captioner.
+        target_prompt: description of the edit; None: make it from `task`.
+        task: such as cat2dog; used only without `target_prompt`.
         seed: of the generated picture, or of the posterior sample with `sample_posterior`.
         inversion_options, edit_options: further arguments of `OIGPipeline.invert` and `OIGPipeline.__call__`, for
             example `RELEASED_INVERSION` and `RELEASED_EDIT`. A generated picture has negative prompt "" by default.

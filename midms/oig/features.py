@@ -32,10 +32,10 @@ def structure_layers(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 class FeatureTap:
-    """Context manager that hands each layer's output to `read(index, output)`, or keeps them in `features`.
+    """Context manager that passes each layer's output to `read(index, output)`, or stores it in `features`.
 
-    The hooks live exactly as long as the `with` block, also when it ends in an exception. They are gone before a
-    backward pass, so the second forward of gradient checkpointing is not read again.
+    The hooks exist only within the `with` block, also if it ends in an exception. They are removed before the backward
+    pass, so the second forward pass of gradient checkpointing is not read.
 
     Example:
         >>> with FeatureTap(list(structure_layers(unet).values())) as tap:

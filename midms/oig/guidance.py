@@ -45,7 +45,7 @@ def structure_loss(to_source: Tensor, to_previous: Tensor | None, margin: float)
 
     Args:
         to_source: mse(F_l, S_l), (L, B).
-        to_previous: mse(F_l, P_l), (L, B); None at the first step, where the loss is sum_l beta_f mse(F_l, S_l).
+        to_previous: mse(F_l, P_l), (L, B). None, at the first step: the loss is sum_l beta_f mse(F_l, S_l).
         margin: beta_f.
     Returns:
         Loss of each image, (B,).

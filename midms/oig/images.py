@@ -1,4 +1,4 @@
-"""Images of any kind -> one batch of tensors that the autoencoder takes."""
+"""Images of any kind -> one batch of tensors for the autoencoder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Resize = Literal["fit", "stretch"]
 def working_size(size: tuple[int, int], resolution: int, multiple: int, resize: Resize) -> tuple[int, int]:
     """Width and height at which an image of `size` (width, height) is edited.
 
-    "stretch": `resolution` squared, whatever the image (the released code). "fit": about the same area in the image's
-    own aspect ratio, each side a multiple of `multiple`.
+    "stretch": `resolution` x `resolution` for every image (the released code). "fit": about the same area with the
+    image's aspect ratio, each side a multiple of `multiple`.
     """
     if resize not in ("fit", "stretch"):
         raise ValueError(f"resize must be 'fit' or 'stretch', got {resize!r}")
@@ -36,7 +36,7 @@ def prepare_images(images: Any, resolution: int, multiple: int, resize: Resize =
     """One image, or a list of them, as a batch (B, 3, H, W) in -1..1, resampled with Lanczos.
 
     Raises:
-        ValueError: no image, an unreadable one, or images of a batch whose working sizes differ.
+        ValueError: no image, an unreadable one, or a batch of images with different working sizes.
     """
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4:
         images = list(images)

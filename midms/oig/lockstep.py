@@ -1,14 +1,14 @@
-"""One step of the source and the target latent side by side, so that no feature outlives the step that needs it.
+"""One joint step of the source and the target latent, so that features are freed as soon as possible.
 
-Per step there are two calls of the U-Net, whatever the settings:
+Each step makes two calls of the U-Net, for all settings:
 
     without gradient   [source latent, its negative branch if that differs | target latent with the target prompt]
     with gradient      [target latent with the negative prompt]           ("uncond")
                        [target latent with the negative and the target prompt]   ("full")
                        [target latent with the target prompt]             (no classifier-free guidance)
 
-The half without gradient only contributes numbers to the structure loss, so its distances are taken inside the hooks.
-What stays in memory is at most four one-branch sets of features: S, F and P of the half with gradient, P of the other.
+The call without gradient only contributes numbers to the structure loss, so its distances are computed in the hooks.
+At most four one-branch sets of features stay in memory: S, F and P of the call with gradient, P of the other.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Conditions(NamedTuple):
     target: Tensor
     negative: (
         Tensor | None
-    )  # None: no classifier-free guidance; the same object as `source`: both halves of the source agree
+    )  # None: no classifier-free guidance. If it is `source`, both branches of the source are equal
 
 
 class Evaluation(NamedTuple):
-    """What the networks say about both latents at one step; `leaf`, `target_noise` and the distances carry gradient."""
+    """Outputs of the networks for both latents at one step; `leaf`, `target_noise` and the distances have gradients."""
 
     leaf: Tensor  # the target latent as a fresh leaf, (B, C, H, W)
     source_noise: Tensor  # (B, C, H, W)
@@ -51,34 +51,34 @@ class Evaluation(NamedTuple):
 
 @dataclass
 class FeatureMemory:
-    """The features kept between calls; each list holds one map per layer."""
+    """Features stored between calls; each list has one map per layer."""
 
-    source: list[Tensor] = field(default_factory=list)  # S of the branches that carry gradient
+    source: list[Tensor] = field(default_factory=list)  # S of the branches with gradient
     current: list[Tensor] = field(default_factory=list)  # F of those branches
     previous: list[Tensor] = field(default_factory=list)  # P of those branches
-    previous_plain: list[Tensor] = field(default_factory=list)  # P of the half without gradient
+    previous_plain: list[Tensor] = field(default_factory=list)  # P of the branches without gradient
 
     def nbytes(self) -> int:
-        """Bytes of all maps that are kept at the moment."""
+        """Bytes of all stored maps."""
         maps = [*self.source, *self.current, *self.previous, *self.previous_plain]
         return sum(m.numel() * m.element_size() for m in maps)
 
     def step_done(self) -> None:
-        """F becomes the next step's P; S is not needed any more."""
+        """Make F the next step's P and free S."""
         self.previous = [f.detach() for f in self.current]
         self.source, self.current = [], []
 
 
 class Lockstep:
-    """Evaluates both latents of a batch, step after step.
+    """Evaluates both latents of a batch, step by step.
 
     Args:
         model: noise prediction.
         layers: where to read features; empty when the structure loss is off.
         conditions: text states.
         guidance_scale: s.
-        full: let the gradient flow through both halves of classifier-free guidance.
-        with_gradient: False when no term of the loss is on.
+        full: let the gradient flow through both branches of classifier-free guidance.
+        with_gradient: False if all terms of the loss are off.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Lockstep:
             self.plain_text, self.guided_text = ([], [negative, target]) if full else ([target], [negative])
 
     def __call__(self, source: Tensor, target: Tensor, t: int) -> Evaluation:
-        """Evaluate at time `t`; call `memory.step_done()` when the step is over.
+        """Evaluate at time `t`; call `memory.step_done()` after the step.
 
         Args:
             source, target: latents, (B, C, H, W).
@@ -153,7 +153,7 @@ class Lockstep:
         return list(noise.chunk(rows))
 
     def _distances(self, plain: list[list[Tensor]]) -> tuple[Tensor, Tensor | None]:
-        """Average the distances over the halves of classifier-free guidance."""
+        """Average the distances over the branches of classifier-free guidance."""
         memory, rows = self.memory, len(self.guided_text)
         to_source, to_previous = [], []
         for index, current in enumerate(memory.current):

@@ -1,4 +1,4 @@
-"""Adapters from pretrained networks to the plain functions that the loops call."""
+"""Adapters from pretrained networks to the functions that the loops call."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 class NoisePredictor:
     """e(x, t, text) from a conditional U-Net that predicts epsilon or v.
 
-    The network computes in its own dtype; latents stay in theirs (at least float32).
+    The network computes in its own dtype. Latents keep theirs (at least float32).
 
     Raises:
-        ValueError: the network was trained to predict something else.
+        ValueError: the network was trained to predict neither.
     """
 
     def __init__(self, unet: nn.Module, alphas: Tensor, prediction_type: str = "epsilon") -> None:
@@ -93,7 +93,7 @@ def _embedding(output: Any) -> Tensor:
 
 
 def check_safety(checker: Any, extractor: Any, images: Tensor) -> tuple[Tensor, list[bool]]:
-    """Stable Diffusion's safety checker on images (B, 3, H, W) in 0..1: flagged ones turn black."""
+    """Stable Diffusion's safety checker on images (B, 3, H, W) in 0..1: flagged images are made black."""
     arrays = images.permute(0, 2, 3, 1).float().cpu().numpy()  # (B, H, W, 3)
     pictures = [Image.fromarray((array * 255).round().astype("uint8")) for array in arrays]
     pixels = extractor(pictures, return_tensors="pt").pixel_values.to(images.device, checker.dtype)
@@ -103,7 +103,7 @@ def check_safety(checker: Any, extractor: Any, images: Tensor) -> tuple[Tensor, 
 
 @contextmanager
 def frozen(*modules: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode and no trainable parameter inside the block; all as before after it, also on an exception."""
+    """Context with evaluation mode and no trainable parameters; the previous state is restored, also on exceptions."""
     present = [m for m in modules if m is not None]
     trainable = [p for m in present for p in m.parameters() if p.requires_grad]
     training = [s for m in present for s in m.modules() if s.training]

@@ -1,4 +1,4 @@
-"""What the pipeline returns."""
+"""Results of the pipeline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 @dataclass
 class InversionOutput(BaseOutput):
-    """What `__call__` needs to edit a real image.
+    """Result of `OIGPipeline.invert`, from which `__call__` edits a real image.
 
     Attributes:
         latents: x_T, (B, 4, H/8, W/8).
         prompt: the source prompt of each image (the caption, if none was given).
-        trajectory: all latents from the image's code to x_T, (steps + 1, B, 4, H/8, W/8).
-        image: the images as the autoencoder saw them, (B, 3, H, W) in -1..1.
+        trajectory: all latents from the encoded image to x_T, (steps + 1, B, 4, H/8, W/8).
+        image: the images at the working size, (B, 3, H, W) in -1..1.
     """
 
     latents: Tensor
@@ -28,12 +28,12 @@ class InversionOutput(BaseOutput):
 
 @dataclass
 class OIGOutput(BaseOutput):
-    """Edits and what the same noise gives without editing.
+    """Edits, and reconstructions: samples from the same noise without editing.
 
     Attributes:
         images, reconstruction: B images in the requested `output_type`.
         latents, reconstruction_latents: their latents, (B, 4, H/8, W/8).
-        nsfw_content_detected: the safety checker's verdict on each edit; None without a checker.
+        nsfw_content_detected: the safety checker's result for each edit; None without a checker.
     """
 
     images: Any

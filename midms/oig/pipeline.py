@@ -64,9 +64,9 @@ class OIGPipeline(DiffusionPipeline):
     """Optimised inference with guidance (OIG, OIG+) on a Stable Diffusion 1.x or 2.x.
 
     Args:
-        vae, text_encoder, tokenizer, unet, scheduler: of the model; any scheduler becomes DDIM on its noise levels.
+        vae, text_encoder, tokenizer, unet, scheduler: of the model. Sampling is DDIM with the scheduler's noise levels.
         clip_model: CLIP with both towers for the guidance (the paper: ViT-B/32); needed unless `clip_weight` is 0.
-        clip_tokenizer: its tokenizer; None means `tokenizer`, which is the same for Stable Diffusion 1.x and 2.x.
+        clip_tokenizer: CLIP's tokenizer. None: `tokenizer`, which is the same for Stable Diffusion 1.x and 2.x.
         captioner, caption_processor: BLIP, for images without a prompt.
         safety_checker, feature_extractor: applied to the edits when both are given.
     Raises:
@@ -138,7 +138,7 @@ class OIGPipeline(DiffusionPipeline):
 
     @property
     def size_multiple(self) -> int:
-        """Image sides must be multiples of this: the U-Net halves the latent once per level."""
+        """Image sides must be multiples of this number, because the U-Net halves the latent once per level."""
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @property
@@ -153,7 +153,7 @@ class OIGPipeline(DiffusionPipeline):
     def compile_networks(self, **options: Any) -> None:
         """`torch.compile` the attention blocks of the U-Net, the decoder and CLIP's image tower, in place.
 
-        The U-Net's residual blocks stay as they are: their features are read by hooks, which a compiled graph may skip.
+        The U-Net's residual blocks are not compiled: their features are read by hooks, which a compiled graph may skip.
 
         Args:
             options: passed to `torch.compile`.
@@ -208,7 +208,7 @@ class OIGPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Tensor:
-        """States of the text encoder, (len(prompts), L, D); words beyond its length are cut with a warning."""
+        """States of the text encoder, (len(prompts), L, D); longer prompts are truncated with a warning."""
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         for prompt, untruncated in zip(prompts, self.tokenizer(prompts).input_ids, strict=True):
@@ -236,8 +236,8 @@ class OIGPipeline(DiffusionPipeline):
 
         Args:
             image: one image or a list: PIL of any mode, arrays, tensors in 0..1.
-            prompt: source prompt, one or one per image; None: ask the captioner.
-            num_inference_steps: N; use the same for the edit.
+            prompt: source prompt, one or one per image; None: use the captioner.
+            num_inference_steps: N; use the same number for the edit.
             generator: for `sample_posterior`.
             resolution: side of the working square, or of the square with the working area; None: the model's.
             resize: "fit" keeps the aspect ratio, "stretch" makes a square (released code).
@@ -318,7 +318,7 @@ class OIGPipeline(DiffusionPipeline):
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """Latents, losses and noise levels are float32 whatever the networks' dtype; float64 if that is theirs."""
+        """Dtype of latents, losses and noise levels: float64 for float64 networks, else float32."""
         return torch.promote_types(self.unet.dtype, torch.float32)
 
     def sampling_schedule(self, num_steps: int) -> Schedule:
@@ -341,7 +341,7 @@ class OIGPipeline(DiffusionPipeline):
         width: int | None,
         generator: torch.Generator | list[torch.Generator] | None,
     ) -> Tensor:
-        """x_T on the pipeline's device, (B, 4, H/8, W/8): the given one, checked, or random.
+        """x_T on the pipeline's device, (B, 4, H/8, W/8): the checked argument, or random.
 
         Raises:
             ValueError: the size does not suit the networks.
@@ -365,7 +365,7 @@ class OIGPipeline(DiffusionPipeline):
     def conditions(
         self, sources: list[str], targets: list[str], negative_prompt: str | list[str] | None, settings: EditSettings
     ) -> Conditions:
-        """Text states of the batch; equal prompts share one tensor, so that nothing is computed twice."""
+        """Text states of the batch; equal prompts share one tensor, so that their branches are computed once."""
         with torch.no_grad():
             source = self.encode_prompts(sources)
             target = source if targets == sources else self.encode_prompts(targets)

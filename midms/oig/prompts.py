@@ -1,4 +1,4 @@
-"""From a source prompt and a task such as cat2dog to the target prompt."""
+"""Target prompts from a source prompt and a task such as cat2dog."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-EmbedWords = Callable[[list[str]], Tensor]  # n words, each on its own -> (n, D)
+EmbedWords = Callable[[list[str]], Tensor]  # n words, embedded separately -> (n, D)
 
 
 class Replacement(NamedTuple):
-    """A prompt after the replacement and the index of the word that changed."""
+    """A prompt after the replacement, and the index of the replaced word."""
 
     prompt: str
     position: int
@@ -23,7 +23,7 @@ def parse_task(task: str) -> tuple[str, str]:
     """ "cat2dog" -> ("cat", "dog").
 
     Raises:
-        ValueError: the task has no such form.
+        ValueError: the task has another form.
     """
     source, separator, target = task.strip().partition("2")
     if not (separator and source and target):
@@ -34,9 +34,9 @@ def parse_task(task: str) -> tuple[str, str]:
 def replace_word(prompt: str, source: str, target: str, embed_words: EmbedWords) -> Replacement:
     """Replace the word of `prompt` that stands for `source`.
 
-    A word equal to `source` (case matters, first hit) is replaced. Without one, the word whose text embedding has the
-    largest cosine with that of `source` is taken: if it contains `source`, that part of it is replaced ("cats" ->
-    "dogs"), else all of it.
+    The first word equal to `source` (case-sensitive) is replaced. Without such a word, the word whose text embedding
+    has the largest cosine with that of `source` is chosen. If it contains `source`, that part is replaced ("cats" ->
+    "dogs"), else the whole word.
 
     Raises:
         ValueError: the prompt is empty.

@@ -1,4 +1,4 @@
-"""The loops of OIG: inversion and the guided edit. Plain tensors in, plain tensors out."""
+"""The loops of OIG on tensors: inversion and the guided edit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EditStep(NamedTuple):
     terms: EditTerms
     gradient: Tensor
     cycle: CycleStep | None
-    feature_bytes: int  # held for the structure loss when the step needed most
+    feature_bytes: int  # peak memory of the structure loss's features in the step
 
 
 class EditResult(NamedTuple):
@@ -53,7 +53,7 @@ class EditResult(NamedTuple):
 
 @torch.no_grad()
 def invert(model: NoiseModel, plan: list[InversionStep], z: Tensor, text: Tensor) -> Tensor:
-    """Carry a clean latent (B, C, H, W) upwards, unguided; all latents on the way, (len(plan) + 1, B, C, H, W)."""
+    """Invert a clean latent (B, C, H, W) without guidance; returns all latents, (len(plan) + 1, B, C, H, W)."""
     trajectory = [z]
     for step in plan:
         z = move(z, model(z, step.t, text), step.alpha_from, step.alpha_to)
@@ -111,7 +111,7 @@ def edit(
 
 
 def detached(values: Any) -> Any:
-    """A named tuple of tensors, of None, or of further such tuples, cut from the graph."""
+    """A named tuple of tensors, None, or further such tuples, detached from the graph."""
     if values is None or isinstance(values, Tensor):
         return values if values is None else values.detach()
     return type(values)(*map(detached, values))
@@ -147,7 +147,7 @@ def edit_terms(
 
 
 def latent_gradient(loss: Tensor, leaf: Tensor, k: int) -> Tensor:
-    """dL/dx of each image, (B, C, H, W); nothing but `leaf` is differentiated.
+    """dL/dx of each image, (B, C, H, W); the gradient is computed only for `leaf`.
 
     Raises:
         RuntimeError: a value is not finite.

@@ -1,4 +1,4 @@
-"""Noise levels and the closed-form moves between them.
+"""Noise levels and the closed-form steps between them.
 
 Legend:
     a(t)   cumulative product of alphas at training time t; a(t < 0) := a(0)
@@ -7,7 +7,7 @@ Legend:
     t_k    time of sampling step k, t_0 > ... > t_{N-1}
     e      noise predicted at (x, t)
 
-Coefficients are taken in the dtype of the schedule: float32, as in the DDIM sampler of diffusers.
+Coefficients are computed in the dtype of the schedule: float32, as in the DDIM sampler of diffusers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Schedule(NamedTuple):
 
 
 class InversionStep(NamedTuple):
-    """One move upwards: predict noise at time `t`, then go from level `alpha_from` to level `alpha_to`."""
+    """One inversion step: predict noise at time `t`, then go from level `alpha_from` to level `alpha_to`."""
 
     t: int
     alpha_from: Tensor
@@ -84,7 +84,7 @@ def predict_x_top(x: Tensor, e: Tensor, alpha: Tensor, alpha_top: Tensor) -> Ten
 
 
 def move(x: Tensor, e: Tensor, alpha_from: Tensor, alpha_to: Tensor) -> Tensor:
-    """Deterministic DDIM move (eta = 0) between two levels, in either direction; any shape.
+    """Deterministic DDIM step (eta = 0) between two levels, in either direction; any shape.
 
     x' = sqrt(a') x0hat(x, e, a) + sqrt(1-a') e
     """
@@ -101,8 +101,8 @@ def inverse_step(x: Tensor, e: Tensor, t: int, schedule: Schedule, clamp_last: b
 
     Args:
         x, e: latent and noise prediction, of one shape.
-        clamp_last: a time beyond the table means its last entry. False is the released behaviour: where t + r exceeds
-            the number of training steps the step goes to a(0), that is, it removes all noise.
+        clamp_last: use the last entry for a time beyond the table. False is the released behaviour: if t + r exceeds
+            the number of training steps, the step goes to a(0), that is, it removes all noise.
     """
     step = _shifted_move(t, schedule, clamp_last)
     return move(x, e, step.alpha_from, step.alpha_to)
@@ -118,13 +118,13 @@ def _shifted_move(t: int, schedule: Schedule, clamp_last: bool) -> InversionStep
 
 
 def inversion_plan(schedule: Schedule, kind: InversionKind = "coherent") -> list[InversionStep]:
-    """The moves that carry a clean latent up to (about) the level t_0.
+    """The steps that invert a clean latent up to (about) the level t_0.
 
     Args:
-        kind: "coherent": max(N - 2, 1) even moves from level 0 exactly to t_0, each with the noise at its upper level;
+        kind: "coherent": max(N - 2, 1) even steps from level 0 exactly to t_0, with the noise at the upper level.
             "released": the N - 2 shifted steps of the released code at t_{N-2} ... t_1. They treat the clean latent as
-            being one stride above 0 and end one level short of t_0;
-            "diffusers": the N moves of `DDIMInverseScheduler`, exactly those of the sampler in reverse.
+            one stride above 0 and end one level below t_0.
+            "diffusers": the N steps of `DDIMInverseScheduler`, which are those of the sampler in reverse.
     """
     ascending = schedule.timesteps[::-1]
     if kind == "released":

@@ -1,4 +1,4 @@
-"""Every number of an edit, with the values of the released code beside the defaults."""
+"""Settings of an edit: the defaults and the values of the released code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midms.oig.guidance import oig_step_size
 GuidanceBranch = Literal["uncond", "full"]
 StepSize = Callable[[int, int], float]
 
-# Keyword arguments with which `OIGPipeline.invert` and `OIGPipeline.__call__` do as the released code; see docs/oig.md.
+# Arguments for the released behaviour of `OIGPipeline.invert` and `OIGPipeline.__call__`; see docs/oig.md.
 RELEASED_INVERSION: dict[str, Any] = {"resize": "stretch", "sample_posterior": True, "schedule": "released"}
 RELEASED_EDIT: dict[str, Any] = {"guidance_branch": "uncond", "step_shift": 1, "fix_last_inverse": False}
 
@@ -22,15 +22,15 @@ class EditSettings:
     """The hyper-parameters of OIG and OIG+ under the names of `OIGPipeline.__call__`.
 
     Attributes:
-        guidance_scale: s of classifier-free guidance; at or below 1 there is one branch only.
+        guidance_scale: s of classifier-free guidance; at or below 1 there is only one branch.
         clip_weight: lambda_1.
         structure_weight: lambda_2.
         clip_margin: beta_p.
         structure_margin: beta_f.
-        cycle_weight: lambda_4; above 0 it makes OIG into OIG+.
-        cycle_source_weight: lambda_3; None means lambda_4 / 5.
-        guidance_branch: what the gradient flows through. "uncond": the explicit latent and the negative branch, as in
-            the released code, at half the memory; "full": both branches, the gradient of the loss as written.
+        cycle_weight: lambda_4; 0 is OIG, above 0 is OIG+.
+        cycle_source_weight: lambda_3; None: lambda_4 / 5.
+        guidance_branch: path of the gradient. "uncond": the explicit latent and the negative branch, as in the
+            released code, with half the memory. "full": both branches, the gradient of the loss as written.
         step_shift: step k uses j = min(k + step_shift, N - 1) in gamma_j and in the decay 1 - j/N of OIG+.
         fix_last_inverse: keep the last upward step of OIG+ inside the table of noise levels.
         step_size: (j, N) -> gamma_j.
@@ -64,7 +64,7 @@ class EditSettings:
 
     @property
     def lambda_3(self) -> float:
-        """Weight of the source's cycle: a fifth of lambda_4 unless it is given."""
+        """Weight of the source's cycle: by default a fifth of lambda_4."""
         return self.cycle_weight / 5 if self.cycle_source_weight is None else self.cycle_source_weight
 
     @property

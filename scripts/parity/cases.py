@@ -1,8 +1,8 @@
-"""One vocabulary for golden cases: a file goes in, a list of `Check` comes out.
+"""Types and functions for golden cases: each case is a file that gives a list of `Check`.
 
-A golden folder holds files made by the released code or by a reference tool. Each module of this package
-names the files it understands in a table ``CASES`` (file name pattern -> function of the path); the program
-`scripts/verify_parity.py` walks a folder with those tables and fails on a file that none of them knows.
+A golden folder has files made by the released code or by a reference tool. Each module of this package has a table
+``CASES`` (file name pattern -> function of the path) of the files that it checks. The program
+`scripts/verify_parity.py` checks a folder with these tables and fails on a file without a pattern.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Check(NamedTuple):
     max_abs: float  # largest absolute difference
     max_rel: float  # the same over the largest absolute golden value
     tolerance: float  # bound on `error`
-    error: float  # the figure that is held against `tolerance`: max_abs, or max_rel for relative checks
+    error: float  # compared with `tolerance`: max_abs, or max_rel for relative checks
 
     @property
     def passed(self) -> bool:
@@ -38,7 +38,7 @@ CaseFunction = Callable[[Path], list[Check]]
 
 
 def compare(name: str, got: Any, want: Any, tolerance: float, relative: bool = False) -> Check:
-    """Compare arrays or tensors of one shape; a shape mismatch is an error of infinite size."""
+    """Compare arrays or tensors of one shape; for different shapes the error is infinite."""
     got_array, want_array = (torch.as_tensor(value, dtype=torch.float64).detach() for value in (got, want))
     if got_array.shape != want_array.shape:
         return Check(
@@ -65,15 +65,15 @@ class Case:
     meta: dict[str, Any]
 
     def tolerance(self, output: str, default: float = 1e-4) -> float:
-        """Absolute float32 tolerance that the file states for `output`."""
+        """Absolute float32 tolerance of the file for `output`."""
         return float(self.meta.get("tolerance", {}).get(output, default))
 
     def check(self, output: str, got: Tensor, name: str | None = None) -> Check:
-        """Compare `got`, of any shape, with the stored output of that name under the file's own tolerance."""
+        """Compare `got`, of any shape, with the stored output of that name, with the file's tolerance."""
         return compare(name or output, got, self.outputs[output], self.tolerance(output))
 
     def checks(self, got: Mapping[str, Tensor]) -> list[Check]:
-        """Compare everything that the file stores; it may store any part of `got`.
+        """Compare all stored outputs with `got`; a file may store only some of the outputs.
 
         Raises:
             ValueError: the file stores an output that `got` lacks.
@@ -95,10 +95,10 @@ def draw(seed: int, name: str, shape: tuple[int, ...], loc: float = 0.0, scale: 
 
 
 def load_case(path: Path) -> Case:
-    """Read one golden file; weights that are recorded as a recipe are drawn again and checked by their sums.
+    """Read one golden file; weights that are stored as a recipe are drawn again and checked by their sums.
 
     Raises:
-        ValueError: the file is no golden case, or a drawn weight does not match its checksum.
+        ValueError: the file is not a golden case, or a drawn weight does not match its checksum.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
     with safe_open(str(path), framework="pt") as handle:

@@ -1,6 +1,6 @@
-"""Goldens of the labels and photos that the released data classes make of real files.
+"""Golden cases of the labels and photos that the released data classes make from real files.
 
-The sample files lie beside the golden folder, in ``../samples``.
+The sample files are in ``../samples``, beside the golden folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _samples(path: Path, folder: str) -> Path:
 
 
 def _checks(path: Path, dataset: PairDataset, name_of: Callable[[str], str]) -> list[Check]:
-    """Photo and maps of every image of a golden file, seen through the stored view."""
+    """Checks of photo and maps of every image of a golden file, with the stored crop and flip."""
     golden, checks = np.load(path), []
     for key in dict.fromkeys(entry.partition("::")[0] for entry in golden.files):
         view = transforms.centre_view(dataset.load_size, dataset.size)

@@ -1,7 +1,7 @@
-"""The matching as the released code computes it: the whole matrix, and a new softmax of it for every use.
+"""The matching with the released arithmetic: the whole matrix, and a new softmax for every use.
 
-The goldens hold the numbers of this arithmetic, and the benchmarks compare `midms.matching` with its cost. Shape
-letters are those of `midms.matching.correspondence`; query and key grids have one size.
+The golden files have numbers of this arithmetic, and the benchmarks compare its cost with that of `midms.matching`. The
+shape letters are those of `midms.matching.correspondence`; query and key grids have one size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from midms.matching.correspondence import coordinate_grid, correlation, normaliz
 class DenseMatching(NamedTuple):
     """One query matched with one exemplar."""
 
-    matrix: Tensor  # (B, H, W, H, W): cosines, negative ones raised to 0
+    matrix: Tensor  # (B, H, W, H, W): cosines, negative ones set to 0
     temperature: float
 
     @classmethod

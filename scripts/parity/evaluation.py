@@ -1,4 +1,4 @@
-"""Golden cases of the losses' building blocks and of the metrics: VGG-19, contextual loss, SWD, FID, LPIPS, style."""
+"""Golden cases of the parts of losses and of the metrics: VGG-19, contextual loss, SWD, FID, LPIPS, style."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def small_operation_checks(path: Path) -> list[Check]:
 
 
 def vgg19_checks(path: Path) -> list[Check]:
-    """`vgg19`: the maps of every layer that a loss reads."""
+    """`vgg19`: the maps of every layer that a loss uses."""
     case = load_case(path)
     maps = caffe_vgg19(case.weights)(case.inputs["image"])
     stride = case.meta["config"]["channel_stride"]
@@ -105,7 +105,7 @@ def _reference_directions(rng: RandomState) -> Tensor:
 
 
 def _reference_patches(images: Tensor, rng: RandomState, batch: int = 16) -> list[Tensor]:
-    """Patches of every level at the places that the reference draws, (N * 128, 3, 7, 7) each."""
+    """Patches of every level at the positions that the reference draws, (N * 128, 3, 7, 7) each."""
     parts: list[list[Tensor]] = []
     for block in images.split(batch):
         levels = swd.laplacian_pyramid(block.float())
@@ -160,7 +160,7 @@ def swd_checks(path: Path) -> list[Check]:
 
 
 def swd_unit_checks(path: Path) -> list[Check]:
-    """`swd_unit_goldens`: pyramid, patches and sliced distance, each by itself."""
+    """`swd_unit_goldens`: pyramid, patches and sliced distance, checked separately."""
     golden = {name.removeprefix("unit/"): torch.from_numpy(array) for name, array in np.load(path).items()}
     images = golden["pyramid_input_u8"].float()
     levels = swd.laplacian_pyramid(images)
@@ -220,7 +220,7 @@ def _fid_features(recipe: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frechet_check(name: str, got: float, golden: dict[str, Any]) -> Check:
-    """Relative 1e-9 where both covariances have full rank, 1e-6 where not; an equal pair must be 0 within rounding."""
+    """Relative 1e-9 if both covariances have full rank, else 1e-6; an equal pair must be 0 up to rounding."""
     want = golden["pytorch_fid"]
     if abs(want) < 1e-6:
         return compare(name, got, 0.0, 1e-9 * golden["trace1"])

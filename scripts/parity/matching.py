@@ -16,8 +16,8 @@ from midms.matching.correspondence import Backend, coordinate_grid, correlation,
 from parity.cases import Case, CaseFunction, Check, compare, load_case
 from parity.dense_matching import DenseMatching
 
-# A float32 cosine is off by about 1e-7 however it is summed, a logit at tau = 0.005 so by 2e-5, a weight by as much.
-# The files' own tolerances hold for the release's order of summation alone.
+# In any order of summation a float32 cosine has an error of about 1e-7, so a logit at tau = 0.005 has 2e-5, and a
+# weight as much. The files' own tolerances hold only for the release's order of summation.
 LOGIT_ROUNDING = 4e-5
 BACKENDS: tuple[Backend, ...] = ("dense", "streaming")
 
@@ -67,7 +67,7 @@ def _match_checks(case: Case, temperature: float, backend: Backend) -> list[Chec
 
 
 def _map_outputs(forward_map: Tensor, backward_map: Tensor, threshold: float) -> dict[str, Tensor]:
-    """What the release derives from the expected coordinates (B, 2, H, W) of both directions, by golden name."""
+    """Released outputs that follow from the expected coordinates (B, 2, H, W) of both directions, by golden name."""
     grid = coordinate_grid(forward_map.shape[2], forward_map.shape[3])  # (2, H, W)
     error = self_composition_error(forward_map)  # (B, 1, H, W)
     return {
@@ -83,7 +83,7 @@ def _map_outputs(forward_map: Tensor, backward_map: Tensor, threshold: float) ->
 
 
 def _rounded_checks(case: Case, got: Mapping[str, Tensor], source: str) -> list[Check]:
-    """Compare what the case stores, allowing for another order of summation."""
+    """Compare the stored outputs, with tolerances for another order of summation."""
     return [
         compare(f"{name} ({source})", value, case.outputs[name], max(case.tolerance(name), LOGIT_ROUNDING))
         for name, value in got.items()
@@ -146,7 +146,7 @@ def check_chain(path: Path) -> list[Check]:
 def _step_part(
     kind: str, call: int, case: Case, settings: InterleaveSettings, schedule: Schedule, epsilons: list[Tensor]
 ) -> Tensor:
-    """What the release keeps of a call for the next one: root of the next level, direction, and both together."""
+    """State of the release between two calls: root of the next level, direction, and both together."""
     times = ddim_timesteps(schedule.num_train_timesteps, settings.num_inference_steps, settings.timesteps)
     tables = ddim_tables(schedule, times)
     level = tables.alphas_prev[times.index(loop_times(schedule, settings).times[call])]

@@ -23,8 +23,8 @@ from midms.oig.sampling import EditStep, edit_terms, invert, latent_gradient
 from midms.oig.settings import RELEASED_EDIT, EditSettings
 from parity.cases import CaseFunction, Check, compare
 
-FLOAT64_TOLERANCE = 1e-9  # relative; an independent implementation reaches 1.1e-13
-FLOAT32_TOLERANCE = 1e-3  # relative, end to end; the same implementation reaches 1.2e-4
+FLOAT64_TOLERANCE = 1e-9  # relative; an independent implementation has 1.1e-13
+FLOAT32_TOLERANCE = 1e-3  # relative, end to end; the same implementation has 1.2e-4
 
 
 @dataclass
@@ -231,7 +231,7 @@ def check_edit(path: Path) -> list[Check]:
         arguments = edit_arguments(golden.meta) | {"output_type": "np", "on_step": steps.append}
         output = pipe(golden.meta["source_prompt"], golden.meta["target_prompt"], golden["x_T"].to(dtype), **arguments)
         handle.remove()
-        if dtype == torch.float64:  # in float32 only the results are promised: hinges amplify rounding on the way
+        if dtype == torch.float64:  # in float32 only results are checked, because hinges amplify rounding in the steps
             checks += [_step_check(golden, name, got) for name, got in _edit_values(golden, steps) if name in golden]
         results = [
             ("x_edit", output.latents, tolerance),
@@ -253,7 +253,7 @@ def _step_check(golden: Golden, name: str, got: Tensor) -> Check:
 
 
 def _edit_values(golden: Golden, steps: list[EditStep]) -> Iterable[tuple[str, Tensor]]:
-    """Everything a file stores about the steps, from ours."""
+    """Our values for everything that a file stores about the steps."""
 
     def stacked(values: Iterable[Tensor]) -> Tensor:
         return torch.stack([v.detach() for v in values])
@@ -320,7 +320,7 @@ def _edit_texts(golden: Golden, pipe: Any) -> Iterable[Check]:
 
 
 def _edit_features(golden: Golden, pipe: Any) -> Iterable[Check]:
-    """Feature maps as hooks see them, where a file stores them (float32)."""
+    """Feature maps read by hooks, if a file stores them (float32)."""
     if not any(key.startswith("tgt_feat/") for key in golden.tensors):
         return
     layers = structure_layers(pipe.unet)

@@ -23,7 +23,7 @@ from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders, Exe
 from midms.models.first_stage import FirstStage
 from parity.cases import Case, CaseFunction, Check, compare, load_case
 
-_EVERY = 8  # matching features are stored thinned to every 8th channel
+_EVERY = 8  # only every 8th channel of the matching features is stored
 
 
 @dataclass
@@ -70,17 +70,17 @@ def condition_maps(case: Case) -> tuple[Tensor, Tensor]:
     return one_hot(case.inputs["input_labels"], classes), one_hot(case.inputs["ref_labels"], classes)
 
 
-#: tau of the release; its second normalisation adds 1e-5 to both norms, which acts as this factor.
+#: tau of the release; the factor stands for the 1e-5 that its second normalisation adds to both norms.
 RELEASED_TEMPERATURE = 0.005 * (1 + 1e-5) ** 2
 
 
 def released_match(query: Tensor, key: Tensor, values: Tensor) -> Match:
-    """The matching that the pipeline runs with released settings: raw features and values, (B, C, H, W) each."""
+    """The pipeline's matching with released settings, of raw features and values, (B, C, H, W) each."""
     return match(query, key, values, RELEASED_TEMPERATURE, cycle=True, clamp=True)
 
 
 class _Run:
-    """One inference, branch by branch, with everything the case stores on the way."""
+    """One inference, branch by branch, with all intermediate results that the case stores."""
 
     def __init__(self, case: Case, model: ReleasedModel) -> None:
         self.case, self.model = case, model
@@ -182,7 +182,7 @@ class _Run:
         return result
 
     def diffusion_loss_call(self, source: Tensor) -> None:
-        """The call on the freshly noised source latent; its noise level is one step above the time it is told."""
+        """The call on the freshly noised source latent, whose noise level is one step above the time of the call."""
         model, index = self.model, self.case.meta["config"]["rand_idx"]
         denoise, noise = partial(self.denoise, "orig"), self.noise("orig_start")
         self.got[f"step{index}_orig_in"] = source

@@ -27,7 +27,7 @@ from parity.cases import Case, CaseFunction, Check, compare, draw, load_case
 from parity.evaluation import caffe_vgg19
 from parity.pipeline import ReleasedModel, one_hot, released_match, released_model
 
-_EVERY = 8  # matching features are stored thinned to every 8th channel
+_EVERY = 8  # only every 8th channel of the matching features is stored
 _TERMS = {
     "domain": "dom",
     "perc": "perc",
@@ -81,7 +81,7 @@ class _Training:
             return stage.encode(self.case.inputs[image], sample=sample, noise=noise)
 
     def branches(self) -> _Branches:
-        """Encoded in the release's order, on which the state of the spectral norms depends."""
+        """Both branches, encoded in the release's order, on which the state of the spectral norms depends."""
         encoders, inputs = self.model.encoders, self.case.inputs
         classes = self.config["dataset"] == "church"
         maps = [one_hot(inputs[k], self.config["nch"]) if classes else inputs[k] for k in ("label", "label_ref")]
@@ -136,7 +136,7 @@ class _Training:
     def loop(
         self, parts: _Branches, warp: Tensor, source_warp: Tensor, cycles: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Both branches as one batch; the source keeps its predictions, only its cycles count."""
+        """Both branches as one batch; the source's predictions are not replaced, only its cycles are used."""
         model, size = self.model, len(warp)
 
         def rewarp(prediction: Tensor) -> Rewarp:
@@ -199,9 +199,9 @@ def _released_gradients(model: ReleasedModel) -> dict[str, Tensor]:
 def _gradient_checks(case: Case, model: ReleasedModel) -> list[Check]:
     """Norms within 2 %, none where the release has none; stored tensors within 2 % of their largest entry.
 
-    The PReLU gradients are single numbers, sums of terms that cancel (of layer.2's in `train_celeba_e2e`, 3,911 in
-    absolute terms, 0.64 is left): float32 moves one of them by a fifth. Here they are held against the largest of
-    their kind; `check_prelu_gradients` holds each against its own value, in float64.
+    The PReLU gradients are single numbers, sums of terms that cancel: in `train_celeba_e2e` the absolute terms of
+    layer.2 add up to 3,911 and the sum is 0.64, so float32 rounding changes one of them by a fifth. Here the error is
+    relative to the largest of these gradients; `check_prelu_gradients` compares each with its own value, in float64.
     """
     gradients = _released_gradients(model)
     checks = _norm_checks(case, gradients) if "grad_norms" in case.outputs else []
@@ -227,7 +227,7 @@ def _norm_checks(case: Case, gradients: Mapping[str, Tensor]) -> list[Check]:
 
 
 def _with_values(image: Tensor, values: Tensor) -> Tensor:
-    """An image with other values and its own gradient, so that the gradient's check starts from equal pictures."""
+    """`image` with other values and its own gradient, so that gradients are compared for equal pictures."""
     return image + (values - image).detach()
 
 
@@ -243,7 +243,7 @@ def _same_pictures(case: Case, iteration: Iteration) -> Iteration:
 def check_prelu_gradients(path: Path) -> list[Check]:
     """Each PReLU gradient of a `train_*` case within 1 % of its golden value, computed in float64.
 
-    The golden values themselves are float32; 0.3 % is left between them and float64 in `train_celeba_e2e`.
+    The golden values are float32; in `train_celeba_e2e` they differ from float64 by 0.3 %.
     """
     case = load_case(path)
     for tensors in (case.inputs, case.outputs):

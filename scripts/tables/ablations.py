@@ -1,4 +1,4 @@
-"""Train the rows of Tables 3 and 5: one config each, laid over the full method's."""
+"""Train the rows of Tables 3 and 5: one config each, merged over that of the full method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from midms.checkpoints.loading import open_weights
 from midms.config import ConfigError, check, load_config, to_yaml
 from tables.sampling import fingerprint
 
-#: Share of a shortened training that warms the correspondence up; the losses of images and noise act in the rest.
+#: Share of the warm-up in a shortened training; the losses of images and noise are used after the warm-up.
 WARMUP_SHARE = 0.75
 
 
@@ -25,16 +25,16 @@ def ablation_config(
     """The config of one row.
 
     Args:
-        bases: of the full method, merged left to right. ablation: what differs.
-        steps: shorten the training to so many steps, at most three quarters of them warm-up. None: the configs'
-            own lengths.
+        bases: configs of the full method, merged left to right. ablation: config of the difference.
+        steps: number of steps of a shortened training, at most three quarters of them warm-up. None: the configs'
+            lengths.
         overrides: "key.path=value", such as the weights to start from.
     Raises:
-        ConfigError: a file is missing, or a key has no reader.
+        ConfigError: a file is missing, or a key is unused.
     """
     config = load_config([*bases, ablation], overrides)
     if steps is not None:
-        own = int(config.model.params.get("warmup_steps", 0))  # a training that goes on from another may have none
+        own = int(config.model.params.get("warmup_steps", 0))  # a training that continues another may have none
         all_warming = own >= int(config.trainer.max_steps)
         warming = steps if all_warming else min(own, round(steps * WARMUP_SHARE))
         short = {
@@ -48,7 +48,7 @@ def ablation_config(
 
 
 def start_weights(config: DictConfig) -> dict[str, str]:
-    """SHA-256 of all that a training starts from, by key of `model.params`.
+    """SHA-256 of the weights from which a training starts, by key of `model.params`.
 
     Raises:
         ConfigError: no such weights.
@@ -63,19 +63,19 @@ def start_weights(config: DictConfig) -> dict[str, str]:
 
 
 def run_folder(root: Path, name: str, config: DictConfig) -> Path:
-    """root/name-digest, the digest being that of the whole config and of the weights that it starts from."""
+    """root/name-digest, with a digest of the whole config and of the weights from which the training starts."""
     recipe = to_yaml(config) + json.dumps(start_weights(config))
     return root / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def trained_weights(root: Path, name: str, config: DictConfig, train: bool) -> Path:
-    """The weights of one row, trained if need be.
+    """The weights of one row, trained if necessary.
 
     Args:
         root: folder of runs. name: of the row's config.
-        train: make what is missing.
+        train: train missing weights.
     Raises:
-        ConfigError: they are missing and `train` is off.
+        ConfigError: the weights are missing and `train` is False.
     """
     folder = run_folder(root, name, config)
     weights = folder / "weights"

@@ -1,4 +1,4 @@
-"""Where in the pyramid a method wins or loses: SWD to the truth level by level, and how much fine detail it keeps."""
+"""Comparison of methods by level of the pyramid: SWD to the truth, and the amount of fine detail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from midms.evaluation.tables import Cell, Column
 from midms.metrics.swd import SWDDifference, laplacian_pyramid
 
-#: What the columns of `band_detail` say.
+#: Note on the columns of `band_detail`.
 DETAIL = "detail: median absolute coefficient of the Laplacian band of that height, in grey levels of 255"
 
 
 def band_detail(images: Tensor) -> dict[int, np.ndarray]:
-    """How strong the weak texture of an image is: the median absolute coefficient of each Laplacian band.
+    """Strength of fine texture: the median absolute coefficient of each Laplacian band.
 
-    The median leaves out edges, which fill less than half of a picture; a smoothed wall or head of hair lowers it.
+    The median ignores edges, which fill less than half of a picture. It is lower if walls or hair are smoothed.
 
     Args:
         images: (N, C, H, W), sides as for SWD; the result is in the images' own units.
@@ -27,7 +27,7 @@ def band_detail(images: Tensor) -> dict[int, np.ndarray]:
 
 
 def band_columns(keys: set[str]) -> list[Column]:
-    """Columns of the keys that this module gives, finest level first."""
+    """Columns for the keys of this module, finest level first."""
     levels = sorted({int(key.rpartition("_")[2]) for key in keys if key.startswith("swd_level_")}, reverse=True)
     columns = [Column(f"swd_level_{level}", f"SWD {level}", "lower") for level in levels]
     return columns + [Column(f"detail_{level}", f"detail {level}") for level in levels[:-1]]

@@ -1,7 +1,7 @@
 """Counterparts of FID, LPIPS and the VGG cosines on the frozen first stage's own encoder ("-E").
 
-They need no file beyond the weights that are measured, so every table has numbers where no Inception or VGG file is to
-be had. They are not the published metrics and compare only between rows that share a first stage.
+They need no file except the measured weights, so every table has numbers without Inception or VGG files. They are not
+the published metrics and can be compared only between rows with the same first stage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EncoderMetrics:
 
     Args:
         features: the network's maps by layer.
-        key: what its weights are (a hash), for the cache.
+        key: hash of the network's weights, for the cache.
         cache: folder for rows, shared by all ranks.
         device, batch_size: of the network.
     """
@@ -68,7 +68,7 @@ class EncoderMetrics:
             distance = frechet_distance_of_features(a, b)
         else:
             distance = frechet_distance(feature_moments([a]), feature_moments([b]))
-        return max(0.0, distance)  # rounding can take equal sets below 0
+        return max(0.0, distance)  # rounding can give less than 0 for equal sets
 
     def cosines(self, first: ImageFolder, second: ImageFolder, role: str) -> dict[str, np.ndarray]:
         """Cosine of the channel means of each pair by layer, {layer: (N,)}; partners are found by name."""

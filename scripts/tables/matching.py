@@ -1,4 +1,4 @@
-"""The matching's own numbers on pairs whose true correspondence is known, and how a table's notes say them."""
+"""Scores of the matching on pairs with known correspondence, and their notes in tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midms.models.matcher import Matcher
 
 
 def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
-    """The matching's own numbers on the benchmark's pairs: PCK and end-point error."""
+    """PCK and end-point error of the matching on the benchmark's pairs."""
     numbers: dict[str, Any] = {}
     for kind in ("first", "rematch", "identity"):
         scores = benchmark.score_matching(model, pairs, kind)

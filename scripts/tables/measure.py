@@ -1,4 +1,4 @@
-"""Measure the rows of one of the paper's tables: sample what is missing, evaluate, set beside the published numbers."""
+"""Measure the rows of a table of the paper: sample missing images, evaluate, compare with the published numbers."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ _ENCODER_NOTE = (
 
 @dataclass(frozen=True)
 class Job:
-    """What all rows of a table share.
+    """Settings that all rows of a table share.
 
     Args:
-        dataset: pairs; with "truth" in its items where `truth`.
-        data: what the dataset is, in words that change when it changes.
-        count: pairs, from the first on.
-        truth: the built-in benchmark, which knows the right answer.
-        published_on: data set of the paper to set beside, "" for none.
-        out: gets samples/ and cache/.
-        seeds: runs of the sampler, whose spread is the standard error.
+        dataset: pairs; items have "truth" if `truth`.
+        data: description of the dataset, which changes when the dataset changes.
+        count: number of pairs, from the first.
+        truth: whether the dataset is the built-in benchmark, whose true translation is known.
+        published_on: data set of the published numbers, "" for none.
+        out: folder for samples/ and cache/.
+        seeds: number of runs of the sampler, from which the standard error is computed.
         options: of the metrics.
     """
 
@@ -92,19 +92,19 @@ class Job:
 
 @dataclass
 class MeasuredRow:
-    """Numbers of one row and seed: one for the set, or one per pair."""
+    """Numbers of one row and seed, for the set or per pair."""
 
     values: dict[str, Cell] = field(default_factory=dict)
     per_pair: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, name: str, rows: np.ndarray) -> None:
-        """A number per pair, and their mean with its standard error."""
+        """Add one number per pair, and their mean with its standard error."""
         error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
         self.per_pair[name], self.values[name] = rows, Cell(float(rows.mean()), error)
 
 
 class Session:
-    """One run: the folders, what was skipped and why, and the networks' hashes."""
+    """State of one run: folders, skipped metrics with their reasons, and hashes of the networks."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -116,7 +116,7 @@ class Session:
         self._fixed: EncoderMetrics | None = None
 
     def load(self, weights: str) -> tuple[MIDMsPipeline, str]:
-        """A pipeline on the job's device, and the hash of its weights; the first one's encoder measures all rows."""
+        """A pipeline on the job's device, and the hash of its weights; all rows use the first pipeline's encoder."""
         pipe = MIDMsPipeline.from_pretrained(weights, self.job.options.device)
         digest = fingerprint(pipe.model.state_dict())
         self.networks[str(weights)] = digest
@@ -128,7 +128,7 @@ class Session:
         return pipe, digest
 
     def fixed_network(self) -> EncoderMetrics | None:
-        """Distances on a network that does not change with our weights; None, with the reason, without its package."""
+        """Distances on a network that is independent of our weights; None without its package (the reason is noted)."""
         try:
             self._fixed = self._fixed or EncoderMetrics(
                 EfficientNetLiteFeatures(),
@@ -173,7 +173,7 @@ class Session:
         return folders
 
     def run_suite(self, folders: Folders, metrics: Sequence[str], measured: MeasuredRow) -> None:
-        """Published metrics of a folder; those that cannot be computed are remembered with their reason."""
+        """Published metrics of a folder; the reasons for those that cannot be computed are stored."""
         options = replace(self.job.options, cache=self.job.out / "cache")
         for result in evaluate(folders, options, metrics):
             if result.status == "skipped":
@@ -222,7 +222,7 @@ class Session:
 
 
 def _average(runs: Sequence[MeasuredRow]) -> MeasuredRow:
-    """Over seeds: means, and the spread over seeds as error; a single run keeps its own errors."""
+    """Means over seeds, with standard errors over seeds; a single run keeps its own errors."""
     if len(runs) == 1:
         return runs[0]
     result = MeasuredRow()
@@ -263,9 +263,9 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
     """Sample and measure all rows.
 
     Args:
-        rows: each with the weights that it runs with; rows of one folder of weights are sampled together.
+        rows: each with its weights; rows with the same weights folder are sampled together.
     Raises:
-        ConfigError: no such weights. ValueError: weights and data do not fit.
+        ConfigError: no such weights. ValueError: weights and data are incompatible.
     """
     session = Session(job)
     folders: dict[str, list[Path]] = {}
@@ -279,7 +279,7 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
         if job.truth and table != "bands" and rank_and_world()[0] == 0:
-            dataset: Any = job.dataset  # drawn pairs, for their items know the truth
+            dataset: Any = job.dataset  # drawn pairs, whose items have the truth
             pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
             settings = own[0].settings
@@ -364,10 +364,10 @@ def _notes(session: Session, keys: set[str]) -> list[str]:
 
 
 def check_task(pipe_info: Mapping[str, Any], task: str, weights: str) -> None:
-    """Refuse weights of another task.
+    """Check that the weights were trained for the task.
 
     Raises:
-        ConfigError: they say that they were trained on something else.
+        ConfigError: their record names another task.
     """
     weights_task = pipe_info.get("task")
     if weights_task is not None and weights_task != task:

@@ -1,7 +1,7 @@
-"""The numbers that the paper prints, all methods' rows of Tables 1, 2, 3, 4, 5 and 7.
+"""The paper's numbers: the rows of all methods in Tables 1, 2, 3, 4, 5 and 7.
 
-They were measured with networks and data that this repository does not hold (docs/protocols.md), and a blank cell of
-the paper is an absent key here.
+They were measured with networks and data that are not part of this repository (docs/protocols.md). An empty cell of the
+paper is a missing key here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 Published = Mapping[str, Mapping[str, float]]  # row -> column -> number
 
 OURS = "MIDMs"
-#: Rows of the baseline (`midms.models.translation_gan`): as it is, and with its picture matched again.
+#: Rows of the baseline (`midms.models.translation_gan`): the plain form, and the form that matches its result again.
 GAN, ITERATED_GAN = "matching GAN", "matching GAN, iterated"
 FULL = "full method"
 
@@ -25,7 +25,7 @@ TITLES = {
     "5": "Losses, taken out one at a time",
     "7": "Sampling steps",
 }
-#: Tables that only this project has.
+#: Tables that are not in the paper.
 OWN_TITLES = {
     "rewarp": "Re-warp every k-th step",
     "bands": "Components by pyramid level: SWD to the true translation, and fine detail",
@@ -88,7 +88,7 @@ def published(table: str, dataset: str) -> Published:
         table: "1", "2", "3", "4", "5" or "7".
         dataset: "DeepFashion" or "CelebA-HQ".
     Returns:
-        {row: {column: number}}; empty where the paper has none (Tables 2 to 7 are of CelebA-HQ alone).
+        {row: {column: number}}; empty if the paper has no numbers (Tables 2 to 7 are only of CelebA-HQ).
     Raises:
         ValueError: another data set.
     """

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of measured tables: numbers, curves, pictures; no script, nothing to download."""
+"""One self-contained HTML page of measured tables: numbers, curves and pictures, without scripts or downloads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _points(rows: Sequence[Row], column: Column, paper: bool) -> list[tuple[floa
 
 
 def curves_html(table: Table) -> str:
-    """Each column over the table's axis, ours and the paper's apart, for they are of other data."""
+    """Each column over the table's axis, separately for ours and the paper's, which are measured on other data."""
     if not table.axis:
         return ""
     figures = []
@@ -70,7 +70,7 @@ def pictures_html(table: Table) -> str:
 
 
 def write_tables_report(path: Path, tables: Sequence[Table]) -> None:
-    """Write the page; it appears whole or not at all."""
+    """Write the page atomically."""
     sections = ["<h1>Tables of the paper, measured again</h1>"]
     for table in tables:
         curves = curves_html(table)

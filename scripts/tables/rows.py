@@ -1,4 +1,4 @@
-"""Which rows each table has: the method behind a row, its settings, and where it stands on a curve."""
+"""The rows of each table: method, settings, and position on a curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from midms.pipelines.settings import Settings
 from tables.published import FULL, GAN, ITERATED_GAN, OURS
 from tables.sampling import Plan
 
-#: Tables whose rows stand on an axis, and what it is.
+#: Names of the axes of tables whose rows are points of a curve.
 AXES = {"4": "noise level N / T, %", "7": "U-Net calls N", "rewarp": "re-warps"}
 #: Table 3 and 5: row -> config in configs/ablations that trains it.
 ABLATIONS: dict[str, dict[str, str]] = {
@@ -47,9 +47,9 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
 
     Args:
         table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
-        settings: of the full method; those of a GAN have rows in "1" and "2" only.
-        truth: whether the pairs know their true translation; bounds that need it are left out otherwise.
-        steps: T of Table 4; the settings' own, but at least 20, so that 20 % to 35 % are different N.
+        settings: of the full method; a GAN has rows only in "1" and "2".
+        truth: whether the true translation is known; otherwise the bounds that need it are left out.
+        steps: T of Table 4. None: that of the settings, but at least 20, so that 20 % to 35 % are different N.
     """
     if table in ("1", "2"):
         return _comparison(table, settings)
@@ -97,7 +97,7 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
 
 
 def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
-    """Tables 1 and 2: the method and what bounds it; of a GAN also its iterated form (Tables 8 and 9)."""
+    """Rows of Tables 1 and 2: the method and its bounds, and for a GAN its iterated form (Tables 8 and 9)."""
     gan = isinstance(settings, GANSettings)
     methods = {GAN if gan else OURS: benchmark.full_method}
     methods |= {"first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
@@ -113,5 +113,5 @@ def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
 
 
 def exemplar_counts(plan: Plan) -> bool:
-    """Whether a row's images depend on the exemplar, so that their diversity means something."""
+    """Whether a row's images depend on the exemplar, so that their diversity is meaningful."""
     return plan.method not in (benchmark.autoencoded_source, benchmark.other_style)

@@ -1,7 +1,7 @@
-"""Results of several methods on one list of pairs, as folders of images; what is there is not made again.
+"""Results of several methods on one list of pairs, as folders of images; existing images are not made again.
 
-A row of a table is a folder named after all that its images depend on (networks, data, settings, method, seed), so
-results of different runs never mix, and a stopped run goes on where it was.
+A row of a table is a folder named after everything on which its images depend (networks, data, settings, method, seed).
+Results of different runs are therefore never mixed, and a stopped run can be resumed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTNERS = {"sources": "source", "exemplars": "exemplar", "truth": "truth", "con
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes the images of one row."""
+    """Everything that determines the images of one row."""
 
     name: str
     method: Method
@@ -40,12 +40,12 @@ class Plan:
 
 
 class CrossedPairs(Dataset[dict[str, Any]]):
-    """Each of the first conditions of a dataset with several exemplars: its own and those of the pairs after it.
+    """Each of the first conditions of a dataset with several exemplars: its own and those of the following pairs.
 
-    All outputs of one condition get the same noise: what differs is the exemplar.
+    All outputs of one condition use the same noise, so that only the exemplar differs.
 
     Args:
-        dataset: pairs. conditions, exemplars: how many conditions, and exemplars for each (at most its length).
+        dataset: pairs. conditions: their number. exemplars: number per condition (at most the dataset's length).
     """
 
     def __init__(self, dataset: Dataset[Any], conditions: int, exemplars: int) -> None:
@@ -78,13 +78,13 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 def row_folder(root: Path, name: str, recipe: Mapping[str, Any]) -> Path:
-    """root/name-digest, the digest being that of the recipe."""
+    """root/name-digest, with a digest of the recipe."""
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return root / f"{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}-{digest}"
 
 
 def recipe_of(plan: Plan, weights: str, data: str, seed: int) -> dict[str, Any]:
-    """All that the images of a row depend on."""
+    """Everything on which the images of a row depend."""
     method = getattr(plan.method, "__name__", plan.name)
     return {"method": method, "settings": asdict(plan.settings), "weights": weights, "data": data, "seed": seed}
 
@@ -115,7 +115,7 @@ def sample(
         dataset: items with "condition", "source", "exemplar", "exemplar_condition" and, for bounds, "truth".
         names: a file name for each item.
         rows: folder -> (its plan, the seed of its noise).
-        partners: also write the pairs' own pictures below this folder (see `PARTNERS`).
+        partners: folder in which the pairs' own pictures are written, too (see `PARTNERS`).
     """
     rank, world = rank_and_world()
     starts = list(range(0, len(names), batch_size))[rank::world]

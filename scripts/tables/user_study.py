@@ -1,7 +1,7 @@
-"""The user study of Fig. 7: a blind, randomised ranking page, and its answers turned into a figure.
+"""The user study of Fig. 7: a blind, randomised ranking page, and a figure of the answers.
 
-A trial shows a condition, an exemplar and one result per method, under letters whose order is drawn per trial. The
-page holds no names; `key` (trial -> method behind each letter) stays with the experimenter.
+A trial shows a condition, an exemplar and one result per method, under letters whose order is drawn per trial. The page
+has no names of methods. Only the experimenter has the `key` (trial -> method of each letter).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _IMAGE_SIDE = 256
 
 
 class Trial(NamedTuple):
-    """One pair; `order` names the method behind the letters A, B, ..."""
+    """One pair; `order` has the methods of the letters A, B, ..."""
 
     name: str
     order: list[str]
 
 
 class Preference(NamedTuple):
-    """Of one question: share of trials in which a method was ranked first, with a 95 % interval over participants.
+    """Share of trials in which a method was ranked first, for one question, with a 95 % interval over participants.
 
-    The interval is NaN where there is one participant, about whose like nothing is known.
+    The interval is NaN for a single participant.
     """
 
     question: str
@@ -58,8 +58,8 @@ def draw_trials(names: Sequence[str], methods: Sequence[str], count: int, seed: 
     """Choose pairs and the order of methods in each.
 
     Args:
-        names: pairs that every method has. methods: at least two, at most ten.
-        count: trials; all pairs if there are fewer.
+        names: pairs that every method has. methods: two to ten.
+        count: number of trials; all pairs if there are fewer.
     """
     if not 2 <= len(methods) <= len(_LETTERS):
         raise ValueError(f"user study: expected 2 to {len(_LETTERS)} methods, got {len(methods)}")
@@ -76,12 +76,12 @@ def make_study(
     """The page and its key.
 
     Args:
-        methods: name -> folder of its results. conditions, exemplars: folders; an image's partners have its name.
-        count: trials. seed: of pairs and orders.
+        methods: name -> folder of its results. conditions, exemplars: folders; images are paired by name.
+        count: number of trials. seed: of pairs and orders.
     Returns:
-        The HTML page; {"study": id, "trials": [{"name", "order"}]}, without which answers mean nothing.
+        The HTML page, and the key {"study": id, "trials": [{"name", "order"}]}, needed to read the answers.
     Raises:
-        ValueError: no pair that all folders share.
+        ValueError: the folders have no common pair.
     """
     folders = {name: _images_of(path) for name, path in methods.items()}
     extra = {"condition": _images_of(conditions), "exemplar": _images_of(exemplars)}
@@ -197,7 +197,7 @@ def read_answers(key: Mapping[str, Any], content: Any, source: str) -> dict[str,
     """One participant's ranks per question, (trials, methods in sorted order).
 
     Raises:
-        ValueError: answers to another study, or ranks that are no ranking; the message names `source`.
+        ValueError: answers to another study, or invalid ranks; the message names `source`.
     """
     answers: _Answers = check_content(_Answers, content, source, "answers to a study, which its page saves")
     if answers.study != key["study"]:
@@ -220,7 +220,7 @@ def preferences(
 ) -> list[Preference]:
     """Share of first ranks and mean rank per question and method.
 
-    The interval is a bootstrap over participants (2,000 draws), whose answers are not independent within a person.
+    The interval is a bootstrap over participants (2,000 draws), because the answers of one person are not independent.
     """
     methods = sorted(key["trials"][0]["order"])
     rng = np.random.default_rng(seed)

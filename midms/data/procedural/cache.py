@@ -1,4 +1,4 @@
-"""Drawn scenes kept on disk as bytes, so that a training does not draw an image anew in each step and stage."""
+"""Disk cache of drawn scenes, so that a training draws each image only once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ IMAGES, MAPS = ("image", "source", "exemplar"), ("condition", "exemplar_conditio
 class ProceduralCache(Dataset[dict[str, Any]]):
     """A drawn data set whose items are drawn once and then read from disk, bit for bit as drawn.
 
-    Items are drawn when they are first asked for. The file belongs to what determines its content: the data set's
-    arguments (but its length) and the drawing code. Several trainings, stages and loader processes may share it.
+    Items are drawn at their first use. The file's name depends on everything that determines its content: the data
+    set's arguments (except its length) and the drawing code. Several trainings, stages and loader processes may share
+    the file.
 
     Args:
         dataset: a `ProceduralImages`, or a `ProceduralPairs` without `truth`.
-        folder: where the file goes; None: `drawn` in the cache folder (`MIDMS_CACHE`, else `~/.cache/midms`).
-        max_gb: largest size of the file, in 10^9 bytes. Items beyond are drawn anew each time.
+        folder: of the file; None: `drawn` in the cache folder (`MIDMS_CACHE`, else `~/.cache/midms`).
+        max_gb: largest size of the file, in 10^9 bytes. Items beyond this size are drawn each time.
     Raises:
         ValueError: pairs with `truth`, whose correspondence is not stored.
     """
@@ -75,15 +76,15 @@ class ProceduralCache(Dataset[dict[str, Any]]):
         return item if name is None else item | {"name": name(index)}
 
     def _open(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(done, data): one byte per item that says whether the item is there, and (stored, item_bytes)."""
+        """(done, data): one byte per item that is 1 if the item is stored, and the items (stored, item_bytes)."""
         return _open(str(self.path), self.stored, self.item_bytes, os.getpid())
 
     def fill(self, processes: int | None = None, report: Callable[[int], None] | None = None) -> None:
-        """Draw all items that are not there yet.
+        """Draw all missing items.
 
         Args:
-            processes: how many draw at once; None: one per core, 0: this one.
-            report: told the number of items that are there, from time to time.
+            processes: number of drawing processes; None: one per core, 0: only this process.
+            report: called from time to time with the number of stored items.
         """
         done, _ = self._open()
         missing = [int(index) for index in np.flatnonzero(done[: self.stored] == 0)]
@@ -105,7 +106,7 @@ def _pack(item: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> NDArray[n
 
 @lru_cache(maxsize=8)
 def _open(path: str, items: int, item_bytes: int, process: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The file as two arrays, made where it is missing (sparse: its size on disk is that of the items drawn)."""
+    """The file as two arrays, created if missing (sparse: its size on disk is that of the drawn items)."""
     file = Path(path)
     flags = file.with_suffix(".done")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Task `churches`: a church in its landscape; plan and place are the layout, stone, tiles, sky and light the style.
+"""Task `churches`: a church in a landscape. Plan and position are the layout; stone, tiles, sky and light the style.
 
-Surfaces are measured in units of their own part, so a course of stones or tiles is the same one on every building.
+Surfaces are measured in units of their own part, so a course of stones or tiles corresponds on all buildings.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["ADE20K", "CLASSES", "IDS", "Layout", "Part", "Style", "condition", "
 
 @dataclass(frozen=True)
 class Style:
-    """How things look; colours are RGB in [0, 1]."""
+    """Appearance of a church; colours are RGB in [0, 1]."""
 
     zenith: Array
     haze: Array
     cloud: Array
     clouds: float
     cloud_frequency: float
-    sun: tuple[float, float, float]  # place in the sky and radius
+    sun: tuple[float, float, float]  # position in the sky and radius
     sunlight: Array
-    tint: Array  # of everything under this sky
+    tint: Array  # of the whole scene
     side: float  # which side the light comes from
     stone: tuple[Array, Array]
     courses: float
@@ -63,7 +63,7 @@ GLASS = [(0.2, 0.3, 0.62), (0.62, 0.18, 0.24), (0.16, 0.46, 0.4), (0.2, 0.22, 0.
 
 
 def sample_style(rng: np.random.Generator) -> Style:
-    """Draw a style; every surface varies in space, so one global colour does not score."""
+    """Draw a random style. Every surface varies in space, so one mean colour per part scores badly."""
     u = rng.uniform
 
     def near(palette: list[tuple[float, float, float]], spread: float = 0.05) -> Array:
@@ -106,14 +106,14 @@ IMAGE = affine((0.0, 0.0))
 
 
 class Church(Drawing):
-    """One drawing in progress, with one method a group of parts."""
+    """A church being drawn, with one method per group of parts."""
 
     def __init__(self, layout: Layout, style: Style, size: int) -> None:
         super().__init__(frames(layout), size)
         self.layout, self.style = layout, style
 
     def lay(self, window: Canvas, distance: Array, colours: Array, part: Part) -> None:
-        """Paint a shape under the light of this sky."""
+        """Paint a shape with the light of the style's sky."""
         window.paint(window.coverage(distance, self.frames[part]), colours * self.style.tint, part)
 
     def draw_sky(self) -> None:

@@ -1,7 +1,6 @@
-"""Drawn scenes as datasets: images for the first two stages, pairs with known answers for MIDMs.
+"""Drawn scenes as datasets: images for the first two stages, pairs with known truth for MIDMs.
 
-An item is a function of (seed, split, index) alone: nothing is stored on disk, splits share no seed, and a worker's
-item does not depend on the ones before it.
+An item depends only on (seed, split, index). Splits share no random numbers, and nothing is stored on disk.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
         size: pixels per side.
         split: "train", "val" or "test".
         length: number of items; item `i` is the same for every length.
-        seed: draws another world of scenes.
+        seed: of all random numbers.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
 
 
 class ProceduralPairs(Dataset[dict[str, Any]]):
-    """Condition and exemplar, with the photo the condition was made from and, for tests, the true translation.
+    """Condition and exemplar, with the photo of the condition and, for tests, the true translation.
 
     Keys of an item (H = W = size; L condition channels in [0, 1]; images in [-1, 1]):
         condition (L, H, W), source (3, H, W): maps and photo of layout a in style s'.
@@ -101,8 +100,8 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         name: "faces/test/00012".
 
     Args:
-        exemplars: share of each kind of exemplar (`EXEMPLARS`); tests use hard ones only.
-        truth: whether to draw the answer as well.
+        exemplars: share of each kind of exemplar (`EXEMPLARS`); tests use only hard ones.
+        truth: whether to add the true translation and correspondence.
     """
 
     def __init__(
@@ -167,15 +166,15 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
 
 
 def test_pairs(task: Task = "faces", size: int = 64, length: int = 256) -> ProceduralPairs:
-    """The fixed list of unseen pairs that every published number of this project is measured on."""
+    """The fixed list of unseen pairs on which every published number of this project is measured."""
     return ProceduralPairs(task, size, "test", length, exemplars={"hard": 1.0}, truth=True)
 
 
 def crop_and_flip(scene: Scene, rng: np.random.Generator) -> Scene:
     """A scene seen through a window of 0.9 of its side (load 286, crop 256), mirrored half the time.
 
-    Photo, labels and masks move together, and apart from the condition's own view, so that no place in the picture
-    tells where to match. The frames of the result are those of the window; mirrored sides keep their names.
+    Photo, labels and masks are transformed together, but independently of the condition, so that matching by position
+    does not work. The frames of the result are those of the window; mirrored sides keep their names.
     """
     size = len(scene.labels)
     crop = round(size * 256 / 286)

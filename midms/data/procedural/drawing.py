@@ -1,8 +1,8 @@
 """Shapes as signed distances on a pixel grid, and a canvas that paints them with exact coverage.
 
-Image coordinates are (x, y) in [-1, 1], x to the right and y down, so that a drawing has no resolution until it
-is rendered. A *frame* is a 2 x 3 affine map from a part's own surface coordinates to image coordinates: the same
-surface point of two scenes is found by going back through one frame and forward through the other.
+Image coordinates are (x, y) in [-1, 1], x to the right and y down, so drawings are independent of resolution. A *frame*
+is a 2 x 3 affine map from a part's own surface coordinates to image coordinates. The inverse of one scene's frame and
+the frame of another scene map a surface point from one scene to the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def affine(
     angle: float = 0.0,
     parent: Array | None = None,
 ) -> Array:
-    """The frame that scales by `size`, rotates by `angle` (radians) and moves to `center`, inside `parent` if given."""
+    """The frame that scales by `size`, rotates by `angle` (radians) and moves to `center`, relative to `parent`."""
     width, height = (size, size) if isinstance(size, float | int) else size
     cos, sin = np.cos(angle), np.sin(angle)
     frame = np.array([[cos * width, -sin * height, center[0]], [sin * width, cos * height, center[1]]], np.float32)
@@ -90,7 +90,7 @@ def pattern(kind: int, u: Array, v: Array, frequency: float) -> Array:
 class Canvas:
     """An image in [0, 1], the index of the topmost part at each pixel and named masks, painted from back to front.
 
-    `near` gives a window onto the same picture, so that a small part costs only the pixels around it.
+    `near` returns a window onto the same picture, so that drawing a small part touches only the pixels around it.
     """
 
     def __init__(self, size: int) -> None:
@@ -103,7 +103,7 @@ class Canvas:
         self.window = (slice(0, size), slice(0, size))
 
     def near(self, frame: Array, reach: float) -> Canvas:
-        """The window onto this canvas that holds the square [-reach, reach]² of a frame."""
+        """The window onto this canvas that contains the square [-reach, reach]² of a frame."""
         size = len(self.labels)
         extent = reach * np.abs(frame[:, :2]).sum(axis=1)
         low = np.floor((frame[:, 2] - extent + 1) / self.pixel).astype(int).clip(0, size - 1).tolist()
@@ -112,7 +112,7 @@ class Canvas:
 
     def cut(self, left: int, right: int, top: int, bottom: int) -> Canvas:
         """The window of columns left ... right - 1 and rows top ... bottom - 1."""
-        part = Canvas.__new__(Canvas)  # shares everything but the window
+        part = Canvas.__new__(Canvas)  # shares everything except the window
         part.__dict__.update(self.__dict__)
         part.window = (slice(top, bottom), slice(left, right))
         part.x, part.y = self.x[part.window], self.y[part.window]
@@ -130,13 +130,13 @@ class Canvas:
         return np.minimum(np.maximum(0.5 - distance * (abs(a * e - b * d) ** 0.5 / self.pixel), 0), 1)
 
     def paint(self, alpha: Array, colour: Colour, part: int | None = None, mask: str | None = None) -> None:
-        """Lay a colour (3,) or colours (H, W, 3) over the window.
+        """Blend a colour (3,) or colours (H, W, 3) over the window.
 
         Args:
             alpha: share of each pixel that is covered, (H, W).
             colour: clipped to [0, 1] here.
-            part: takes the labels of the pixels that are covered by more than half.
-            mask: the named mask that these pixels join.
+            part: new label of the pixels that are covered by more than half.
+            mask: name of the mask to which these pixels are added.
         """
         colours = np.minimum(np.maximum(np.asarray(colour, np.float32), 0), 1)
         self.image += (colours - self.image) * alpha[..., None]
@@ -147,14 +147,14 @@ class Canvas:
             whole[self.window] |= alpha > 0.5
 
     def hide(self, masks: Sequence[str], alpha: Array) -> None:
-        """Take the pixels covered by more than half out of named masks: something lies in front of them."""
+        """Remove the pixels covered by more than half from named masks, because a part in front hides them."""
         for name in masks:
             if name in self.masks:
                 self.masks[name][self.window] &= alpha <= 0.5
 
 
 class Drawing:
-    """A picture in progress: a canvas and one frame a part.
+    """A picture being drawn: a canvas and one frame per part.
 
     Args:
         frames: surface to image coordinates of each part, (parts, 2, 3).
@@ -169,7 +169,7 @@ class Drawing:
         self.reaches = np.abs(frames[..., :2]).sum(axis=2).tolist()
 
     def around(self, part: int, reach: float = 1.5) -> tuple[Canvas, Array, Array]:
-        """The window that holds the square [-reach, reach]² of a part, and its surface coordinates (u, v) there."""
+        """The window that contains the square [-reach, reach]² of a part, with its surface coordinates (u, v)."""
         edges = []
         for centre, extent in zip(self.centres[part], self.reaches[part], strict=True):
             low = min(max(math.floor((centre - reach * extent + 1) * self.size / 2), 0), self.size - 1)

@@ -1,7 +1,7 @@
-"""Task `faces`: portraits whose layout (where things are) and style (how they look) are drawn apart.
+"""Task `faces`: portraits with independent layout (geometry) and style (appearance).
 
-Everything a style decides is a function of surface coordinates, so drawing layout a with style s is the exact
-translation of any exemplar of style s onto layout a.
+Everything that depends on the style is a function of surface coordinates. Drawing layout a with style s is therefore
+the exact translation of any exemplar of style s to layout a.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are. Lengths are in head heights unless said otherwise, angles in radians."""
+    """Geometry of a portrait. Lengths are in head heights unless stated otherwise, angles in radians."""
 
     center: tuple[float, float]  # of the head, image coordinates
     scale: float  # half the head's height, image coordinates
@@ -75,7 +75,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Style:
-    """How things look; colours are RGB in [0, 1]."""
+    """Appearance of a portrait; colours are RGB in [0, 1]."""
 
     skin: Array
     hair: Array
@@ -103,7 +103,7 @@ class Style:
 
 
 def sample_layout(rng: np.random.Generator) -> Layout:
-    """Draw a layout: the head's place, size and tilt vary widely, so that copying an exemplar in place scores badly."""
+    """Draw a random layout. Head position, size and tilt vary widely, so copying an exemplar in place scores badly."""
     u = rng.uniform
     return Layout(
         center=(u(-0.26, 0.26), u(-0.22, 0.12)), scale=u(0.44, 0.66), roll=u(-0.35, 0.35), yaw=u(-1, 1),
@@ -124,7 +124,7 @@ IRIS = [(0.25, 0.42, 0.66), (0.3, 0.52, 0.32), (0.38, 0.22, 0.1), (0.18, 0.11, 0
 
 
 def sample_style(rng: np.random.Generator) -> Style:
-    """Draw a style; every surface but metal and glass varies in space, so one global colour does not score."""
+    """Draw a random style. Surfaces except metal and glass vary in space, so one mean colour per part scores badly."""
     u = rng.uniform
 
     def near(palette: list[tuple[float, float, float]], spread: float = 0.05) -> Array:
@@ -190,14 +190,14 @@ def frames(layout: Layout) -> Array:
 
 
 class Portrait:
-    """One drawing in progress: the canvas, the frames and the style, with one method a group of parts."""
+    """A portrait being drawn: the canvas, the frames and the style, with one method per group of parts."""
 
     def __init__(self, layout: Layout, style: Style, size: int) -> None:
         self.layout, self.style, self.canvas = layout, style, Canvas(size)
         self.frames = frames(layout)
 
     def around(self, part: Part, reach: float = 1.5) -> tuple[Canvas, Array, Array]:
-        """The window around a part and its surface coordinates there."""
+        """The window around a part, with the part's surface coordinates."""
         window = self.canvas.near(self.frames[part], reach)
         return window, *window.local(self.frames[part])
 

@@ -1,7 +1,7 @@
-"""Task `figures`: dressed people whose layout (pose, build, cut of the clothes) and style are drawn apart.
+"""Task `figures`: dressed people with independent layout (pose, build, cut of the clothes) and style.
 
-A small skeleton in three dimensions gives the 18 joints; every limb, sleeve and trouser leg is a capsule with its own
-frame (u across, v along), so the cloth of one pose is the cloth of every other.
+A skeleton in three dimensions gives the 18 joints. Every limb, sleeve and trouser leg is a capsule with its own frame
+(u across, v along), so points of the cloth correspond between poses.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Cloth:
 
 @dataclass(frozen=True)
 class Style:
-    """How things look; colours are RGB in [0, 1]."""
+    """Appearance of a figure; colours are RGB in [0, 1]."""
 
     skin: Array
     lip: Array
@@ -76,7 +76,7 @@ WALLS = [(0.86, 0.83, 0.78), (0.7, 0.8, 0.82), (0.9, 0.76, 0.68), (0.72, 0.77, 0
 
 
 def sample_style(rng: np.random.Generator) -> Style:
-    """Draw a style; clothes, room and hair vary in space, so one global colour does not score."""
+    """Draw a random style. Clothes, room and hair vary in space, so one mean colour per part scores badly."""
     u = rng.uniform
 
     def near(palette: list[tuple[float, float, float]], spread: float = 0.05) -> Array:
@@ -118,7 +118,7 @@ def dyed(cloth: Cloth, u: Array, v: Array) -> Array:
 
 
 class Figure(Drawing):
-    """One drawing in progress, with one method a group of parts."""
+    """A figure being drawn, with one method per group of parts."""
 
     def __init__(self, layout: Layout, style: Style, size: int) -> None:
         self.layout, self.style = layout, style

@@ -1,4 +1,4 @@
-"""Plans: what a church is made of, where it stands in its landscape, and the frame of every surface."""
+"""Layouts of `churches`: the parts of a church, its position in the landscape, and the frame of every surface."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are. Lengths are in units of the church, `scale` image coordinates, unless said otherwise."""
+    """Geometry of a scene. Lengths are in units of the church (`scale` image coordinates) unless stated otherwise."""
 
     foot: tuple[float, float]  # middle of the front's lower edge, image coordinates
     scale: float
@@ -95,7 +95,7 @@ class Layout:
 
 
 def sample_layout(rng: np.random.Generator) -> Layout:
-    """Draw a layout: plan, place and size vary widely, so that copying an exemplar in place scores badly."""
+    """Draw a random layout. Plan, position and size vary widely, so copying an exemplar in place scores badly."""
     u = rng.uniform
     horizon, scale = u(0.1, 0.55), u(0.55, 0.95)
     nave = (u(0.26, 0.42), u(0.42, 0.72), u(0.22, 0.5))

@@ -1,4 +1,4 @@
-"""Poses: how a figure stands and what cut its clothes have, and the skeleton that follows from it."""
+"""Layouts of `figures`: the pose, the cut of the clothes, and the skeleton that follows from the pose."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Limb:
-    """Bends of one arm or leg, in radians: away from the body, forwards, and how far the second bone turns on."""
+    """Angles of one arm or leg, in radians: away from the body, forwards, and those of the second bone."""
 
     spread: float
     swing: float
@@ -68,12 +68,12 @@ class Limb:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are. Lengths are in body heights unless said otherwise, angles in radians."""
+    """Geometry of a figure. Lengths are in body heights unless stated otherwise, angles in radians."""
 
     head: tuple[float, float]  # centre, image coordinates
     scale: float  # body height, image coordinates
     lean: float
-    yaw: float  # 0 faces us, pi / 2 faces right, pi shows the back
+    yaw: float  # 0 faces the viewer, pi / 2 faces right, pi shows the back
     head_turn: float
     head_tilt: float
     shoulders: float  # half the width
@@ -102,7 +102,7 @@ ARMS = ((0.22, 0.05, 0.0, 0.15), (0.85, -0.1, -1.65, 0.2), (1.5, 0.1, 1.1, 0.2),
 
 
 def sample_layout(rng: np.random.Generator) -> Layout:
-    """Draw a layout: place, size, view and pose vary widely, so that copying an exemplar in place scores badly."""
+    """Draw a random layout. Position, size, view and pose vary widely, so copying an exemplar in place scores badly."""
     u = rng.uniform
     scale = u(1.5, 2.5)
     view = rng.choice(3, p=[0.62, 0.19, 0.19])
@@ -133,7 +133,7 @@ def sample_layout(rng: np.random.Generator) -> Layout:
 
 
 def bone(side: int, spread: float, swing: float) -> Array:
-    """Direction of a limb, (3,) as right, down, towards us; hanging at 0."""
+    """Direction of a limb, (3,) as right, down, towards the viewer; at angles 0 it hangs down."""
     return np.array([side * np.sin(spread), np.cos(spread) * np.cos(swing), np.cos(spread) * np.sin(swing)])
 
 
@@ -141,10 +141,10 @@ def skeleton(layout: Layout) -> tuple[Array, Array]:
     """The 18 joints, both hands (18, 19), toes (20, 21) and the middle of the head (22).
 
     Returns:
-        image coordinates, (23, 2), and nearness to us in body heights, (23,).
+        image coordinates, (23, 2), and nearness to the viewer in body heights, (23,).
     """
     lo = layout
-    body = np.zeros((23, 3))  # right, down, towards us; from the neck; the person faces us
+    body = np.zeros((23, 3))  # right, down, towards the viewer; from the neck; facing the viewer
     for side, shoulder, hip, hand, toe, arm, leg in (
         (-1, 2, 8, 18, 20, lo.arms[0], lo.legs[0]),
         (1, 5, 11, 19, 21, lo.arms[1], lo.legs[1]),
@@ -181,7 +181,7 @@ def between(start: Array, end: Array, width: float) -> Array:
     length = math.hypot(along_x, along_y)
     if length < 1e-4:
         along_x, along_y, length = 0.0, 1e-4, 1e-4
-    stretch = max(1.0, 0.7 * width / length)  # a limb that points at us keeps a direction
+    stretch = max(1.0, 0.7 * width / length)  # a limb towards the viewer keeps a direction
     along_x, along_y, thick = along_x * stretch, along_y * stretch, width / length
     rows = (
         (thick * along_y / stretch, along_x, (x + x_end) / 2),

@@ -1,4 +1,4 @@
-"""What a drawn scene is made of, and the true correspondence between two of them."""
+"""The contents of a drawn scene, and the true correspondence between two scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scene(NamedTuple):
         image: RGB, (H, W, 3) uint8.
         labels: index of the topmost part, (H, W).
         frames: each part's map from surface to image coordinates, (parts, 2, 3).
-        masks: name -> (H, W) bool; what the task's condition is made from.
+        masks: name -> (H, W) bool, from which the task's condition is made.
     """
 
     image: NDArray[np.uint8]
@@ -27,11 +27,11 @@ class Scene(NamedTuple):
 
 
 class Correspondence(NamedTuple):
-    """Where each pixel's surface point lies in another scene.
+    """Position of each pixel's surface point in another scene.
 
     Attributes:
         coordinates: (2, H, W) as (x, y) in [-1, 1], -1 and 1 being the centres of the first and last pixel.
-        visible: (H, W); the point lies inside the other picture and nothing hides it there.
+        visible: (H, W); whether the point is inside the other picture and not hidden there.
     """
 
     coordinates: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Correspondence(NamedTuple):
 
 
 def correspondence(target: Scene, source: Scene) -> Correspondence:
-    """For each pixel of `target` the place of the same surface point in `source` (both of one size)."""
+    """For each pixel of `target` the position of the same surface point in `source` (both of one size)."""
     size = len(target.labels)
     centres = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     x, y = np.meshgrid(centres, centres)
