@@ -20,7 +20,7 @@ FORMS, CONDITION_INPUTS = get_args(Form), get_args(ConditionInput)
 
 
 def without_autocast(like: Tensor) -> torch.autocast:
-    """Switch autocast off on the device of `like`.
+    """Switch autocast off on the device of `like`, of any shape.
 
     Under `bf16-mixed` the features would be rounded to 8 bits. At a temperature of 0.005 that moves logits by 0.1 and
     changes some of the best matches, so encoders and matching keep the precision of their weights.
