@@ -27,7 +27,7 @@ def finished(folder: Path, name: str) -> Finished:
     files = [folder / f"{name}.{ending}" for ending in ("png", "gif", "zip")]
     files[0].write_bytes(b"x")
     task = Task(np.zeros((15, 8, 8), np.uint8), [ChosenExemplar(PIXELS)], 8, 2, 0.3, 0)
-    result = Result(task, PIXELS, {}, [], 0.01, "cpu", 1, {})
+    result = Result(task, PIXELS, {}, [], 0.01, "cpu", {})
     return Finished(result, [], SavedResult(*files, "midms"), ChosenCondition("scene", 0, None, None))
 
 
