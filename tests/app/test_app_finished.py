@@ -14,6 +14,7 @@ from midms.app.canvases import CANVAS, flattened, picture_file, to_canvas
 from midms.app.exemplar_ui import paint_of
 from midms.app.finished import KEPT, ChosenCondition, Finished, FinishedPictures
 from midms.app.record import SavedResult
+from midms.diffusion.settings import InterleaveSettings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
 
@@ -27,7 +28,7 @@ def finished(folder: Path, name: str) -> Finished:
     files = [folder / f"{name}.{ending}" for ending in ("png", "gif", "zip")]
     files[0].write_bytes(b"x")
     task = Task(np.zeros((15, 8, 8), np.uint8), [ChosenExemplar(PIXELS)], 8, 2, 0.3, 0)
-    result = Result(task, PIXELS, {}, [], 0.01, "cpu", 1, {})
+    result = Result(task, InterleaveSettings(), PIXELS, {}, [], 0.01, None)  # type: ignore[arg-type]
     return Finished(result, [], SavedResult(*files, "midms"), ChosenCondition("scene", 0, None, None))
 
 
