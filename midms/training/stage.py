@@ -197,9 +197,10 @@ class Stage(pl.LightningModule):
         return torch.as_tensor(reduced)
 
     def step_learning_rates(self) -> None:
-        """One step of the only schedule of the learning rates."""
-        schedule: Any = self.lr_schedulers()
-        schedule.step()
+        """One step of every schedule of the learning rates."""
+        schedules: Any = self.lr_schedulers()  # one, or a list of several
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            schedule.step()
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""

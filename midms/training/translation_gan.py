@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midms.checkpoints.loading import load_encoders, load_first_stage
+from midms.data.module import data_of
 from midms.losses.adversarial import (
     MultiScaleDiscriminator,
     hinge_discriminator_loss,
@@ -243,14 +244,14 @@ class MatchingGANTraining(Stage):
         Raises:
             TrainingError: they are too small.
         """
-        size, smallest = getattr(self.trainer.datamodule.train, "size", None), self.discriminator.smallest  # type: ignore[attr-defined]
+        size, smallest = getattr(data_of(self.trainer).train, "size", None), self.discriminator.smallest
         if size is not None and size < smallest:
             raise TrainingError(f"model.params.discriminator: pictures of {size} pixels, expected {smallest} or more; "
                                 "take fewer scales or num_layers")  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of encoders and generator, then one of the discriminator on what they made."""
-        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizers: Any = self.optimizers()
         made: list[Tensor] = []
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
@@ -259,14 +260,13 @@ class MatchingGANTraining(Stage):
             return found.terms
 
         self.discriminator.requires_grad_(False)
-        total = self.optimise(optimizer, self.trained.parameters(), batch, terms)
+        total = self.optimise(optimizers[0], self.trained.parameters(), batch, terms)
         self.discriminator.requires_grad_(True)
         if total is not None:
             total["discriminator"] = self.discriminator_step(batch["source"], torch.cat(made))
             if self.average is not None:
                 self.average.update(self.trained)
-        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
-            schedule.step()  # type: ignore[call-arg]
+        self.step_learning_rates()
         self.log_terms(total)
 
     def discriminator_step(self, photos: Tensor, made: Tensor) -> Tensor:
@@ -279,7 +279,8 @@ class MatchingGANTraining(Stage):
         """
         logits = [scale.float().chunk(2) for scale in self.discriminator(torch.cat([photos, made]))]
         loss = multi_scale([hinge_discriminator_loss(real, fake) for real, fake in logits])
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the discriminator's counts no step
+        optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.unscale(optimizer)
