@@ -75,7 +75,7 @@ def test_a_mistake_found_on_the_way_keeps_the_rows_before_it_and_exits_2(rows_of
 @pytest.mark.parametrize("name", program.BENCHMARKS)
 def test_every_benchmark_says_what_it_does_and_has_defaults(name, capsys):
     module = importlib.import_module(program.BENCHMARKS[name])
-    assert module.__doc__.startswith(f"`scripts/benchmark.py {name}`") or name == "steps"
+    assert module.__doc__.startswith(f"`scripts/benchmark.py {name}`")
     defaults = program.parser().parse_args([name])
     assert (defaults.benchmark, defaults.device, defaults.threads, defaults.json) == (name, "cpu", 1, False)
     with pytest.raises(SystemExit) as stopped:
