@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -48,11 +49,17 @@ def function_for(name: str, cases: Mapping[str, CaseFunction]) -> CaseFunction |
     return cases[fitting[-1]] if fitting else None
 
 
+def _nan_first(error: float) -> tuple[bool, float]:
+    """Sort key under which a NaN is larger than every number, as it fails every tolerance."""
+    return math.isnan(error), error
+
+
 def describe(checks: Sequence[Check]) -> str:
     """Largest errors of a case, the check nearest to (or furthest over) its tolerance, and all that failed."""
-    worst = max(checks, key=lambda check: check.error / max(check.tolerance, 1e-30))
+    worst = max(checks, key=lambda check: _nan_first(check.error / max(check.tolerance, 1e-30)))
     line = (
-        f"max abs {max(check.max_abs for check in checks):.2e}, max rel {max(check.max_rel for check in checks):.2e}, "
+        f"max abs {max((check.max_abs for check in checks), key=_nan_first):.2e}, "
+        f"max rel {max((check.max_rel for check in checks), key=_nan_first):.2e}, "
         f"closest {worst.name} {worst.error:.2e} of tolerance {worst.tolerance:.2e}, {len(checks)} checks"
     )
     failed = [f"{check.name} {check.error:.2e} > {check.tolerance:.2e}" for check in checks if not check.passed]

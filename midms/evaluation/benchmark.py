@@ -234,7 +234,8 @@ def token_truth(coordinates: Tensor, visible: Tensor, grid: tuple[int, int]) -> 
     mean = F.avg_pool2d(coordinates, factor)
     spread = F.max_pool2d(coordinates, factor) + F.max_pool2d(-coordinates, factor)  # (B, 2, h, w)
     whole = F.avg_pool2d(visible[:, None].float(), factor)[:, 0] == 1
-    return mean, whole & (spread.amax(dim=1) < 4 * factor / coordinates.shape[-1])
+    sides = torch.tensor([coordinates.shape[-1], coordinates.shape[-2]], device=spread.device).view(1, 2, 1, 1)
+    return mean, whole & (spread < 4 * factor / sides).all(dim=1)
 
 
 def _grid_scale(grid: tuple[int, int], factor: int) -> Tensor:

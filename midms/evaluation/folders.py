@@ -34,9 +34,10 @@ class ImageFile(NamedTuple):
     format: str  # one of `midms.io.images.FORMATS`
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that reads runs of digits as numbers."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that reads runs of digits as numbers; names with equal numbers, such as 1 and 01, go by their text."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
 
 
 def _files(folder: Path) -> list[Path]:

@@ -112,10 +112,19 @@ def caption(table: Table) -> str:
 def markdown(table: Table) -> str:
     """The table with its notes as Markdown."""
     head, body = cells_of(table)
-    lines = [caption(table), "", f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    lines += [f"| {' | '.join(line)} |" for line in body]
-    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    lines = [caption(table), "", _markdown_line(head), _markdown_line(["---"] * len(head))]
+    lines += [_markdown_line(line) for line in body]
+    lines += ["", *(f"- {_one_line(note)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    escaped = [_one_line(cell).replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -135,7 +144,7 @@ def latex(table: Table) -> str:
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
     lines += [_latex_line(head), r"\midrule", *(_latex_line(line) for line in body)]
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join([*lines, *(f"% {note}" for note in table.notes)]) + "\n"
+    return "\n".join([*lines, *(f"% {_one_line(note)}" for note in table.notes)]) + "\n"
 
 
 def _latex_line(cells: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,13 +78,21 @@ class Case:
         Raises:
             ValueError: the file stores an output that `got` lacks.
         """
-        unknown = sorted(set(self.outputs) - set(got))
+        self.require_known(got)
+        return [self.check(name, got[name]) for name in self.outputs]
+
+    def require_known(self, names: Collection[str]) -> None:
+        """Check that every stored output is one of `names`, so that none is left out of the comparison unseen.
+
+        Raises:
+            ValueError: another output is stored.
+        """
+        unknown = sorted(set(self.outputs) - set(names))
         if unknown:
             raise ValueError(
                 f"{self.name}: no such output is computed for this kind of case: {', '.join(unknown)}; "
-                f"known are {', '.join(sorted(got))}"
+                f"known are {', '.join(sorted(names))}"
             )
-        return [self.check(name, got[name]) for name in self.outputs]
 
 
 def draw(seed: int, name: str, shape: tuple[int, ...], loc: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -98,7 +106,8 @@ def load_case(path: Path) -> Case:
     """Read one golden file; weights that are stored as a recipe are drawn again and checked by their sums.
 
     Raises:
-        ValueError: the file is not a golden case, or a drawn weight does not match its checksum.
+        ValueError: the file is not a golden case, a tensor is of no known group, or a weight does not match its
+            checksum or is missing.
     """
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "inputs": {}, "outputs": {}}
     with safe_open(str(path), framework="pt") as handle:
@@ -108,12 +117,16 @@ def load_case(path: Path) -> Case:
         meta = json.loads(metadata["case"])
         for key in handle.keys():
             group, _, name = key.partition("/")
+            if group not in groups:
+                raise ValueError(f"{path}: tensor {key!r} is of no known group; expected {'/..., '.join(groups)}/...")
             groups[group][name] = handle.get_tensor(key)
     recipe = meta.get("weight_recipe") or {"seed": 0, "tensors": {}}
     for key, (shape, loc, scale, name) in recipe["tensors"].items():
         groups["weights"][key] = torch.from_numpy(draw(recipe["seed"], name, tuple(shape), loc, scale))
     for key, total in meta.get("weight_check", {}).items():
+        if key not in groups["weights"]:
+            raise ValueError(f"{path}: weight {key}, which has a checksum, is neither stored nor drawn")
         drawn = float(groups["weights"][key].double().sum())
-        if abs(drawn - total) > 1e-3 * (1.0 + abs(total)):
+        if not abs(drawn - total) <= 1e-3 * (1.0 + abs(total)):  # a NaN does not match
             raise ValueError(f"{path}: drawn weight {key} sums to {drawn}, expected {total}")
     return Case(path.stem, groups["weights"], groups["inputs"], groups["outputs"], meta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ BACKENDS: tuple[Backend, ...] = ("dense", "streaming")
 def check_correlation(path: Path) -> list[Check]:
     """Correlation of tiny and zero features: the released epsilon and clamp."""
     case = load_case(path)
-    return [case.check("corr", correlation(case.inputs["query"], case.inputs["support"], clamp=True, eps=1e-5))]
+    return case.checks({"corr": correlation(case.inputs["query"], case.inputs["support"], clamp=True, eps=1e-5)})
 
 
 def check_warp(path: Path) -> list[Check]:
@@ -41,8 +42,9 @@ def check_warp(path: Path) -> list[Check]:
         "warped_seg": matching.warp(inputs["seg"]),
         "cycle": matching.warp_back(warped),
     }
-    checks = [case.check(name, value) for name, value in got.items() if name in case.outputs]
     maps = _map_outputs(*matching.maps(), case.meta["config"]["threshold"])
+    case.require_known(got | maps)
+    checks = [case.check(name, value) for name, value in got.items() if name in case.outputs]
     checks += _rounded_checks(case, maps, "released")
     for backend in BACKENDS:
         checks += _match_checks(case, temperature, backend)
@@ -95,20 +97,20 @@ def check_tables(path: Path) -> list[Check]:
     """Betas, alphas and the DDIM tables for every number of steps in the file."""
     case = load_case(path)
     schedule = _schedule(case)
-    checks = [case.check("betas", schedule.betas), case.check("alphas_cumprod", schedule.alphas_cumprod)]
-    for steps in sorted({int(name[1:].split("/")[0]) for name in case.outputs if "/" in name}):
+    got = {"betas": schedule.betas, "alphas_cumprod": schedule.alphas_cumprod}
+    for steps in sorted({int(found[1]) for name in case.outputs if (found := re.match(r"T(\d+)/", name))}):
         times = ddim_timesteps(schedule.num_train_timesteps, steps, "released")
         tables, noisy = ddim_tables(schedule, times), ddim_tables(schedule, times, eta=1.0)
-        got = {
-            "timesteps": tables.timesteps,
+        rows = {
+            "timesteps": torch.as_tensor(tables.timesteps),
             "alphas": tables.alphas,
             "alphas_prev": tables.alphas_prev,
             "sqrt_one_minus_alphas": (1.0 - tables.alphas).sqrt(),
             "sigmas_eta0": tables.sigmas,
             "sigmas_eta1": noisy.sigmas,
         }
-        checks += [case.check(f"T{steps}/{name}", value) for name, value in got.items()]
-    return checks
+        got |= {f"T{steps}/{name}": value for name, value in rows.items()}
+    return case.checks(got)
 
 
 def check_chain(path: Path) -> list[Check]:
@@ -133,28 +135,25 @@ def check_chain(path: Path) -> list[Check]:
         settings,
         case.inputs["noise"],
     )
-    epsilons = [step.epsilon for step in loop.steps]
-    for name in case.outputs:
-        kind, _, index = name.rpartition("_")
-        if kind == "pred_x0":
-            checks.append(case.check(name, loop.predictions[int(index)]))
-        else:
-            checks.append(case.check(name, _step_part(kind, int(index), case, settings, schedule, epsilons)))
-    return checks
+    got: dict[str, Tensor] = {}
+    for call, (prediction, step) in enumerate(zip(loop.predictions, loop.steps, strict=True)):
+        stored = case.outputs.get(f"pred_x0_{call:02d}", prediction)
+        parts = _step_parts(stored, step.epsilon, tau.times[call], settings, schedule)
+        got |= {f"{name}_{call:02d}": value for name, value in ({"pred_x0": prediction} | parts).items()}
+    return checks + case.checks(got)
 
 
-def _step_part(
-    kind: str, call: int, case: Case, settings: InterleaveSettings, schedule: Schedule, epsilons: list[Tensor]
-) -> Tensor:
-    """State of the release between two calls: root of the next level, direction, and both together."""
+def _step_parts(
+    prediction: Tensor, epsilon: Tensor, time: int, settings: InterleaveSettings, schedule: Schedule
+) -> dict[str, Tensor]:
+    """State of the release after the call at `time`: root of the next level, direction, and both together."""
     times = ddim_timesteps(schedule.num_train_timesteps, settings.num_inference_steps, settings.timesteps)
-    tables = ddim_tables(schedule, times)
-    level = tables.alphas_prev[times.index(loop_times(schedule, settings).times[call])]
-    if kind == "coef_sqrt_a_prev":
-        return level.sqrt().expand(len(epsilons[call]))
-    if kind == "dir_xt":
-        return (1.0 - level).sqrt() * epsilons[call]
-    return add_noise(case.outputs[f"pred_x0_{call:02d}"], epsilons[call], level)
+    level = ddim_tables(schedule, times).alphas_prev[times.index(time)]
+    return {
+        "coef_sqrt_a_prev": level.sqrt().expand(len(epsilon)),
+        "dir_xt": (1.0 - level).sqrt() * epsilon,
+        "x_prev": add_noise(prediction, epsilon, level),
+    }
 
 
 def check_refinement(path: Path) -> list[Check]:
@@ -175,7 +174,7 @@ def check_refinement(path: Path) -> list[Check]:
     noises = case.inputs["noise_start"], case.inputs["noise_steps"]
     got = refine(denoiser, case.inputs["x0"], _schedule(case), settings, *noises)
     times = compare("U-Net times", torch.tensor(unet_times), torch.tensor(config["timesteps_run"]), 0.0)
-    return [times, case.check("out", got)]
+    return [times, *case.checks({"out": got})]
 
 
 def _schedule(case: Case) -> Schedule:

@@ -69,7 +69,7 @@ def check_unet(path: Path) -> list[Check]:
     config = unet_config(case.meta["config"])
     denoiser = Denoiser(config).eval()
     load_strictly(denoiser.unet, unet_from_ldm(case.weights, config), case.name)
-    return [case.check("eps", denoiser(case.inputs["x"], case.inputs["t"]))]
+    return case.checks({"eps": denoiser(case.inputs["x"], case.inputs["t"])})
 
 
 def first_stage_of(case: Case, kind: str) -> FirstStage:
