@@ -26,8 +26,8 @@ demo: $(BIN)/.installed  ## train, translate and measure on the built-in benchma
 smoke: $(BIN)/.installed  ## one translation with the shipped weights
 	$(BIN)/python scripts/sample.py --benchmark faces --pairs 4 --out outputs/smoke
 
-test: setup  ## the tests, below ten minutes on two cores
-	$(BIN)/python -m pytest
+test: setup  ## the tests, below ten minutes on two cores: one process per core, a file's tests in one process
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## the slow ones too
 	$(BIN)/python -m pytest -m ''

@@ -309,7 +309,7 @@ def _require_path(config: Any, key: str) -> None:
     for step in key.split("."):
         known = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if isinstance(node, DictConfig) and not walked:
-            known += list(SECTIONS)
+            known = list(dict.fromkeys([*known, *SECTIONS]))
         if walked in ("run", "trainer") or walked.endswith("params") or isinstance(node, ListConfig):
             return  # `check` compares these with their reader
         if step not in known:

@@ -12,8 +12,8 @@ from typing import ParamSpec, TextIO
 P = ParamSpec("P")
 #: Characters that stay of a longer line.
 LINE_LIMIT = 1000
-#: Unicode categories that move the cursor, change colours, reorder text or cannot be encoded.
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+#: Unicode categories that move the cursor, change colours, reorder text, cannot be encoded or have no known shape.
+_UNSAFE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def printable(text: object, limit: int | None = LINE_LIMIT) -> str:

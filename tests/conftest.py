@@ -108,6 +108,12 @@ def tiny_pipeline_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFa
     return pipe.save_pretrained(tmp_path_factory.mktemp("pipeline") / "tiny")
 
 
+@pytest.fixture
+def weights(tiny_pipeline_folder: Path) -> str:
+    """The small pipeline as a command line names it."""
+    return str(tiny_pipeline_folder)
+
+
 @pytest.fixture(scope="session")
 def tiny_gan_folder(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The baseline that matches once and generates, small and random, saved."""

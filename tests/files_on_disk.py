@@ -1,4 +1,4 @@
-"""Small data sets in the three layouts, drawn; for tests of the loaders, the checker and the program."""
+"""Small data sets in the three layouts, drawn, and the pixels of a file; for tests of loaders and programs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def photo(file: Path, seed: int, size: tuple[int, int] = (40, 40)) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(file, quality=90)
+
+
+def pixels(file: str | Path) -> np.ndarray:
+    """What a picture file holds, (H, W) or (H, W, 3)."""
+    return np.asarray(Image.open(file))
 
 
 def write_lines(file: Path, lines: list[str]) -> None:

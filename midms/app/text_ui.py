@@ -39,21 +39,9 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
     name, clip_name = text_weights(context, weights, clip)
     with gr.Row():
         with gr.Column(min_width=320):
-            gr.Markdown("### Picture")
-            shown = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
-                             elem_id="text-picture")  # fmt: skip
-            upload = gr.UploadButton("Upload a picture", elem_id="upload-text-picture")
-            source = gr.Textbox(label="It shows", placeholder="a cat on a bed", elem_id="source-prompt")
-            target = gr.Textbox(label="It should show", placeholder="a dog on a bed", elem_id="target-prompt")
+            shown, upload, source, target = picture_inputs()
         with gr.Column(min_width=320):
-            gr.Markdown("### Edit")
-            result = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
-                              elem_id="text-result")  # fmt: skip
-            message = gr.Markdown("Upload a picture and say what it shows.", elem_id="text-message")
-            with gr.Row():
-                start = gr.Button("Edit", variant="primary", scale=3, elem_id="edit")
-                stop = gr.Button("Stop", scale=1, min_width=80)
-            download = gr.DownloadButton("PNG with settings", size="sm", interactive=False)
+            result, message, start, stop, download = edit_outputs()
         with gr.Column(min_width=320):
             gr.Markdown("### Reconstruction")
             rebuilt = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[])
@@ -104,6 +92,30 @@ def text_weights(context: AppContext, weights: str | None, clip: str | None) -> 
         clip_name = gr.Textbox(clip or "", label="CLIP, where the weights hold none (openai/clip-vit-base-patch32)",
                                interactive=context.local)  # fmt: skip
     return name, clip_name
+
+
+def picture_inputs() -> tuple[Any, Any, Any, Any]:
+    """The picture, the button that uploads one, and the two prompts."""
+    gr.Markdown("### Picture")
+    shown = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
+                     elem_id="text-picture")  # fmt: skip
+    upload = gr.UploadButton("Upload a picture", elem_id="upload-text-picture")
+    source = gr.Textbox(label="It shows", placeholder="a cat on a bed", elem_id="source-prompt")
+    target = gr.Textbox(label="It should show", placeholder="a dog on a bed", elem_id="target-prompt")
+    return shown, upload, source, target
+
+
+def edit_outputs() -> tuple[Any, Any, Any, Any, Any]:
+    """The edit, the message below, the buttons that start and stop, and the one that downloads."""
+    gr.Markdown("### Edit")
+    result = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
+                      elem_id="text-result")  # fmt: skip
+    message = gr.Markdown("Upload a picture and say what it shows.", elem_id="text-message")
+    with gr.Row():
+        start = gr.Button("Edit", variant="primary", scale=3, elem_id="edit")
+        stop = gr.Button("Stop", scale=1, min_width=80)
+    download = gr.DownloadButton("PNG with settings", size="sm", interactive=False)
+    return result, message, start, stop, download
 
 
 def edit_sliders() -> list[Any]:

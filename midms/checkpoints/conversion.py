@@ -30,6 +30,11 @@ from midms.checkpoints.ldm_config import (
 )
 from midms.checkpoints.reading import clean_tensors
 
+#: Tensors by key, as a checkpoint stores them.
+StateDict = Mapping[str, Tensor]
+#: `model.params` of a published YAML. None: there is no YAML.
+ModelParams = Mapping[str, Any] | None
+
 SCHEDULE_BUFFERS = frozenset(
     {
         "betas",
@@ -82,11 +87,7 @@ def check_no_unknown_keys(keys: Iterable[str], known: Iterable[str], source: obj
 
 
 def convert_ldm(
-    state: Mapping[str, Tensor],
-    source: object,
-    params: Mapping[str, Any] | None = None,
-    ema: bool = False,
-    check_values: bool = True,
+    state: StateDict, source: object, params: ModelParams = None, ema: bool = False, check_values: bool = True
 ) -> Conversion:
     """An unconditional latent diffusion checkpoint: U-Net ("denoiser") and first stage.
 

@@ -140,14 +140,14 @@ def schedule_settings(
     return keywords
 
 
-def check_betas(betas: Tensor, keywords: Mapping[str, float], source: object) -> None:
+def check_betas(betas: Tensor, keywords: Mapping[str, Any], source: object) -> None:
     """Refuse stored betas (steps,) that differ from those of `linear_schedule` with `keywords`.
 
     Raises:
         CheckpointError: they differ, or the keywords give none.
     """
     with as_checkpoint_error(source, "the noise schedule"):
-        expected = linear_schedule(**keywords).betas  # type: ignore[arg-type]
+        expected = linear_schedule(**keywords).betas
     if betas.shape != expected.shape or not torch.allclose(betas.float(), expected, rtol=1e-3, atol=1e-7):
         words = ", ".join(f"{key} {value}" for key, value in keywords.items())
         problem = f"the stored betas are not those of LDM's linear schedule with {words}"

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midms.checkpoints.conversion import Conversion, check_no_unknown_keys, convert_entries, convert_ldm, strip_prefix
+from midms.checkpoints.conversion import (
+    Conversion,
+    ModelParams,
+    StateDict,
+    check_no_unknown_keys,
+    convert_entries,
+    convert_ldm,
+    strip_prefix,
+)
 from midms.checkpoints.errors import CheckpointError, as_checkpoint_error, summarise_keys
 from midms.checkpoints.ldm import (
     EMA_PREFIX,
@@ -53,12 +61,7 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
 
 
 def convert_released(
-    state: Mapping[str, Tensor],
-    source: object,
-    params: Mapping[str, Any] | None = None,
-    *,
-    ema: bool = False,
-    check_values: bool = True,
+    state: StateDict, source: object, params: ModelParams = None, *, ema: bool = False, check_values: bool = True
 ) -> Conversion:
     """A released MIDMs state dict: encoders with matching head, fine-tuned U-Net, first stage.
 

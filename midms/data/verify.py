@@ -250,7 +250,7 @@ def check_person(root: Path, files: list[str], photo: str) -> list[Fault]:
     name = subset.relative_to(root).as_posix()
     if len(people) > 1:
         faults.append(Fault(name, f"{len(people)} people; the one with the highest score is drawn"))
-    if image is not None and (np.nanmax(pose[:, :2], axis=0) > image.size).any():
+    if image is not None and ((pose[:, :2] < 0) | (pose[:, :2] > image.size)).any():
         faults.append(Fault(name, f"joints outside the photo of {image.width} x {image.height} pixels"))
     return faults
 

@@ -130,7 +130,7 @@ def _nearest(vectors: Tensor, codes: Tensor, half_norms: Tensor) -> Tensor:
     """Index of the nearest of codes (K, C), with |e|² / 2 in `half_norms`, for each of some vectors (n, C)."""
     distances = torch.addmm(half_norms, vectors, codes.mT, alpha=-1)  # (n, K), less |z|² / 2
     best = distances.min(dim=1)
-    if vectors.device.type == "mps":  # it has no float64
+    if vectors.device.type == "mps" or type(vectors) is not Tensor:  # no float64 there; no values in a FakeTensor
         return best.indices
     largest = half_norms.max().sqrt() * 2**0.5
     bound = 4 * vectors.shape[1] * torch.finfo(torch.float32).eps  # of the rounding of a sum of C products, twice

@@ -82,7 +82,8 @@ def fused_attention(model: Matcher) -> None:
 
     for module in model.modules():
         if isinstance(module, Attention):
-            module.set_processor(AttnProcessor2_0())  # type: ignore[arg-type]  # declared for the unfused one only
+            processor: Any = AttnProcessor2_0()  # `set_processor` is declared for the unfused one only
+            module.set_processor(processor)
 
 
 def set_dtype_and_memory_format(model: Matcher, dtype: torch.dtype, channels_last: bool) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from midms.config import ConfigError
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 #: What a U-Net may have been trained to predict.
@@ -118,3 +120,27 @@ def frozen(*modules: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module in training:
             module.training = True
+
+
+def check_model(unet: Any, vae: Any, scheduler: Any) -> None:
+    """Refuse models that DDIM on a table of noise levels does not sample, or whose U-Net reads more than latents.
+
+    Raises:
+        ConfigError: a scheduler of flow matching or EDM, or an inpainting U-Net.
+    """
+    name, table = type(scheduler).__name__, scheduler.config
+    prediction = table.get("prediction_type", "epsilon")
+    has_betas = table.get("beta_schedule") or table.get("trained_betas") is not None
+    if not has_betas or table.get("use_flow_sigmas"):
+        raise ConfigError(
+            f"{name}: no table of betas (flow matching and EDM have none); expected a model whose scheduler has a "
+            "beta_schedule, such as Stable Diffusion 1.x or 2.x"
+        )
+    if prediction not in PREDICTION_TYPES:
+        raise ConfigError(f"{name}: prediction_type is {prediction!r}, expected one of {', '.join(PREDICTION_TYPES)}")
+    expected, found = vae.config.latent_channels, unet.config.in_channels
+    if found != expected:
+        raise ConfigError(
+            f"the U-Net reads {found} channels, latents have {expected}: an inpainting or image-to-image model; "
+            "expected a text-to-image model, such as Stable Diffusion 1.x or 2.x"
+        )

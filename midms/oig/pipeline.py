@@ -17,7 +17,6 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from midms.config import ConfigError
 from midms.oig import networks
 from midms.oig.features import structure_layers
 from midms.oig.guidance import ClipTerm, clip_margin_loss
@@ -32,32 +31,6 @@ from midms.oig.settings import EditSettings
 logger = logging.get_logger(__name__)
 
 OnStep = Callable[[EditStep], None]
-
-
-def _check_model(unet: Any, vae: Any, scheduler: Any) -> None:
-    """Refuse models that DDIM on a table of noise levels does not sample, or whose U-Net reads more than latents.
-
-    Raises:
-        ConfigError: a scheduler of flow matching or EDM, or an inpainting U-Net.
-    """
-    name, table = type(scheduler).__name__, scheduler.config
-    prediction = table.get("prediction_type", "epsilon")
-    has_betas = table.get("beta_schedule") or table.get("trained_betas") is not None
-    if not has_betas or table.get("use_flow_sigmas"):
-        raise ConfigError(
-            f"{name}: no table of betas (flow matching and EDM have none); expected a model whose scheduler has a "
-            "beta_schedule, such as Stable Diffusion 1.x or 2.x"
-        )
-    if prediction not in networks.PREDICTION_TYPES:
-        raise ConfigError(
-            f"{name}: prediction_type is {prediction!r}, expected one of {', '.join(networks.PREDICTION_TYPES)}"
-        )
-    expected, found = vae.config.latent_channels, unet.config.in_channels
-    if found != expected:
-        raise ConfigError(
-            f"the U-Net reads {found} channels, latents have {expected}: an inpainting or image-to-image model; "
-            "expected a text-to-image model, such as Stable Diffusion 1.x or 2.x"
-        )
 
 
 class OIGPipeline(DiffusionPipeline):
@@ -116,7 +89,7 @@ class OIGPipeline(DiffusionPipeline):
         feature_extractor: Any = None,
     ) -> None:
         super().__init__()
-        _check_model(unet, vae, scheduler)
+        networks.check_model(unet, vae, scheduler)
         ddim = DDIMScheduler.from_config(
             cast(Any, scheduler).config, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )

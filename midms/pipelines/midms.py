@@ -287,13 +287,9 @@ class MIDMsPipeline:
             ValueError: sizes or counts that do not fit together, an unknown name in `return_intermediates`, or
                 settings of another method.
         """
-        wanted = set(INTERMEDIATES if return_intermediates is True else return_intermediates or ())
-        if not wanted <= set(INTERMEDIATES):
-            raise ValueError(f"return_intermediates: got {sorted(wanted)}, expected some of {', '.join(INTERMEDIATES)}")
+        wanted = _intermediates(return_intermediates)
         chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
-        if not isinstance(chosen, self.model.settings_class):
-            names = type(chosen).__name__, self.model.settings_class.__name__
-            raise ValueError(f"settings: got {names[0]}, weights of the kind {self.kind} take {names[1]}")
+        self._check_settings(chosen)
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
         count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
@@ -326,6 +322,11 @@ class MIDMsPipeline:
         images = torch.cat([self.decode(part, size) for part in rows.split(max(1, _DECODED_PIXELS // pixels))])
         return list(images.split([len(latent) for latent in latents]))
 
+    def _check_settings(self, settings: Settings) -> None:
+        if not isinstance(settings, self.model.settings_class):
+            names = type(settings).__name__, self.model.settings_class.__name__
+            raise ValueError(f"settings: got {names[0]}, weights of the kind {self.kind} take {names[1]}")
+
     def _exemplars(self, exemplar: Any, labels: Any) -> list[Exemplar]:
         ready = exemplar if isinstance(exemplar, list | tuple) and exemplar else [exemplar]
         if isinstance(exemplar, Exemplar):
@@ -355,6 +356,13 @@ class MIDMsPipeline:
 def pair_seeds(seed: int, indices: Iterable[int]) -> list[int]:
     """The seed of each pair: pair i takes seed + i, whatever batch, process or program makes it."""
     return [seed + index for index in indices]
+
+
+def _intermediates(asked: bool | Collection[str]) -> set[str]:
+    wanted = set(INTERMEDIATES if asked is True else asked or ())
+    if not wanted <= set(INTERMEDIATES):
+        raise ValueError(f"return_intermediates: got {sorted(wanted)}, expected some of {', '.join(INTERMEDIATES)}")
+    return wanted
 
 
 def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:

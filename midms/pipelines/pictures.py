@@ -40,7 +40,8 @@ def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = Non
         ValueError: pictures of several sizes, and no `size`.
     """
     several = isinstance(pictures, list | tuple) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
-    images = [_open(picture) for picture in (pictures if several else [pictures])]  # type: ignore[arg-type, union-attr]
+    listed: Any = pictures if several else [pictures]  # a tensor (B, 3, H, W) is several, too
+    images = [_open(picture) for picture in listed]
     if size is not None:
         shapes = {working_size(_width_height(image), size) for image in images}
         shape = shapes.pop() if len(shapes) == 1 else (size, size)

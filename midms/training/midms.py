@@ -15,7 +15,6 @@ from midms.diffusion.settings import InterleaveSettings
 from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
 from midms.losses.objective import RELEASED_SOURCE_WEIGHTS, ReleasedLossWeights
 from midms.losses.perceptual import FirstStageFeatures
-from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.matcher import Translation
 from midms.models.midms import MIDMs
@@ -31,7 +30,8 @@ from midms.training.optimisation import (
     step_generator,
     warmup_cosine,
 )
-from midms.training.stage import Batch, Stage
+from midms.training.stage import Batch, Stage, merge_loss_weights
+from midms.training.terms import FeatureTerms
 from midms.visualize import condition_image, overlay
 
 #: Table 6, and `warp`: the warped-condition loss, which is not in the paper (the release has it for churches).
@@ -107,9 +107,7 @@ class MIDMsTraining(Stage):
         seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
-        unknown = set(loss_weights or {}) - set(WEIGHTS)
-        if unknown:
-            raise ValueError(f"loss_weights: unknown {sorted(unknown)}, expected some of {', '.join(WEIGHTS)}")
+        self.loss_weights = merge_loss_weights(WEIGHTS, loss_weights)
         if warmup_space not in ("image", "latent"):
             raise ValueError(f"warmup_space: got {warmup_space!r}, expected 'image' or 'latent'")
         network = CorrespondenceEncoders(**encoders)
@@ -118,7 +116,6 @@ class MIDMsTraining(Stage):
         stage = load_first_stage(weights)
         self.model = MIDMs(stage, network, load_pretrained(weights), load_pretrained(weights), schedule, temperature)
         self.settings = InterleaveSettings(**{"refine_steps": 0, **(interleave or {})})
-        self.loss_weights = WEIGHTS | dict(loss_weights or {})
         self.features = FirstStageFeatures(stage.model) if features is None else features
         layers = {"source_layers": source_layers, "style_layers": style_layers}
         warmup = {"warmup_space": warmup_space, "warmup_rematch": warmup_rematch}
@@ -142,9 +139,8 @@ class MIDMsTraining(Stage):
             source, style = (dict(layers[key] or default) for key, default in _LAYER_DEFAULTS.items())
             own = isinstance(self.features, FirstStageFeatures)
             _require_layers(self.features, [*source, *style, perceptual_layer], own)
-            return PaperTrainingObjective(
-                self.model, self.settings, self.features, self.loss_weights, source, style, perceptual_layer, **warmup
-            )
+            terms = FeatureTerms(self.features, source, style, perceptual_layer)
+            return PaperTrainingObjective(self.model, self.settings, terms, self.loss_weights, **warmup)
         if loss != "released":
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         _check_released(self.model.encoders, layers, warmup)
@@ -186,9 +182,7 @@ class MIDMsTraining(Stage):
             return
         with averaged(self.trained, self.average):
             translation = self.translate(batch, batch_idx)
-        images = {"psnr_warp": self.model.decode(translation.first.warp), "psnr": self.model.decode(translation.latent)}
-        values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
-        self.add_validation(values, len(batch["truth"]))
+        self.add_accuracy(self.model, translation, batch["truth"])
 
     @torch.no_grad()
     def translate(self, batch: Batch, batch_idx: int = 0) -> Translation:

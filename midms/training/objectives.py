@@ -13,25 +13,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from midms.diffusion.interleave import Interleaved, Rewarp, interleave, predict_once
 from midms.diffusion.settings import InterleaveSettings
-from midms.losses.contextual import RELEASED_STYLE_POOLING, style_loss
-from midms.losses.matching import (
-    at_least_float32,
-    cycle_loss,
-    diffusion_loss,
-    domain_loss,
-    perceptual_loss,
-    source_loss,
-    warped_condition_loss,
-)
+from midms.losses.matching import cycle_loss, diffusion_loss, domain_loss, warped_condition_loss
 from midms.losses.objective import Iteration, ReleasedLossWeights, Segmentation, released_objective
 from midms.losses.perceptual import FeatureNetwork
 from midms.matching.correspondence import match
 from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
+from midms.training.terms import FeatureTerms, first_warp, weighted_sum
 
 #: A name and a shape (B, ...) -> standard normal numbers, each sample's its own.
 Noise = Callable[[str, Sequence[int]], Tensor]
@@ -44,27 +36,21 @@ class PaperTrainingObjective:
 
     Attributes:
         weights: lambda by term.
-        features: phi of Eq. 14 to 16.
-        source_layers, style_layers: layer -> weight in L_src and L_style.
-        perceptual_layer: layer of L_perc.
+        features: Eq. 14 to 16.
         warmup_space, warmup_rematch: see `midms.training.midms.MIDMsTraining`.
     """
 
     model: MIDMs
     settings: InterleaveSettings
-    features: nn.Module
+    features: FeatureTerms
     weights: Mapping[str, float]
-    source_layers: Mapping[str, float]
-    style_layers: Mapping[str, float]
-    perceptual_layer: str
     warmup_space: str = "image"
     warmup_rematch: bool = False
 
     def __call__(self, batch: Batch, noise: Noise, number: int, warmup: int) -> dict[str, Tensor]:
         """The terms of step `number`, unweighted, and "loss", their weighted sum."""
         terms = self.terms(batch, noise, warming=number < warmup)
-        loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
-        return terms | {"loss": loss}
+        return terms | {"loss": weighted_sum(self.weights, terms)}
 
     def terms(self, batch: Batch, noise: Noise, warming: bool) -> dict[str, Tensor]:
         """Every term of Eq. 12 to 17 that the step uses."""
@@ -74,20 +60,13 @@ class PaperTrainingObjective:
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
         )  # (2B, L, h, w)
-        matched = match(
-            condition.features,
-            exemplar.features,
-            torch.cat([exemplar.latent, maps[:size]], dim=1),
-            model.temperature,
-            cycle=True,
-            cycle_channels=exemplar.latent.shape[1],
-            clamp=self.settings.clamp_cosines,
+        warp, warped_maps, cycled = first_warp(
+            condition, exemplar, maps[:size], model.temperature, self.settings.clamp_cosines
         )
-        warp, warped_maps = matched.warp.split([exemplar.latent.shape[1], maps.shape[1]], dim=1)
         source_warp = model.first_match(condition, [source], clamp=self.settings.clamp_cosines).warp
         terms = {
             "dom": domain_loss(condition.features, source.features),
-            "cycle": cycle_loss(matched.cycles[0], exemplar.latent),
+            "cycle": cycle_loss(cycled, exemplar.latent),
             "warp": warped_condition_loss(warped_maps, maps[size:]),
         }
         if warming:
@@ -105,25 +84,8 @@ class PaperTrainingObjective:
             terms["diff"] = torch.stack([diffusion_loss(s.epsilon[size:], start[size:]) for s in loop.steps]).mean()
         if warming and self.warmup_space == "latent":
             return terms | latent_losses(generated, source.latent)
-        return terms | self.image_losses(torch.cat(generated[:2]), batch, style=not warming)
-
-    def image_losses(self, latents: Tensor, batch: Batch, style: bool) -> dict[str, Tensor]:
-        """L_src, L_perc and L_style of the decoded exemplar and source branches, latents (2B, c, h, w)."""
-        size = len(batch["source"])
-        maps = self.features(self.model.first_stage.decode(latents))
-        with torch.no_grad():
-            targets = self.features(torch.cat([batch["exemplar"], batch["source"]]))
-        layers, weights = list(self.source_layers), list(self.source_layers.values())
-        terms = {
-            "src": source_loss([maps[k][size:] for k in layers], [targets[k][size:] for k in layers], weights),
-            "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
-        }
-        if style and self.weights["style"] > 0:
-            generated, exemplars = ({k: m[k][:size] for k in self.style_layers} for m in (maps, targets))
-            terms["style"] = style_loss(
-                generated, exemplars, self.style_layers, RELEASED_STYLE_POOLING, per_sample=True
-            )
-        return terms
+        images = model.first_stage.decode(torch.cat(generated[:2]))  # (2B, 3, H, W)
+        return terms | self.features(images, batch, style=not warming and self.weights["style"] > 0)
 
 
 @dataclass(frozen=True)

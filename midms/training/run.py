@@ -152,7 +152,8 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
         Whether any step was done.
     """
     counts: list[int] = []
-    trainer.callbacks.append(_FirstStep(counts))  # type: ignore[attr-defined]  # a list that Lightning sets
+    callbacks: list[pl.Callback] = vars(trainer)["callbacks"]  # Lightning sets the list without declaring it
+    callbacks.append(_FirstStep(counts))
     try:
         action()
     except (TrainingError, ConfigError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from midms.data.module import data_of
+from midms.metrics.truth import psnr
+from midms.models.matcher import Matcher, Translation
 from midms.schema import Count, Positive, Seed
 from midms.training.errors import TrainingError
 from midms.training.export import TrainedComponents
@@ -78,6 +80,11 @@ class Stage(pl.LightningModule):
         for name, value in values.items():
             total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
             self.validated[name] = self.validated[name] + total if name in self.validated else total
+
+    def add_accuracy(self, model: Matcher, translation: Translation, truth: Tensor) -> None:
+        """Add the PSNR of the first warp and of the result to the truth, (B, 3, H, W)."""
+        images = {"psnr_warp": model.decode(translation.first.warp), "psnr": model.decode(translation.latent)}
+        self.add_validation({name: psnr(image, truth).mean() for name, image in images.items()}, len(truth))
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all samples of all ranks, whose shares may differ by one."""
@@ -197,9 +204,10 @@ class Stage(pl.LightningModule):
         return torch.as_tensor(reduced)
 
     def step_learning_rates(self) -> None:
-        """One step of the only schedule of the learning rates."""
-        schedule: Any = self.lr_schedulers()
-        schedule.step()
+        """One step of every schedule of the learning rates."""
+        schedules: Any = self.lr_schedulers()  # one, or a list of several
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            schedule.step()
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
         """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""
@@ -223,6 +231,18 @@ class Stage(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the count of skipped steps."""
         self.skipped, self.consecutive_bad_losses = checkpoint.get("skipped_steps", (0, 0))
+
+
+def merge_loss_weights(defaults: Mapping[str, float], changes: Mapping[str, float] | None) -> dict[str, float]:
+    """The weight of every term: `defaults`, where `changes` names no other.
+
+    Raises:
+        ValueError: `changes` names a term that `defaults` lacks.
+    """
+    unknown = set(changes or {}) - set(defaults)
+    if unknown:
+        raise ValueError(f"loss_weights: unknown {sorted(unknown)}, expected some of {', '.join(defaults)}")
+    return {**defaults, **(changes or {})}
 
 
 def batch_size(batch: Batch) -> int:

@@ -11,25 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midms.checkpoints.loading import load_encoders, load_first_stage
+from midms.data.module import data_of
 from midms.losses.adversarial import (
     MultiScaleDiscriminator,
     hinge_discriminator_loss,
     hinge_generator_loss,
     multi_scale,
 )
-from midms.losses.contextual import RELEASED_STYLE_POOLING, RELEASED_STYLE_WEIGHTS, style_loss
-from midms.losses.matching import (
-    at_least_float32,
-    cycle_loss,
-    domain_loss,
-    perceptual_loss,
-    source_loss,
-    warped_condition_loss,
-)
+from midms.losses.contextual import RELEASED_STYLE_WEIGHTS
+from midms.losses.matching import at_least_float32, cycle_loss, domain_loss, warped_condition_loss
 from midms.losses.objective import RELEASED_SOURCE_WEIGHTS
 from midms.losses.perceptual import FirstStageFeatures
-from midms.matching.correspondence import match
-from midms.metrics.truth import psnr
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.matcher import Translation
 from midms.models.translation_gan import GANSettings, Generator, MatchingGAN, generator_config
@@ -37,7 +29,8 @@ from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, 
 from midms.training.errors import TrainingError
 from midms.training.export import TrainedComponents
 from midms.training.optimisation import WeightAverage, averaged, warmup_cosine
-from midms.training.stage import Batch, Stage
+from midms.training.stage import Batch, Stage, merge_loss_weights
+from midms.training.terms import FeatureTerms, first_warp, weighted_sum
 from midms.visualize import condition_image
 
 #: Terms of the loss, and their weights where the config says nothing; of shared terms as in `midms.training.midms`.
@@ -69,18 +62,13 @@ class MatchingGANObjective:
 
     Attributes:
         weights: by term.
-        features: phi.
-        feature_layers, style_layers: layer -> weight in L_feat and L_context.
-        perceptual_layer: layer of L_perc.
+        features: L_feat (as L_src), L_perc and L_context (as L_style).
     """
 
     model: MatchingGAN
     discriminator: MultiScaleDiscriminator
-    features: nn.Module
+    features: FeatureTerms
     weights: Mapping[str, float]
-    feature_layers: Mapping[str, float]
-    style_layers: Mapping[str, float]
-    perceptual_layer: str
 
     def __call__(self, batch: Batch, generators: Sequence[torch.Generator]) -> Generated:
         """Translate a batch, and its photos from distortions of themselves, as one batch of 2B.
@@ -99,45 +87,22 @@ class MatchingGANObjective:
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), grid
         )  # (2B, L, h, w)
-        channels = exemplar.latent.shape[1]
-        matched = match(
-            condition.features,
-            exemplar.features,
-            torch.cat([exemplar.latent, maps[:size]], dim=1),
-            model.temperature,
-            cycle=True,
-            cycle_channels=channels,
-        )
-        warp, warped_maps = matched.warp.split([channels, maps.shape[1]], dim=1)
+        warp, warped_maps, cycled = first_warp(condition, exemplar, maps[:size], model.temperature)
         pseudo_warp = model.first_match(condition, [distorted]).warp
         twice = condition._replace(grid=torch.cat([condition.grid, condition.grid]))
         images = model.generate(torch.cat([warp, pseudo_warp]), twice)  # (2B, 3, H, W)
         images = images[..., : batch["source"].shape[-2], : batch["source"].shape[-1]]
         terms = {
             "dom": domain_loss(condition.features, source.features),
-            "cycle": cycle_loss(matched.cycles[0], exemplar.latent),
+            "cycle": cycle_loss(cycled, exemplar.latent),
             "warp": warped_condition_loss(warped_maps, maps[size:]),
             "adv": multi_scale(
                 [hinge_generator_loss(at_least_float32(logits)) for logits in self.discriminator(images[:size])]
             ),
-            **self.feature_terms(images, batch),
         }
-        loss = torch.stack([self.weights[name] * at_least_float32(value) for name, value in terms.items()]).sum()
-        return Generated(terms | {"loss": loss}, images[:size])
-
-    def feature_terms(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """L_feat, L_perc and L_context of translations and of photos made from their distortions, (2B, 3, H, W)."""
-        size = len(images) // 2
-        maps = self.features(images)
-        with torch.no_grad():
-            targets = self.features(torch.cat([batch["exemplar"], batch["source"]]))
-        layers, weights = list(self.feature_layers), list(self.feature_layers.values())
-        ours, theirs = ({name: found[name][:size] for name in self.style_layers} for found in (maps, targets))
-        return {
-            "feat": source_loss([maps[k][size:] for k in layers], [targets[k][size:] for k in layers], weights),
-            "perc": perceptual_loss(maps[self.perceptual_layer][:size], targets[self.perceptual_layer][size:]),
-            "style": style_loss(ours, theirs, self.style_layers, RELEASED_STYLE_POOLING, per_sample=True),
-        }
+        by_features = self.features(images, batch)
+        terms |= {"feat": by_features["src"], "perc": by_features["perc"], "style": by_features["style"]}
+        return Generated(terms | {"loss": weighted_sum(self.weights, terms)}, images[:size])
 
 
 def distort(images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -179,8 +144,9 @@ class MatchingGANTraining(Stage):
         style_layers: layer -> weight in L_context.
         learning_rate, discriminator_learning_rate: of Adam with betas 0 and 0.999, for encoders and generator, and for
             the discriminator; both fall along a cosine to 0 at the last step, after `warmup_steps` of rising.
-        ema_decay: keep averaged weights of encoders and generator, and validate and export those; none keeps none.
-        gradient_clip, accumulation, channels_last, seed: see `Stage`.
+        ema_decay: keep averaged weights of encoders and generator, and validate and export those. None: no averaging.
+        gradient_clip: see `Stage`; the discriminator's gradient is clipped, too, to the same norm.
+        accumulation, channels_last, seed: see `Stage`.
     """
 
     def __init__(
@@ -207,9 +173,7 @@ class MatchingGANTraining(Stage):
         seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
-        unknown = set(loss_weights or {}) - set(WEIGHTS)
-        if unknown:
-            raise ValueError(f"loss_weights: unknown {sorted(unknown)}, expected some of {', '.join(WEIGHTS)}")
+        merged_weights = merge_loss_weights(WEIGHTS, loss_weights)
         network = CorrespondenceEncoders(**{**encoders, "iterate": False})
         if encoders_from is not None:
             state = load_encoders(encoders_from).state_dict()
@@ -222,11 +186,13 @@ class MatchingGANTraining(Stage):
         self.objective = MatchingGANObjective(
             self.model,
             self.discriminator,
-            self.features,
-            WEIGHTS | dict(loss_weights or {}),
-            dict(feature_layers or RELEASED_SOURCE_WEIGHTS),
-            dict(style_layers or RELEASED_STYLE_WEIGHTS),
-            perceptual_layer,
+            FeatureTerms(
+                self.features,
+                dict(feature_layers or RELEASED_SOURCE_WEIGHTS),
+                dict(style_layers or RELEASED_STYLE_WEIGHTS),
+                perceptual_layer,
+            ),
+            merged_weights,
         )
         self.learning_rate, self.discriminator_learning_rate = learning_rate, discriminator_learning_rate
         self.warmup_steps = warmup_steps
@@ -243,14 +209,14 @@ class MatchingGANTraining(Stage):
         Raises:
             TrainingError: they are too small.
         """
-        size, smallest = getattr(self.trainer.datamodule.train, "size", None), self.discriminator.smallest  # type: ignore[attr-defined]
+        size, smallest = getattr(data_of(self.trainer).train, "size", None), self.discriminator.smallest
         if size is not None and size < smallest:
             raise TrainingError(f"model.params.discriminator: pictures of {size} pixels, expected {smallest} or more; "
                                 "take fewer scales or num_layers")  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of encoders and generator, then one of the discriminator on what they made."""
-        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizers: Any = self.optimizers()
         made: list[Tensor] = []
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
@@ -259,14 +225,13 @@ class MatchingGANTraining(Stage):
             return found.terms
 
         self.discriminator.requires_grad_(False)
-        total = self.optimise(optimizer, self.trained.parameters(), batch, terms)
+        total = self.optimise(optimizers[0], self.trained.parameters(), batch, terms)
         self.discriminator.requires_grad_(True)
         if total is not None:
             total["discriminator"] = self.discriminator_step(batch["source"], torch.cat(made))
             if self.average is not None:
                 self.average.update(self.trained)
-        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
-            schedule.step()  # type: ignore[call-arg]
+        self.step_learning_rates()
         self.log_terms(total)
 
     def discriminator_step(self, photos: Tensor, made: Tensor) -> Tensor:
@@ -279,7 +244,8 @@ class MatchingGANTraining(Stage):
         """
         logits = [scale.float().chunk(2) for scale in self.discriminator(torch.cat([photos, made]))]
         loss = multi_scale([hinge_discriminator_loss(real, fake) for real, fake in logits])
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]  # bare, so that it counts no step
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the discriminator's counts no step
+        optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.unscale(optimizer)
@@ -294,9 +260,7 @@ class MatchingGANTraining(Stage):
             return
         with averaged(self.trained, self.average):
             found = self.translate(batch)
-        images = {"psnr_warp": self.model.decode(found.first.warp), "psnr": self.model.decode(found.latent)}
-        values = {name: psnr(image, batch["truth"]).mean() for name, image in images.items()}
-        self.add_validation(values, len(batch["truth"]))
+        self.add_accuracy(self.model, found, batch["truth"])
 
     @torch.no_grad()
     def translate(self, batch: Batch, generations: int = 1) -> Translation:

@@ -59,11 +59,14 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     """One row per way of reading; with `config` or `pairs` the rows of those.
 
     Raises:
-        ValueError: a count below 1, a folder that is no CelebAMask-HQ, or a config that cannot be run.
+        ValueError: a count below 1, a step without time, a folder that is no CelebAMask-HQ, or a config that cannot be
+            run.
     """
     for name in ("items", "rounds", "batch_size", "steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, expected 1 or more")
+    if options.step_ms is not None and options.step_ms <= 0:
+        raise ValueError(f"--step-ms: got {options.step_ms:g}, expected more than 0")
     if options.config:
         from benchmarks.feeding import feeding_rows
 

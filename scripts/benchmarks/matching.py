@@ -44,12 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:
-    """One row per variant, smallest size first."""
+    """One row per variant, smallest size first.
+
+    Raises:
+        ValueError: a count below 1, or neither times nor memory to measure.
+    """
     for name in ("sizes", "batch", "rounds"):
         value = getattr(options, name)
         smallest = min(value) if isinstance(value, list) else value
         if smallest < 1:
             raise ValueError(f"--{name}: got {smallest}, expected 1 or more")
+    if options.memory_only and options.no_memory:
+        raise ValueError("--memory-only, --no-memory: got both, expected one at most; together nothing is measured")
     for size in sorted(options.sizes):
         for pass_name in options.passes:
             yield from _rows(options, size, pass_name)

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     from benchmarks.training_step import build, saved_megabytes
 
     cuda = options.device == "cuda"
-    config, size = options.config or ("celebahq" if cuda else "demo"), options.size or (256 if cuda else 64)
+    config = options.config or ("celebahq" if cuda else "demo")
+    size = options.size if options.size is not None else (256 if cuda else 64)
     check_shape(options.batch, options.rounds, size)
     modes = ["reference"] * options.reference + ["ours"]
     arguments = (config, size, options.batch, options.device)

@@ -15,6 +15,7 @@ from midms.app.exemplar_ui import paint_of
 from midms.app.finished import KEPT, ChosenCondition, Finished, FinishedPictures
 from midms.app.record import SavedResult
 from midms.diffusion.settings import InterleaveSettings
+from midms.pipelines.making import Computed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
 
@@ -28,7 +29,7 @@ def finished(folder: Path, name: str) -> Finished:
     files = [folder / f"{name}.{ending}" for ending in ("png", "gif", "zip")]
     files[0].write_bytes(b"x")
     task = Task(np.zeros((15, 8, 8), np.uint8), [ChosenExemplar(PIXELS)], 8, 2, 0.3, 0)
-    result = Result(task, InterleaveSettings(), PIXELS, {}, [], 0.01, None)  # type: ignore[arg-type]
+    result = Result(task, InterleaveSettings(), PIXELS, {}, [], 0.01, Computed("cpu", 1, "float32", False, {}))
     return Finished(result, [], SavedResult(*files, "midms"), ChosenCondition("scene", 0, None, None))
 
 

@@ -239,3 +239,15 @@ def test_class_ids_that_need_a_decision_are_faults(tmp_path):
     first, second = verify("churches", root).faults
     assert first.file == "training/training_0.png" and "id 255 is read as 150" in first.reason
     assert second.file == "training/training_1.png" and "JPEG changes class ids" in second.reason
+
+
+@pytest.mark.parametrize("where", [(-3.0, 10.0), (10.0, -3.0), (41.0, 10.0), (10.0, 41.0)])
+def test_joints_beyond_any_side_of_the_photo_are_faults(tmp_path, where):
+    root = deepfashion(tmp_path)
+    stem = root / "pose/WOMEN/Dresses/id_00000002/01_1_front"
+    pose = standing(40, 40)
+    pose[3, :2] = where
+    write_text_poses(stem, [pose])
+    (fault,) = verify("deepfashion", root).faults
+    assert fault.file.endswith("id_00000002/01_1_front_subset.txt")
+    assert fault.reason == "joints outside the photo of 40 x 40 pixels"

@@ -148,8 +148,9 @@ def test_the_app_runs_it(gan):
     assert set(last.result.matches) == {"first", "last"}
     assert np.array_equal(last.result.pixels, np.asarray(gan(condition, photo, num_interleaved_steps=2).images[0]))
     assert actions.trace(last.result, 3, 4).rewarps == 1
-    words = record.command_of(last.result, "here")
+    made = record.making_of(last.result, "here", record.input_files(task))
+    words = " ".join(made.command(last.result.computed, "again.png"))
     assert "--calls 2" in words and "--steps" not in words and "--threshold" not in words
-    for wrong, message in ((task._replace(steps=20), "no diffusion steps"), (task._replace(calls=0), "expected 1")):
+    for wrong, message in ((task._replace(steps=20), "has no diffusion"), (task._replace(calls=0), "expected 1")):
         with pytest.raises(ConfigError, match=message):
             list(actions.translate(gan, wrong))

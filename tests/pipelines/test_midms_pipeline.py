@@ -91,7 +91,7 @@ def test_mistakes_are_told_in_one_line(pipe, inputs, tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
     for name, message in (
-        ("none.png", "no such picture"),
+        ("none.png", "no such file"),
         ("empty.png", "0 bytes"),
         ("cut.png", "not a whole picture"),
     ):

@@ -21,7 +21,7 @@ def program() -> ModuleType:
 @pytest.fixture
 def first_stage_file(tmp_path: Path) -> Path:
     config = {"kind": "vq", "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "n_embed": 4}
-    state = {entry.theirs: torch.zeros(entry.shape) for entry in first_stage_table(config)}
+    state = {entry.ldm: torch.zeros(entry.shape) for entry in first_stage_table(config)}
     torch.save({"state_dict": state | {"loss.logvar": torch.zeros(1)}}, tmp_path / "vq.ckpt")
     return tmp_path / "vq.ckpt"
 

@@ -224,7 +224,7 @@ def test_a_broken_image_stops_the_program_by_its_name(program, run, tmp_path):
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     _save_set(tmp_path / "reference", 1)
     code, out, err = run(program, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
-    assert code == 2 and not out and "1__2.png: broken image" in err and len(images) == COUNT
+    assert code == 2 and not out and "1__2.png: not a whole picture" in err and len(images) == COUNT
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files_on_disk import pixels
 from PIL import Image
 from programs import load_program
 
@@ -30,15 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sketch.save(tmp_path / "sketch.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def weights(tiny_pipeline_folder: Path) -> str:
-    return str(tiny_pipeline_folder)
-
-
-def pixels(file: str) -> np.ndarray:
-    return np.asarray(Image.open(file))
 
 
 def sample(*words: str) -> int:

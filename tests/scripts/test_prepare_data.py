@@ -17,7 +17,7 @@ from midms.conditions.edges import FACE_PARTS
 from midms.conditions.keypoints import JOINTS
 from midms.conditions.photos import annotate, models
 from midms.conditions.poses import read_json_poses, read_text_poses, text_files, write_json_poses, write_text_poses
-from midms.data import CelebAEdges, ImageFolder, preparation
+from midms.data import CelebAEdges, ImageFolder, pair_lists, preparation
 from midms.data.exemplars import read_pairs
 from midms.data.verify import verify
 
@@ -64,7 +64,8 @@ def test_worker_processes_make_the_same_files(photos, tmp_path, command):
 def test_a_stopped_run_leaves_whole_files_and_is_gone_on_with(photos, tmp_path, monkeypatch, capsys, command):
     """Stopped by Ctrl-C in the third photo."""
     name, calls = {"edges": "_canny", "keypoints": "_poses", "pairs": "_colour_features"}[command], []
-    work = getattr(preparation, name)
+    module = pair_lists if command == "pairs" else preparation
+    work = getattr(module, name)
 
     def stopped(*arguments: object) -> object:
         calls.append(arguments)
@@ -79,9 +80,9 @@ def test_a_stopped_run_leaves_whole_files_and_is_gone_on_with(photos, tmp_path, 
             stem = (photos.with_name("photos_poses") / file.relative_to(photos)).with_suffix("")
             write_text_poses(stem, [standing(60, 50)])
     if command == "pairs":
-        monkeypatch.setattr(preparation, "_BLOCK", 2)
+        monkeypatch.setattr(module, "_BLOCK", 2)
         words += ["--out", tmp_path / "photos_pairs.txt", "--count", 2]
-    monkeypatch.setattr(preparation, name, stopped)
+    monkeypatch.setattr(module, name, stopped)
     assert run(*words) == 130
     assert "stopped; run the same command to go on" in capsys.readouterr().err
     assert not list(tmp_path.rglob(".unfinished*")) and not (tmp_path / "photos_pairs.txt").exists()

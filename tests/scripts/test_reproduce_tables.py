@@ -55,7 +55,7 @@ def test_components_with_bounds_differences_and_the_paper_beside_them(program, r
     assert code == 0, err
     table = json.loads((tmp_path / "table3.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
-    assert list(rows)[:2] == ["full method", "no confidence mask"] and len(rows) == 9
+    assert list(rows)[:2] == ["full method", "no confidence mask"] and len(rows) == 11
     assert rows["no diffusion"]["paper"] == {"fid_reference": 128.70, "swd_average": 34.59}
     assert not rows["full method"]["differences"]
     first, second = rows["full method"]["values"]["psnr"]["mean"], rows["other style"]["values"]["psnr"]["mean"]
@@ -68,7 +68,7 @@ def test_components_with_bounds_differences_and_the_paper_beside_them(program, r
     assert r"\begin{tabular}" in (tmp_path / "table3.tex").read_text()
     # a second run makes nothing again and says the same
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "samples").rglob("*.png")}
-    assert len(files) == 4 * (9 + 4)
+    assert len(files) == 4 * (11 + 4)
     assert run(program, *arguments)[1] == out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "samples").rglob("*.png")} == files
 

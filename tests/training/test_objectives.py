@@ -16,6 +16,7 @@ from midms.models.encoders import CorrespondenceEncoders
 from midms.models.midms import MIDMs
 from midms.training.objectives import PaperTrainingObjective, ReleasedTrainingObjective
 from midms.training.optimisation import sample_generators
+from midms.training.terms import FeatureTerms
 
 ENCODERS = {"latent_channels": 3, "condition_channels": 15, "widths": [8, 8, 16], "out_channels": 16, "hidden": 8,
             "padding_mode": "reflect", "form": "released"}  # fmt: skip
@@ -63,7 +64,8 @@ def paper(model):
     settings = InterleaveSettings(num_inference_steps=16, num_interleaved_steps=4, refine_steps=0)
     weights = {"dom": 10.0, "cycle": 1.0, "src": 1.0, "perc": 0.002, "style": 1.0, "diff": 1.0, "warp": 1.0}
     features = FirstStageFeatures(model.first_stage.model)
-    return PaperTrainingObjective(model, settings, features, weights, {"down1": 0.5, "mid": 1.0}, {"mid": 1.0}, "mid")
+    terms = FeatureTerms(features, {"down1": 0.5, "mid": 1.0}, {"mid": 1.0}, "mid")
+    return PaperTrainingObjective(model, settings, terms, weights)
 
 
 @pytest.mark.parametrize(("make", "sizes"), [(paper, [4, 4, 4, 4]), (released, [4, 4, 4, 4, 2])])

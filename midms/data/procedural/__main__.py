@@ -21,6 +21,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.out is None) == (options.time is None):
         parser.error("give either a PNG to write or --time N")
+    if options.time is not None and options.time < 1:
+        parser.error(f"--time: got {options.time}, expected at least 1")
     if options.show < 1 or options.size < 16:
         parser.error("--show: expected at least 1; --size: at least 16")
     return options

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs
+from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs, item_index
 from midms.schema import NonNegative
 
 #: Tensors of an item that are stored: those in [-1, 1] in steps of 1 / 127.5, those in [0, 1] in steps of 1 / 255.
@@ -55,6 +55,7 @@ class ProceduralCache(Dataset[dict[str, Any]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        index = item_index(index, len(self))
         if index >= self.stored:
             return self.dataset[index]
         done, data = self._open()
@@ -120,9 +121,10 @@ def _open(path: str, items: int, item_bytes: int, process: int) -> tuple[NDArray
 
 def _key(dataset: ProceduralImages | ProceduralPairs) -> str:
     """Name of the file: task, size, split, and a digest of all arguments and of the drawing code."""
+    # Keys stay in their order: that of the shares of exemplars decides which exemplar a random number means.
     told = {key: value for key, value in vars(dataset).items() if key not in ("module", "length")}
     told |= {"kind": type(dataset).__name__, "task": dataset.module.__name__}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(told, default=str).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         if source.name != Path(__file__).name:
             digest.update(source.read_bytes())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from midms.data.exemplars import check_shares
 from midms.data.procedural import churches, faces, figures
 from midms.data.procedural.scene import Scene, correspondence
 from midms.schema import Count, Seed, Share
@@ -52,6 +53,17 @@ def generator(split: str, index: int, role: int, seed: int = 0) -> np.random.Gen
     return np.random.default_rng([20230207, seed, SPLITS[split], index, role])
 
 
+def item_index(index: int, length: int) -> int:
+    """An index of a data set of `length` items, from 0; -1 is the last item.
+
+    Raises:
+        IndexError: no such item, which also ends a `for` loop over the data set.
+    """
+    if not -length <= index < length:
+        raise IndexError(f"item {index} of {length}")
+    return index % length
+
+
 def to_image(pixels: NDArray[np.uint8]) -> Tensor:
     """uint8 (H, W, 3) to float (3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
@@ -83,6 +95,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = item_index(index, self.length)
         layout = self.module.sample_layout(generator(self.split, index, 0, self.seed))
         style = self.module.sample_style(generator(self.split, index, 1, self.seed))
         return {"image": to_image(self.module.render(layout, style, self.size).image)}
@@ -114,9 +127,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         exemplars: Mapping[str, Share] | None = None,
         truth: bool = False,
     ) -> None:
-        shares = dict(EXEMPLARS if exemplars is None else exemplars)
-        if set(shares) - set(EXEMPLARS) or abs(sum(shares.values()) - 1) > 1e-6:
-            raise ValueError(f"exemplars {shares}: expected shares of {', '.join(EXEMPLARS)} that add up to 1")
+        shares = check_shares(EXEMPLARS if exemplars is None else exemplars)
         self.task, self.module = task, task_module(task)
         self.size, self.split, self.length, self.seed = size, split, length, seed
         self.shares, self.truth = shares, truth
@@ -144,6 +155,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         return source, self.module.render(self.module.sample_layout(rng(5)), style, self.size), layout, style
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        index = item_index(index, self.length)
         source, exemplar, layout, style = self.scenes(index)
         item = {
             "condition": to_condition(self.module.condition(source)),

@@ -1,0 +1,84 @@
+"""The same work on every photo of a folder, in several processes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from midms.io.files import BrokenFileError
+from midms.io.images import read_rgb
+from midms.programs import say, warn
+
+
+class FunctionDataset(Dataset[tuple[str, Any]]):
+    """Calls a function for each name, in loader processes; a broken file is a result as well."""
+
+    def __init__(self, names: Sequence[str], function: Callable[[str], Any]) -> None:
+        self.names, self.function = names, function
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[str, Any]:
+        name = self.names[index]
+        try:
+            return name, self.function(name)
+        except BrokenFileError as error:
+            return name, error
+
+
+class ParallelRun:
+    """Results of `function` over names, with a progress bar; broken files are told and counted."""
+
+    def __init__(
+        self, options: argparse.Namespace, text: str, word: str = "skipped ", workers: int | None = None
+    ) -> None:
+        self.workers, self.quiet = (options.workers or 0) if workers is None else workers, options.quiet
+        self.text, self.word, self.broken = text, word, 0
+
+    def __call__(self, names: Sequence[str], function: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+        loader = DataLoader(
+            FunctionDataset(names, function), batch_size=None, num_workers=self.workers, collate_fn=_identity
+        )
+        for name, result in self.bar(loader, len(names)):
+            if isinstance(result, BrokenFileError):
+                self.broken += 1
+                warn(f"{self.word}{result}")
+            else:
+                yield name, result
+
+    def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
+        """The results, with a progress bar over `total` unless it was asked to be quiet."""
+        return tqdm(results, self.text, total, disable=self.quiet)
+
+    def finish(self, out: Path, made: int, present: int) -> int:
+        """Say what was done; 1 if a file was broken."""
+        say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        return int(self.broken > 0)
+
+
+def _identity(result: Any) -> Any:
+    return result
+
+
+def read_upright(root: Path, name: str) -> Image.Image:
+    """A photo of a folder as RGB, turned as its orientation tag says."""
+    return read_rgb(root / name)
+
+
+def split_batches(results: Iterable[tuple[str, Any]], size: int) -> Iterator[list[tuple[str, Any]]]:
+    """Results in lists of `size`, the last one shorter."""
+    batch: list[tuple[str, Any]] = []
+    for result in results:
+        batch.append(result)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
