@@ -36,6 +36,6 @@ def test_keys_exist() -> None:
     training = importlib.import_module("midms.training.midms").MIDMsTraining
     parameters = set(inspect.signature(training.__init__).parameters)
     assert set(KEYS) <= parameters and set(KEYS) <= set(QUOTED)
-    known = {"form", "condition_input", "exemplar_features", "forward_map", "backward_map", "cycle", "model.params"}
+    known = {"form", "condition_input", "exemplar_features", "forward_maps", "backward_maps", "cycles", "model.params"}
     rest = set(QUOTED) - set(NAMES) - set(PATHS) - set(SETTINGS) - set(KEYS) - known - {"interleave."}
     assert not rest, f"neither a name nor a key nor a path: {sorted(rest)}"
