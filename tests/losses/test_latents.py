@@ -63,3 +63,16 @@ def test_patch_components_are_uncorrelated_and_span_what_they_should():
     target = colours.movedim(1, -1).flatten(0, 2)
     solution = torch.linalg.lstsq(design, target).solution
     torch.testing.assert_close(design @ solution, target, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6, 12])
+def test_more_components_explain_more_of_the_patches(channels):
+    """The least-squares reconstruction from k components leaves the variance of the others, which falls with k."""
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    patches = torch.nn.functional.pixel_unshuffle(images, 2).movedim(1, -1).flatten(0, 2)  # (N, 12)
+    coefficients = patch_components(images, 2, channels)(images).movedim(1, -1).flatten(0, 2)
+    design = torch.cat([coefficients, torch.ones(len(coefficients), 1)], dim=1)
+    left = patches - design @ torch.linalg.lstsq(design, patches).solution
+    variances = torch.linalg.eigvalsh(torch.cov(patches.mT)).flip(0)
+    expected = variances[channels:].sum()
+    torch.testing.assert_close(left.square().sum() / (len(patches) - 1), expected, atol=1e-3, rtol=1e-2)

@@ -108,3 +108,21 @@ def test_mistakes_are_told_in_one_line(pipe, inputs, tmp_path):
             call()
     with pytest.raises(ConfigError, match="'nothing'"):
         MIDMsPipeline.from_pretrained("nothing")
+
+
+def test_seeds_may_be_given_one_by_one(pipe, inputs):
+    """A list of seeds names each pair's own; two pairs of one seed and equal inputs are one picture."""
+    conditions, exemplars = inputs
+    listed = pipe(conditions[:3], exemplars[:3], seed=[7, 1, 7], output_type="pt").images
+    alone = [
+        pipe(conditions[i], exemplars[i], seed=seed, output_type="pt").images[0] for i, seed in enumerate((7, 1, 7))
+    ]
+    assert (listed - torch.stack(alone)).abs().max() < 1e-6
+    twice = pipe(conditions[:1].repeat(2, 1, 1, 1), exemplars[:1], seed=[7, 7], output_type="pt").images
+    assert torch.equal(twice[0], twice[1])
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2, 3, 4]])
+def test_another_number_of_seeds_than_pairs_is_refused(pipe, inputs, seeds):
+    with pytest.raises(ValueError, match=str(len(seeds))):
+        pipe(inputs[0][:2], inputs[1][:2], seed=seeds)
