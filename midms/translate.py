@@ -273,8 +273,8 @@ def what_weights_know(pipe: MIDMsPipeline) -> str:
     side, task = condition_spec(pipe).side, pipe.info.get("task")
     drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
     if drawn is None:
-        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels a side."
-    return f"They know {drawn} of {side} pixels a side (the built-in benchmark), and have seen no photo."
+        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels per side."
+    return f"They know {drawn} of {side} pixels per side (the built-in benchmark), and have seen no photo."
 
 
 def _plain(value: Any) -> str:

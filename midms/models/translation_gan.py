@@ -44,7 +44,7 @@ class GeneratorConfig(TypedDict, total=False):
 #: Keys of a generator's config. The first two follow from encoders and first stage.
 DEFAULTS: dict[str, Any] = {
     "grid_channels": None,  # channels of the condition on the grid of the match
-    "factor": 4,  # pixels a side of one position of that grid
+    "factor": 4,  # pixels per side of one position of that grid
     "widths": [128, 128, 96, 64, 32],  # channels of each SPADE block, each at twice the size of the one before
     "hidden": 32,  # between what steers a SPADE and its gamma, beta
     "condition_width": 8,  # channels that the condition is reduced to; 0: the generator sees the warp alone

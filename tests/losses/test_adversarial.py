@@ -49,7 +49,7 @@ def test_scales_see_the_images_at_full_half_and_quarter_size():
     assert torch.equal(discriminator(images)[0][:1], discriminator(images[:1])[0]), "no sample sees its batch"
     assert multi_scale([torch.tensor(1.0), torch.tensor(4.0)]) == 2.5
     assert discriminator.smallest == 48
-    with pytest.raises(ValueError, match=r"images of \(48, 40\), needs 48 pixels a side"):
+    with pytest.raises(ValueError, match=r"images of \(48, 40\), needs 48 pixels per side"):
         discriminator(images[..., :48, :40])
 
 
