@@ -9,7 +9,7 @@ import pytest
 import torch
 from files_on_disk import photo, write_lines
 
-from midms.data import preparation
+from midms.data import pair_lists, parallel
 from midms.data.procedural.__main__ import main as show_scenes
 from midms.data.retrieval import colour_and_gradient_features, fewest_candidates, group_numbers, nearest
 from midms.io.files import BrokenFileError
@@ -75,32 +75,32 @@ def test_candidates_are_the_photos_of_others():
 
 def test_identities_are_the_photo_its_folder_or_what_a_file_says(tmp_path):
     names = ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"]
-    assert len(set(preparation.identities(names, tmp_path, None))) == 3
-    folders = preparation.identities(names, tmp_path, "folder")
+    assert len(set(pair_lists.identities(names, tmp_path, None))) == 3
+    folders = pair_lists.identities(names, tmp_path, "folder")
     assert folders[0] == folders[1] != folders[2]
     file = tmp_path / "who.txt"
     write_lines(file, ["ann/1.jpg 7", "ann/2.jpg,8", "bob/1.jpg\t7"])
-    assert preparation.identities(names, tmp_path, str(file)) == ["7", "8", "7"]
+    assert pair_lists.identities(names, tmp_path, str(file)) == ["7", "8", "7"]
     write_lines(file, ["ann/1.jpg 7"])
     with pytest.raises(ValueError, match=r"2 of 3 photos have no identity, first 'ann/2\.jpg'"):
-        preparation.identities(names, tmp_path, str(file))
+        pair_lists.identities(names, tmp_path, str(file))
 
 
 def test_names_of_a_split_may_be_written_in_four_ways(tmp_path, capsys):
     for k in range(3):
         photo(tmp_path / "photos" / f"{k}.jpg", k, (8, 8))
     listed = tmp_path / "names.txt"
-    run = preparation.ParallelRun(argparse.Namespace(workers=0, quiet=True), "features")
+    run = parallel.ParallelRun(argparse.Namespace(workers=0, quiet=True), "features")
     for entry in ("1", "1.jpg", "photos/1", "photos/1.jpg"):
         write_lines(listed, [entry, entry])
-        assert preparation.split_names(tmp_path / "photos", listed, run) == ["1.jpg"]
+        assert pair_lists.split_names(tmp_path / "photos", listed, run) == ["1.jpg"]
     write_lines(listed, ["2", "9"])
-    assert preparation.split_names(tmp_path / "photos", listed, run) == ["2.jpg"] and run.broken == 1
+    assert pair_lists.split_names(tmp_path / "photos", listed, run) == ["2.jpg"] and run.broken == 1
     assert "9: named in" in "".join(capsys.readouterr())
     write_lines(listed, ["9"])
     with pytest.raises(ValueError, match=r"names\.txt: names no photo of"):
-        preparation.split_names(tmp_path / "photos", listed, run)
-    assert preparation.split_names(tmp_path / "photos", None, run) == ["0.jpg", "1.jpg", "2.jpg"]
+        pair_lists.split_names(tmp_path / "photos", listed, run)
+    assert pair_lists.split_names(tmp_path / "photos", None, run) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
 def test_a_broken_file_is_a_result_that_is_told_and_counted(capsys, tmp_path):
@@ -109,7 +109,7 @@ def test_a_broken_file_is_a_result_that_is_told_and_counted(capsys, tmp_path):
             raise BrokenFileError(tmp_path / name, "0 bytes")
         return name.upper()
 
-    run = preparation.ParallelRun(argparse.Namespace(workers=None, quiet=True), "halves")
+    run = parallel.ParallelRun(argparse.Namespace(workers=None, quiet=True), "halves")
     assert list(run(["a", "bad", "c"], half)) == [("a", "A"), ("c", "C")]
     assert run.finish(tmp_path, 2, 0) == 1
     printed = "".join(capsys.readouterr())
