@@ -151,7 +151,7 @@ class PictureLogger(Callback):
             pl_module.train(training)
 
     def draw(self, trainer: pl.Trainer, stage: Any, dataset: Any) -> None:
-        """Draw the picture of this step; `stage` is a `Stage`.
+        """Draw the picture of this step. `stage` is a `Stage`.
 
         Raises:
             Interrupted: a signal arrived while drawing.

@@ -53,7 +53,7 @@ class MIDMsTraining(Stage):
         encoders_from: folder of weights with encoders to start from, after an earlier warm-up. None: random encoders.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
-        interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
+        interleave: keywords of `InterleaveSettings`. The paper trains with T = 16, N = 4.
         loss: "paper" for Eq. 12 to 17, "released" for the objective of the released code (`midms.losses.objective`).
             Differences of the released loop are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
