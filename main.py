@@ -14,7 +14,7 @@ import sys
 
 
 def keys() -> str:
-    """The keys of a config that are the same for all stages, for `--help`."""
+    """The config keys that all stages share, for `--help`."""
     from midms.schema import rows
     from midms.settings import RunSettings, TrainerSettings
 
@@ -27,7 +27,7 @@ def keys() -> str:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; `overrides` are key.path=value."""
+    """Parse the command line. Its `overrides` have the form key.path=value."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=keys(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 when it ran to the end; 2, with one line, on what the user can mend; 130 or 143 after SIGINT or SIGTERM.
+        0 on success, 2 after one line on a user's mistake, 130 or 143 after SIGINT or SIGTERM.
     """
     options = parse(arguments)
     from midms.training.errors import Interrupted

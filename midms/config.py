@@ -1,10 +1,10 @@
-"""Read YAML configs, merge them, check every key and value, build what they name.
+"""Read YAML configs, merge them, check every key and value, and build the objects that they name.
 
-A node with a ``target`` (dotted name of a class in `TARGETS`) and ``params`` (its keyword arguments, nodes again) is
-built by `instantiate`. Files merge left to right, then ``key.path=value`` overrides. A key that nothing reads is an
-error which names the nearest right one; values are checked against the annotations of what reads them
-(`midms.schema`). A config is data: nothing is imported before its target is found in `TARGETS`, and of OmegaConf's
-interpolations only those that name another key are resolved, never the environment.
+A node has a ``target`` (dotted name of a class in `TARGETS`) and ``params`` (its keyword arguments, nodes included).
+`instantiate` builds a node. Files merge left to right, followed by ``key.path=value`` overrides. An unknown key is an
+error that names the nearest known key. Values are checked against the annotations of their reader (`midms.schema`). A
+config is data: nothing is imported before its target is found in `TARGETS`. Only those of OmegaConf's interpolations
+that name another key are resolved, never the environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from midms.settings import RunSettings, TrainerSettings
 
 #: Keys at the top of a training config.
 SECTIONS = ("model", "data", "trainer", "run")
-#: What a config may build: dotted name -> what it is. Each class is defined in the module that its name says.
+#: Classes that a config may build: dotted name -> kind. Each class is defined in the module of its dotted name.
 TARGETS = {
     "midms.training.first_stage.FirstStageTraining": "stage",
     "midms.training.latent_diffusion.LatentDiffusionTraining": "stage",
@@ -40,9 +40,9 @@ TARGETS = {
     "midms.data.procedural.dataset.ProceduralPairs": "data set",
     "midms.losses.perceptual.VGG19Features": "feature network",
 }
-#: Shorter names of targets, as `midms.data` has them.
+#: Short names of targets in `midms.data` -> full names.
 SHORT = {f"midms.data.{name.rpartition('.')[2]}": name for name, kind in TARGETS.items() if kind == "data set"}
-#: Keys of Lightning's trainer that its manual optimisation refuses, and what to set instead.
+#: Keys of Lightning's trainer that manual optimisation does not allow, and their replacements.
 REPLACED = {
     "accumulate_grad_batches": "model.params.accumulation",
     "gradient_clip_val": "model.params.gradient_clip",
@@ -54,11 +54,11 @@ MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 1_000_000, 32, 20_000
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> DictConfig:
-    """Merge `files` left to right, then `overrides` ("trainer.max_steps=10"); interpolations are resolved.
+    """Merge `files` left to right, then `overrides` ("trainer.max_steps=10"), and resolve interpolations.
 
     Raises:
         ConfigError: a file is missing or no mapping, an override is not `key=value` or names an unknown key, or an
-            interpolation names no key, goes round in a circle or asks for more than a key.
+            interpolation names no key, is circular or uses a resolver.
     """
     config: Any = OmegaConf.create()
     for file in files:
@@ -85,7 +85,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: no such file, no YAML, no mapping, or one that is larger or deeper than any config.
+        ConfigError: the file is missing, no YAML, no mapping, or larger or deeper than a config may be.
     """
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
@@ -96,7 +96,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     try:
         _bound(text)
         node: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
-    except Exception as error:  # the YAML reader's own classes; one line of it tells the place
+    except Exception as error:  # the YAML reader's own classes
         raise ConfigError(f"--base: {file} is not valid YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(node, dict):
         raise ConfigError(f"--base: {file} holds a {type(node).__name__}, expected a mapping")
@@ -104,7 +104,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 
 
 def _bound(text: str) -> None:
-    """Refuse YAML that is too large or too deep before anything is built; aliases count as what they repeat."""
+    """Refuse YAML that is too large or too deep before anything is built. Aliases count as the values they repeat."""
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{len(text)} characters, expected at most {MAX_CHARACTERS}")
     sizes: list[int] = []  # values in each open collection
@@ -147,12 +147,12 @@ def _from_override(override: str) -> Any:
         raise ConfigError(f"override {shown(override)}: expected key.path=value ({reason})") from None
 
 
-#: An interpolation that names another key, absolutely or from where it stands.
+#: An interpolation that names another key, by an absolute or relative path.
 _KEY = re.compile(r"\$\{[\w.\[\]\-]*\}")
 
 
 def _refuse_resolvers(node: Any, path: str) -> None:
-    """Interpolations may name keys; what else OmegaConf can do (the environment, decoding) is not for configs."""
+    """Refuse interpolations that do not name a key, such as OmegaConf's resolvers for the environment or decoding."""
     if isinstance(node, dict):
         for key, value in node.items():
             _refuse_resolvers(value, f"{path}.{key}".lstrip("."))
@@ -171,11 +171,11 @@ def _refuse_resolvers(node: Any, path: str) -> None:
 
 
 def check(config: DictConfig) -> None:
-    """Check every key and value of a training config against what reads it.
+    """Check every key and value of a training config against the annotations of its reader.
 
     Raises:
-        ConfigError: a section is missing, a key has no reader (the message names the nearest right key), or a value
-            is of the wrong type or out of range.
+        ConfigError: a section is missing, a key is unknown (the message names the nearest known key), or a value
+            has the wrong type or is out of range.
     """
     whole = resolve(config)
     for section in ("model", "data", "trainer"):
@@ -195,11 +195,11 @@ def check_node(node: Any, path: str, kind: str | None = None) -> None:
     """Check the `params` of a node, and of all nodes below it, against the signatures of their targets.
 
     Args:
-        node: a mapping or list; those without a `target` are searched for nodes.
+        node: a mapping or list. Without a `target`, nodes are searched for inside it.
         path: of the node in its config, for messages.
-        kind: what the node has to build, one of the kinds in `TARGETS`; none takes any.
+        kind: required kind of the node's target, as in `TARGETS`. None: any kind.
     Raises:
-        ConfigError: see `check`.
+        ConfigError: as `check`.
     """
     node = _plain(node)
     if isinstance(node, list):
@@ -222,7 +222,7 @@ def check_node(node: Any, path: str, kind: str | None = None) -> None:
 
 
 def _check_parameter(annotation: Any, value: Any, path: str) -> None:
-    """Check one parameter: a node where its class is asked for, else a value."""
+    """Check one parameter: a node if its annotation is a class that only a node can build, else a value."""
     classes = accepted_classes(annotation)
     if not isinstance(value, dict) or "target" not in value:
         check_value(annotation, value, path)
@@ -234,11 +234,11 @@ def _check_parameter(annotation: Any, value: Any, path: str) -> None:
 
 
 def instantiate(node: Any, **extra: Any) -> Any:
-    """Build a node: its target called with its params, nested nodes first; anything else becomes plain Python.
+    """Build nested nodes, then call the node's target with its params. Any other value becomes plain Python.
 
     Raises:
         ConfigError: the target does not exist or refuses its arguments.
-        OSError: a file that the arguments name is missing or cannot be read.
+        OSError: a file named in the arguments is missing or cannot be read.
     """
     if isinstance(node, DictConfig | dict):
         if "target" not in node:
@@ -258,10 +258,10 @@ def instantiate(node: Any, **extra: Any) -> Any:
 
 
 def locate(name: Any, path: str = "target") -> Callable[..., Any]:
-    """The class with a dotted name of `TARGETS`; nothing is imported for any other name.
+    """The class with a dotted name of `TARGETS`. For other names nothing is imported.
 
     Raises:
-        ConfigError: no such target.
+        ConfigError: the name is not in `TARGETS`.
     """
     full = _full(name)
     if not str(name).startswith("midms."):
@@ -276,7 +276,7 @@ def _full(name: Any) -> str:
 
 
 def to_yaml(config: DictConfig) -> str:
-    """The resolved config as text, as it is saved beside a run."""
+    """The resolved config as YAML text, which is saved in the folder of a run."""
     return OmegaConf.to_yaml(config, resolve=True)
 
 
@@ -304,14 +304,14 @@ def _only_known(node: Mapping[Any, Any], known: Sequence[str], path: str) -> Non
 
 
 def _require_path(config: Any, key: str) -> None:
-    """An override may set a key that the config has, or a parameter that its target takes."""
+    """Require that an override sets an existing key of the config, or a parameter of a node's target."""
     node, walked = config, ""
     for step in key.split("."):
         known = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if isinstance(node, DictConfig) and not walked:
             known = list(dict.fromkeys([*known, *SECTIONS]))
         if walked in ("run", "trainer") or walked.endswith("params") or isinstance(node, ListConfig):
-            return  # `check` compares these with their reader
+            return  # `check` compares such keys with their reader
         if step not in known:
             raise ConfigError(f"unknown key {key}; {nearest(step, known)}")
         node = node.get(step, DictConfig({})) if isinstance(node, DictConfig) else node

@@ -1,25 +1,25 @@
-"""Options that every program which makes pictures has, with their ranges. Nothing here imports torch."""
+"""Command-line options, with their ranges, of all programs that make pictures. This module does not import torch."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-#: Settings of the loop by name: those that the weights were saved with, or a preset of `InterleaveSettings`.
+#: Named settings of the loop: those saved with the weights, or a preset of `InterleaveSettings`.
 PROTOCOLS = ("weights", "paper", "released", "fast")
-#: Precisions of first stage and U-Nets; "auto" is decided by `midms.models.numerics.best_dtype`.
+#: Precisions of first stage and U-Nets. `midms.models.numerics.best_dtype` resolves "auto".
 DTYPES = ("auto", "float32", "bfloat16")
 
 
 def whole_number(text: str) -> int:
-    """0 or more, and below 2^63."""
+    """Parse a whole number >= 0 and < 2^63."""
     if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
     return int(text)
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `low` to `high`."""
+    """A parser of whole numbers from `low` to `high`."""
 
     def read(text: str) -> int:
         if not low <= whole_number(text) <= high:
@@ -30,7 +30,7 @@ def between(low: int, high: int) -> Callable[[str], int]:
 
 
 def add_loop_options(parser: argparse._ActionsContainer) -> None:
-    """How the loop runs, and the seed of its noise."""
+    """Add options for the settings of the loop and the seed of its noise."""
     parser.add_argument("--protocol", choices=PROTOCOLS, default="weights",
                         help="settings to start from: the weights' own, the paper's, the released code's, or few U-Net "
                         "calls (default: %(default)s)")  # fmt: skip
@@ -42,7 +42,7 @@ def add_loop_options(parser: argparse._ActionsContainer) -> None:
 
 
 def add_computing_options(parser: argparse._ActionsContainer) -> None:
-    """Where and how the networks compute."""
+    """Add options for device, precision and way of computing."""
     parser.add_argument("--device", help="default: cuda where there is one")
     parser.add_argument("--fast", action=argparse.BooleanOptionalAction, default=None,
                         help="the quickest memory format, and on CUDA compiled networks (default: the format alone, "

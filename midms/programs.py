@@ -1,4 +1,4 @@
-"""How programs speak to a terminal: foreign text made harmless; a user's mistake as one line, never a traceback."""
+"""Output of programs on a terminal: foreign text is escaped, and a user's mistake is one line without a traceback."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from functools import wraps
 from typing import ParamSpec, TextIO
 
 P = ParamSpec("P")
-#: Characters that stay of a longer line.
+#: Longer lines are shortened to this number of characters.
 LINE_LIMIT = 1000
-#: Unicode categories that move the cursor, change colours, reorder text, cannot be encoded or have no known shape.
+#: Unicode categories that move the cursor, change colours, reorder text, cannot be encoded or have no glyph.
 _UNSAFE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def printable(text: object, limit: int | None = LINE_LIMIT) -> str:
-    r"""One line that does nothing to a terminal but show itself.
+    r"""A text as one line that is safe to print on a terminal.
 
     File names, keys of checkpoints and messages of libraries can hold escape sequences. A line break or tab becomes a
-    blank; other control characters, and those that reorder text, become escapes such as ``\x1b``.
+    space. Other control characters, and those that reorder text, become escapes such as ``\x1b``.
 
     Args:
-        limit: characters that stay, from the start and the end; None: all.
+        limit: number of characters to keep, from the start and the end. None: all.
     """
     line = str(text)
     if limit is not None and len(line) > limit:
@@ -37,22 +37,22 @@ def _escaped(character: str) -> str:
 
 
 def say(text: object, file: TextIO | None = None) -> None:
-    """Print one `printable` line to stdout, or to `file`; what the terminal's encoding lacks is escaped, too."""
+    """Print one `printable` line to stdout, or to `file`. Characters outside the terminal's encoding are escaped."""
     stream = sys.stdout if file is None else file
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def warn(text: object) -> None:
-    """`say` to stderr."""
+    """Print one `printable` line to stderr."""
     say(text, sys.stderr)
 
 
 def handle_user_errors(program: str, stopped: str = "stopped") -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorate a program's `main`: it returns 2 after `PROGRAM: what is wrong`, 130 after Ctrl-C and `stopped`.
+    """Decorate a program's `main` to print a user's mistake as `PROGRAM: message` and return 2.
 
-    A mistake of the user is a ValueError (`ConfigError`, `CheckpointError`, ...) or an OSError; any other error is the
-    program's own and passes.
+    After Ctrl-C the program prints `stopped` and returns 130. A user's mistake is a ValueError (`ConfigError`,
+    `CheckpointError`, ...) or an OSError. Any other error is a fault of the program and is not caught.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:

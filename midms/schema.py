@@ -1,8 +1,8 @@
-"""What a value from outside may be: type, range and unit are declared once, as the annotation of a parameter or field.
+"""Declare type, range and unit of a foreign value once, as the annotation of a parameter or field.
 
-The declaration feeds the check of configs (`check_keywords`), the message of a mistake and the text of `--help`
-(`describe`, `rows`), and numbers on a command line (`argument`). pydantic does the checking, without conversions: text
-is no number, and true is no 1.
+The annotation is used to check configs (`check_keywords`), to write error messages and `--help` (`describe`, `rows`),
+and to parse numbers on a command line (`argument`). pydantic checks without conversions: text is not accepted as a
+number, nor true as 1.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from annotated_types import Ge, Gt, Interval, Le, Len, Lt, Predicate
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
-#: What numpy and torch take as a seed.
+#: A seed for numpy and torch.
 Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]
 NonNegative = Annotated[float, Interval(ge=0, lt=math.inf)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, le=1)]
-#: Channels of a layer; the bound keeps a slip from asking for more memory than there is.
+#: Channels of a layer. The bound prevents a typing mistake from exhausting the memory.
 Channels = Annotated[int, Interval(ge=1, le=16384)]
 #: A channel count or a factor for each of a few layers.
 Widths = Annotated[Sequence[Channels], Len(1, 16)]
@@ -39,12 +39,12 @@ Text = Annotated[str, Len(1, 1000), Predicate(str.isprintable)]
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run, told in one line."""
+    """A config cannot be used. The message is one line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Doc:
-    """What a key is for, with its unit; for `--help` and the documentation."""
+    """Purpose and unit of a key, for `--help` and the documentation."""
 
     text: str
 
@@ -54,29 +54,29 @@ class Keywords:
     """Marks a mapping that holds the keyword arguments of a class or function, or the keys of a TypedDict.
 
     Attributes:
-        reader: its dotted name; a name, so that the marked module need not import it.
+        reader: dotted name of the class, function or TypedDict, so that the annotated module need not import it.
     """
 
     reader: str
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word most like `word`, or lists them all."""
+    """A hint that names the known word most similar to `word`, or lists all known words."""
     known = sorted(known)
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """A value for a message: `repr`, cut, without line breaks and control characters."""
+    """A value for a message: its `repr`, shortened, without line breaks and control characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def parameters_of(reader: Any) -> dict[str, tuple[Any, bool]]:
-    """Name -> (annotation, whether it must be given) of what a class, function, dataclass or TypedDict takes.
+    """Parameters of a class, function, dataclass or TypedDict: name -> (annotation, whether it is required).
 
-    The keyword arguments that a constructor hands on to that of its base class count as its own.
+    Keyword arguments that a constructor passes on to its base class are included.
     """
     if typing.is_typeddict(reader):
         hints = typing.get_type_hints(reader, include_extras=True)
@@ -96,15 +96,15 @@ def _constructors(reader: Any) -> list[Any]:
 
 
 def check_keywords(reader: Any, values: Any, path: str, check: Callable[[Any, Any, str], None] | None = None) -> None:
-    """Check a mapping against what its reader takes: no unknown key, none missing, each value in its range.
+    """Check a mapping against its reader's parameters: no unknown or missing key, and each value in its range.
 
     Args:
         reader: a class, function, dataclass or TypedDict.
         values: the mapping.
         path: of the mapping in its config, for messages.
-        check: what checks one value, `check_value` if not given.
+        check: function that checks one value. None: `check_value`.
     Raises:
-        ConfigError: names the key, what it holds and what was expected.
+        ConfigError: a key or value does not fit. The message names the key, its value and the expected one.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: got {shown(values)}, expected a mapping")
@@ -123,7 +123,7 @@ def check_value(annotation: Any, value: Any, path: str) -> None:
     """Check one value against an annotation.
 
     Raises:
-        ConfigError: it is of another type or out of range.
+        ConfigError: the value has another type or is out of range.
     """
     from pydantic import ValidationError  # noqa: PLC0415 - a tenth of a second to import
 
@@ -140,7 +140,7 @@ def check_value(annotation: Any, value: Any, path: str) -> None:
 
 
 def _place(value: Any, steps: Sequence[Any]) -> list[Any]:
-    """The steps of a pydantic location that lead into the value itself; the others name members of unions."""
+    """The steps of a pydantic location that lead into the value itself, without the names of union members."""
     found = []
     for step in steps:
         if isinstance(value, list) and isinstance(step, int) and step < len(value):
@@ -162,13 +162,13 @@ def _adapter(annotation: Any) -> Any:
 
 
 def find(name: str) -> Any:
-    """What a dotted name of this package stands for."""
+    """The object with a dotted name in this package."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 
 def _metadata(annotation: Any) -> list[Any]:
-    """All marks of an annotation, those inside of an optional one too."""
+    """All metadata of an annotation, including that inside an optional one."""
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         return [*_metadata(inner), *marks]
@@ -178,7 +178,7 @@ def _metadata(annotation: Any) -> list[Any]:
 
 
 def accepted_classes(annotation: Any) -> tuple[type, ...]:
-    """The classes in an annotation that only a node with a `target` can give: data sets, networks."""
+    """The classes in an annotation that only a node with a `target` can build: data sets, networks."""
     origin = get_origin(annotation)
     if origin in (Annotated, Union, types.UnionType):
         parts = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
@@ -210,7 +210,7 @@ def describe(annotation: Any) -> str:
 
 
 def _limits(mark: Any) -> list[str]:
-    """A range in words; infinity as a bound says only that the number is finite, which needs no saying."""
+    """A range in words. An infinite bound is left out, because it only means that the number is finite."""
     if isinstance(mark, Len):
         return [] if mark.max_length is None else [f"({mark.min_length} to {mark.max_length} of them)"]
     if not isinstance(mark, Interval | Ge | Gt | Le | Lt):
@@ -221,7 +221,7 @@ def _limits(mark: Any) -> list[str]:
 
 
 def rows(settings: type) -> list[tuple[str, str, str, str]]:
-    """(key, what it may be, default, what it is for) of a dataclass of settings."""
+    """One row (key, allowed values, default, purpose) per field of a dataclass of settings."""
     hints = typing.get_type_hints(settings, include_extras=True)
     found = []
     for field in dataclasses.fields(settings):
@@ -233,7 +233,7 @@ def rows(settings: type) -> list[tuple[str, str, str, str]]:
 
 
 def argument(annotation: Any) -> Callable[[str], Any]:
-    """`type=` of an argparse option that takes a number of this annotation."""
+    """The `type=` of an argparse option for a number with this annotation."""
     return partial(_number, annotation)
 
 

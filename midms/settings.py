@@ -9,11 +9,11 @@ from annotated_types import Interval
 
 from midms.schema import Count, Doc, Natural, Seed, Share, Text
 
-#: The names that Lightning gives to devices and precisions, as far as the three stages work with them.
+#: Lightning's names of the devices and precisions that the training stages support.
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 Precision = Literal["32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16", "64-true", "64", 32, 16, 64]
 Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"]
-#: A number of batches, or a part of them.
+#: A number of batches, or a fraction of all batches.
 Batches = Natural | Share
 
 
@@ -35,7 +35,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """Keys of `trainer`, which Lightning's trainer takes; what else that takes is set by the program."""
+    """Keys of `trainer`, which are passed to Lightning's trainer. The program sets the trainer's other arguments."""
 
     max_steps: Annotated[Count, Doc("steps of the whole training, earlier parts of a resumed one included")]
     accelerator: Annotated[Accelerator, Doc("kind of device")] = "auto"

@@ -1,4 +1,4 @@
-"""What `midms translate` and `midms info` do."""
+"""The commands `midms translate` and `midms info`."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from midms.visualize import (
     to_pixels,
 )
 
-DEFAULT_SIDE = 256  # where weights do not say what they were trained with
+DEFAULT_SIDE = 256  # for weights without a recorded training size
 _ANIMATIONS = (".gif", ".webp")
 
 
 class Inputs(NamedTuple):
-    """Everything that a call reads, encoded."""
+    """All inputs of a call, encoded."""
 
     condition: BuiltCondition
     exemplars: list[Exemplar]
-    photos: list[Tensor]  # each (3, H, W) in [-1, 1], as it was encoded
+    photos: list[Tensor]  # each (3, H, W) in [-1, 1], the input of its encoding
 
 
 def translate(options: argparse.Namespace) -> list[str]:
-    """Make and save what the command line asks for; returns lines for the user.
+    """Make and save the pictures that the command line asks for. Returns messages for the user.
 
     Raises:
-        ConfigError, ValueError: a file or number that cannot be used.
+        ConfigError, ValueError: a file or number cannot be used.
     """
     check_outputs(options)
     if options.threads is not None:
@@ -95,12 +95,12 @@ def figures_asked_for(options: argparse.Namespace) -> set[str]:
 def figures_of(
     pipe: MIDMsPipeline, inputs: Inputs, output: MIDMsOutput, records: list[StepRecord], figures: set[str]
 ) -> LoopPictures:
-    """The pictures of what happened inside, as far as the figures show it."""
+    """The intermediate pictures that the figures need."""
     assert isinstance(output.images, Tensor)
     images = output.images
 
     def decode_all(latents: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
-        """The last prediction is the result, which is decoded already, unless a refinement followed."""
+        """Decode latents, except a last prediction that equals the decoded result (without refinement)."""
         rest = iter(pipe.decode_all([latent for latent in latents if latent is not output.latents], size))
         return [images if latent is output.latents else next(rest) for latent in latents]
 
@@ -112,7 +112,7 @@ def figures_of(
 
 
 def check_outputs(options: argparse.Namespace) -> None:
-    """Refuse names that would lose the settings, or numbers of files that do not fit, before anything is computed."""
+    """Refuse output names that cannot store the record, and mismatched numbers of files, before computing anything."""
     for name in ("out", "steps_picture", "predictions_picture", "correspondence_picture"):
         file = getattr(options, name)
         if file is not None and file.suffix.lower() != ".png":
@@ -129,12 +129,12 @@ def check_outputs(options: argparse.Namespace) -> None:
 
 
 def input_files(options: argparse.Namespace) -> list[Path]:
-    """The pictures and maps that the command line names to be read."""
+    """The input pictures and maps that the command line names."""
     return [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
 
 
 def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
-    """What the weights of a pipeline take as a condition, at `size` pixels per side or at their own."""
+    """The form of condition that a pipeline's weights take, at `size` pixels per side. None: the weights' own size."""
     encoders = pipe.model.encoders
     images = encoders.condition_input == "latent"
     channels = 3 if images else int(encoders.config["condition_channels"])
@@ -142,12 +142,12 @@ def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpe
 
 
 def kind_of_condition(pipe: MIDMsPipeline, file: Path) -> str:
-    """What a file is read as where nobody says it: by its ending and the weights."""
+    """The default kind of a condition file, from its ending and the weights."""
     return default_kind(file, condition_spec(pipe))
 
 
 def read_condition(pipe: MIDMsPipeline, file: Path) -> BuiltCondition:
-    """The condition in a drawing, photo or file of maps, as these weights take it.
+    """The condition in a drawing, photo or file of maps, in the form that these weights take.
 
     Raises:
         ConfigError: the file cannot be used for these weights.
@@ -159,7 +159,7 @@ def read_exemplar(pipe: MIDMsPipeline, file: Path, size: int | None = None) -> T
     """A photo at its working size, (3, H, W) in [-1, 1].
 
     Args:
-        size: pixels per side to work on. None: the weights' own.
+        size: working size in pixels per side. None: the weights' own.
     Raises:
         ConfigError: the file is no picture.
     """
@@ -194,9 +194,9 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
 
 
 def exemplar_mask(file: Path) -> Tensor:
-    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than the middle grey.
+    """Where an exemplar may be used, (1, 1, H, W): 1 where the picture is lighter than middle grey.
 
-    Of a picture whose transparency varies (a cut-out) the transparency alone counts: 1 where it is opaque.
+    For a picture with varying transparency (a cut-out) the mask is 1 where the picture is opaque.
     """
     picture = ImageOps.exif_transpose(open_image(file))
     alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
@@ -205,7 +205,7 @@ def exemplar_mask(file: Path) -> Tensor:
 
 
 def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str]:
-    """The pictures of what happened inside; returns what could not be drawn."""
+    """Save the intermediate pictures. Returns messages about those that could not be drawn."""
     for file, draw in (
         (options.steps_picture, iterations_figure),
         (options.predictions_picture, predictions_figure),
@@ -220,7 +220,7 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
 
 
 def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -> Making:
-    """How the picture of a command line is made."""
+    """The `Making` of a command line's picture."""
     return Making(
         program="midms translate",
         weights=options.weights,
@@ -242,10 +242,10 @@ def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -
 
 
 def describe_weights(weights: str, as_json: bool = False) -> str:
-    """What weights are and take, one fact per line or as JSON.
+    """Facts about weights and their inputs, one per line or as JSON.
 
     Raises:
-        ConfigError: nothing of that name.
+        ConfigError: no weights have that name.
     """
     pipe = load_pipeline(weights)
     spec, model = condition_spec(pipe), pipe.model
@@ -269,7 +269,7 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
 
 
 def what_weights_know(pipe: MIDMsPipeline) -> str:
-    """A sentence on the pictures that weights were trained on: what is unlike them does not come out well."""
+    """A sentence on the weights' training pictures, since other kinds of pictures are translated badly."""
     side, task = condition_spec(pipe).side, pipe.info.get("task")
     drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
     if drawn is None:

@@ -1,4 +1,4 @@
-"""Published latent diffusion files, first stages and VGG weights: from their state dict to our components."""
+"""Convert state dicts of published latent diffusion models, first stages and VGG networks to our components."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VGG_CONVS = tuple(f"conv{stage}_{i}" for stage, n in enumerate((2, 2, 4, 4, 4), 
 
 @dataclass
 class Conversion:
-    """Result of converting one file: our components, and an account of what was left out."""
+    """Result of converting one file: our components, and the keys that were left out."""
 
     states: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Conversion:
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose key starts with `prefix`, which is cut off."""
+    """The entries whose key starts with `prefix`, without that prefix."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -89,17 +89,17 @@ def check_no_unknown_keys(keys: Iterable[str], known: Iterable[str], source: obj
 def convert_ldm(
     state: StateDict, source: object, params: ModelParams = None, ema: bool = False, check_values: bool = True
 ) -> Conversion:
-    """An unconditional latent diffusion checkpoint: U-Net ("denoiser") and first stage.
+    """Convert an unconditional latent diffusion checkpoint: U-Net ("denoiser") and first stage.
 
     Args:
-        state: its `state_dict`.
-        source: what to name in errors.
-        params: `model.params` of its YAML; without it settings come from the shapes.
-        ema: take the averaged U-Net weights.
+        state: `state_dict` of the checkpoint.
+        source: name of the checkpoint in errors.
+        params: `model.params` of its YAML. None: the settings are inferred from the shapes.
+        ema: use the averaged U-Net weights.
         check_values: refuse NaN and infinite values (off for tensors on the meta device).
 
     Raises:
-        CheckpointError: anything missing, superfluous, of another shape, or not finite.
+        CheckpointError: a tensor is missing, superfluous, of another shape, or not finite.
     """
     _check_unconditional(state, source)
     result = Conversion()
@@ -141,7 +141,7 @@ def _check_unconditional(state: Mapping[str, Tensor], source: object) -> None:
 def convert_entries(
     entries: list[Entry], state: Mapping[str, Tensor], source: object, prefix: str, check_values: bool
 ) -> dict[str, Tensor]:
-    """Published tensors under our names: first the layout is checked, then (on request) every value."""
+    """Published tensors under our names. The layout is checked, then (with `check_values`) every value."""
     check_layout(entries, state, source, prefix)
     return ldm_to_diffusers(entries, clean_tensors(state, source, prefix) if check_values else state, source)
 
@@ -173,14 +173,14 @@ def _add_first_stage(
 def convert_first_stage(
     state: Mapping[str, Tensor], source: object, params: Mapping[str, Any] | None = None, check_values: bool = True
 ) -> Conversion:
-    """A first stage on its own (vq-f4, kl-f8): the same networks without a prefix."""
+    """Convert a separate first stage (vq-f4, kl-f8): the same networks without a prefix."""
     result = Conversion()
     _add_first_stage(result, state, source, params, "", check_values)
     return result
 
 
 def convert_vgg(state: Mapping[str, Tensor], source: object) -> Conversion:
-    """CoCosNet's `vgg19_conv.pth`: 16 convolutions under the names `conv1_1` to `conv5_4`, kept as they are."""
+    """Convert CoCosNet's `vgg19_conv.pth`: 16 convolutions, whose names `conv1_1` to `conv5_4` are kept."""
     expected = {f"{name}.{kind}" for name in VGG_CONVS for kind in ("weight", "bias")}
     missing = expected - set(state)
     if missing:

@@ -1,4 +1,4 @@
-"""Recognise a published file by its keys and turn it into our format, or one of our folders back into theirs."""
+"""Recognise a published file by its keys and convert it to our format, or a folder of ours to a released file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     """Which of `KINDS` a state dict is.
 
     Raises:
-        CheckpointError: none of them.
+        CheckpointError: the state dict is of none of these kinds.
     """
     keys = set(state)
     if any(key.startswith("seg_enc.") for key in keys):
@@ -47,15 +47,16 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
 
 
 def convert(source: Path, config: Path | None = None, ema: bool = False) -> Conversion:
-    """Convert a published file or diffusers folder; nothing is written.
+    """Convert a published file or diffusers folder without writing anything.
 
     Args:
         source: `.ckpt`, `.pth`, `.pt`, `.bin`, `.safetensors`, or a folder with `model_index.json`.
-        config: the YAML that was published with it, read as data.
-        ema: LDM: take the averaged U-Net; released MIDMs: add the averaged U-Net from before fine-tuning as "refiner".
+        config: the YAML that was published with the weights, read as data.
+        ema: for LDM, use the averaged U-Net. For released MIDMs, add the averaged U-Net from before fine-tuning as
+            "refiner".
 
     Raises:
-        CheckpointError: not usable, in one line.
+        CheckpointError: the weights cannot be used. The message is one line.
     """
     params = None if config is None else read_ldm_yaml(config)
     if source.is_dir():
@@ -80,14 +81,14 @@ def convert(source: Path, config: Path | None = None, ema: bool = False) -> Conv
 
 
 def convert_to_folder(source: Path, target: Path, config: Path | None = None, ema: bool = False) -> Conversion:
-    """`convert` and write our format to `target`."""
+    """Convert `source` as `convert` does, and write our format to `target`."""
     result = convert(source, config, ema)
     save_states(target, result.states, result.configs, result.info)
     return result
 
 
 def convert_to_released(source: Path, target: Path) -> list[str]:
-    """Write one of our folders as a file that the released code (MIDMs or LDM) reads; returns its keys.
+    """Write one of our folders as a file that the released code (MIDMs or LDM) reads. Returns the file's keys.
 
     Raises:
         CheckpointError: `source` is no folder of ours, or `target` exists.

@@ -1,4 +1,4 @@
-"""A folder of a diffusers latent diffusion pipeline, such as CompVis/ldm-celebahq-256: to our components."""
+"""Convert the folder of a diffusers latent diffusion pipeline, such as CompVis/ldm-celebahq-256, to our components."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from midms.checkpoints.ldm_config import check_betas
 from midms.checkpoints.reading import clean_tensors, read_json, read_tensors
 from midms.checkpoints.schema import validate
 
-#: What names of a part's weights are made of; the first that is there is read, else its index of shards.
+#: Parts of the names of weights files. The first file that exists is read, else the index of shards.
 _STEM, _VARIANTS, _ENDINGS = "diffusion_pytorch_model", ("", ".fp16", ".non_ema"), (".safetensors", ".bin")
 _FIRST_STAGES = {"vqvae": "vq", "vae": "kl"}
-# Settings that our U-Net does not have; absent entries mean these values. (`norm_eps` is left out on purpose: the model
-# was trained with 1e-5, whatever a config says.)
+# Settings that our U-Net does not have, with the values of absent entries. (`norm_eps` is left out on purpose: the
+# model was trained with 1e-5, whatever a config says.)
 _FIXED_UNET = {
     "center_input_sample": False,
     "flip_sin_to_cos": True,
@@ -49,7 +49,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 def convert_diffusers(folder: Path) -> Conversion:
-    """U-Net, first stage and schedule of a diffusers folder.
+    """Convert U-Net, first stage and schedule of a diffusers folder.
 
     Raises:
         CheckpointError: a part is missing or damaged, or has a setting that the published models do not have.
@@ -80,14 +80,14 @@ def convert_diffusers(folder: Path) -> Conversion:
 
 
 class SchedulerSettings(BaseModel):
-    """What a diffusers scheduler's config says about noise; defaults are those of diffusers' classes."""
+    """Noise settings in the config of a diffusers scheduler. Defaults are those of diffusers' classes."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
     beta_start: float = Field(1e-4, gt=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     num_train_timesteps: int = Field(1000, ge=2, le=100_000)
-    beta_schedule: Literal["scaled_linear"]  # where it is absent, diffusers takes another
+    beta_schedule: Literal["scaled_linear"]  # required: diffusers' default differs
     prediction_type: Literal["epsilon"] = "epsilon"
     rescale_betas_zero_snr: Literal[False] = False
     trained_betas: list[float] | None = None
@@ -97,7 +97,7 @@ def schedule_from_diffusers(config: Mapping[str, Any], source: object) -> dict[s
     """Keywords of `linear_schedule` from the config of a diffusers scheduler.
 
     Raises:
-        CheckpointError: another kind of schedule or prediction, rescaled betas, or listed betas that differ.
+        CheckpointError: another kind of schedule or prediction, rescaled betas, or listed betas that do not match.
     """
     settings = validate(SchedulerSettings, dict(config), source)
     keywords: dict[str, float] = {
@@ -111,7 +111,7 @@ def schedule_from_diffusers(config: Mapping[str, Any], source: object) -> dict[s
 
 
 def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dict[str, Any]:
-    """Our U-Net config from the one of a `UNet2DModel`.
+    """Our U-Net config from the config of a `UNet2DModel`.
 
     Raises:
         CheckpointError: a setting or a type of block that the published models do not have.
@@ -142,7 +142,7 @@ def unet_config_from_diffusers(config: Mapping[str, Any], source: object) -> dic
 
 
 def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, source: object) -> dict[str, Any]:
-    """Our first-stage config from the one of a `VQModel` or `AutoencoderKL`.
+    """Our first-stage config from the config of a `VQModel` or `AutoencoderKL`.
 
     Raises:
         CheckpointError: a setting or a type of block that the published models do not have.
@@ -172,14 +172,14 @@ def first_stage_config_from_diffusers(config: Mapping[str, Any], kind: str, sour
 
 
 def _checked(entries: list[Entry], part: Path) -> dict[str, Tensor]:
-    """Weights of a part under today's names, checked against our layout by a round trip through it."""
+    """Weights of a part under current names, checked by converting them to our layout and back."""
     file, stored = _stored(part)
     state = {_modern(key): value for key, value in clean_tensors(stored, file).items()}
     return ldm_to_diffusers(entries, diffusers_to_ldm(entries, state, file), file)
 
 
 def _stored(part: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The weights of a part, whole or in shards, and the file that names them."""
+    """The weights of a part, from one file or from shards, and the file that names them."""
     for variant in _VARIANTS:
         for ending in _ENDINGS:
             whole, index = part / f"{_STEM}{variant}{ending}", part / f"{_STEM}{ending}.index{variant}.json"
@@ -191,7 +191,7 @@ def _stored(part: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
-    """All tensors of the files that an index names, which lie beside it."""
+    """All tensors of the files that an index names, which are in the same folder."""
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise CheckpointError(index, "'weight_map' must say for each key which file holds it")
@@ -210,7 +210,7 @@ def _shards(index: Path) -> dict[str, Tensor]:
 
 
 def _modern(key: str) -> str:
-    """Attention names before diffusers 0.15 -> after."""
+    """A key with the attention names of diffusers >= 0.15 in place of the older ones."""
     parts = key.split(".")
     if "attentions" in parts and parts[-2] in _OLD_ATTENTION:
         parts[-2] = _OLD_ATTENTION[parts[-2]]

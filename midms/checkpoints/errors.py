@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 
 class CheckpointError(ValueError):
-    """A weights file or folder cannot be used; the message is one line that names the file and, if any, the key."""
+    """A weights file or folder cannot be used. The message is one line that names the file and, if any, the key."""
 
     def __init__(self, source: object, problem: str) -> None:
         super().__init__(" ".join(f"{source}: {problem}".split()))
 
 
 def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
-    """The first few keys and how many more there are, for a message."""
+    """The first few keys and the number of further ones, for a message."""
     names = [key if len(key) <= 200 else f"{key[:200]} ..." for key in sorted(keys)]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
@@ -22,7 +22,7 @@ def summarise_keys(keys: Iterable[str], limit: int = 3) -> str:
 
 @contextmanager
 def as_checkpoint_error(source: object, what: str) -> Iterator[None]:
-    """Raise errors of the block, which reads sizes or settings from a foreign file, as `CheckpointError`."""
+    """Turn errors of a block that reads sizes or settings from a foreign file into `CheckpointError`."""
     try:
         yield
     except CheckpointError:

@@ -41,7 +41,7 @@ class LoadedFolder(NamedTuple):
 
     states: dict[str, dict[str, Tensor]]  # state dict per component
     configs: dict[str, dict[str, Any]]  # config per component
-    info: dict[str, Any]  # whatever the writer noted: origin, licence, schedule, settings, ...
+    info: dict[str, Any]  # facts that the writer stored: origin, licence, schedule, settings, ...
     path: Path
 
 
@@ -51,19 +51,19 @@ def save_states(
     configs: Mapping[str, Mapping[str, Any]],
     info: Mapping[str, Any],
 ) -> Path:
-    """Write state dicts in our format, all or nothing: the folder appears under its name when it is complete.
+    """Write state dicts in our format atomically: the folder gets its name when it is complete.
 
     Args:
         path: the folder.
-        states: component name -> state dict; tensors are written contiguous, in their dtype.
-        configs: component name -> JSON-serialisable config; the same names.
+        states: component name -> state dict. Tensors are written contiguous, in their dtype.
+        configs: component name -> JSON-serialisable config, for the names in `states`.
         info: JSON-serialisable facts about the whole.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: a name that is no identifier, or `path` exists and is something else.
+        CheckpointError: a name is no identifier, or `path` exists and is no folder in our format.
         ValueError: names of `states` and `configs` differ.
     """
     target = Path(path)
@@ -75,7 +75,7 @@ def save_states(
             if not _NAME.fullmatch(name):
                 raise CheckpointError(target, f"component name {name!r} must be letters, digits and underscores")
             file = folder / f"{name}.safetensors"
-            with atomic_write(file) as temporary:  # for the mode, which safetensors sets to 0600
+            with atomic_write(file) as temporary:  # sets the file mode, which safetensors makes 0600
                 _save_tensors(state, temporary, target)
             size, digest = file.stat().st_size, sha256_of(file)
             components[name] = {"file": file.name, "bytes": size, "sha256": digest, "config": dict(configs[name])}
@@ -88,7 +88,7 @@ def save_states(
 def _save_tensors(state: Mapping[str, Tensor], file: Path, target: Path) -> None:
     try:
         save_file({key: value.detach().contiguous() for key, value in state.items()}, file, {"format": "pt"})
-    except SafetensorError as error:  # the library's word for a full or read-only disk
+    except SafetensorError as error:  # raised by safetensors on a full or read-only disk
         raise CheckpointError(target, f"cannot be written ({error})") from None
 
 
@@ -114,13 +114,12 @@ def load_folder(
 
     Args:
         path: the folder.
-        device: where the tensors go.
-        dtype: dtype of all floating-point tensors; None: as stored.
-        verify: compute and compare every file's SHA-256 (a second per gigabyte, once a process); the sizes are compared
-            anyway.
+        device: of the tensors.
+        dtype: of all floating-point tensors. None: as stored.
+        verify: compare every file's SHA-256 (a second per gigabyte, once per process). File sizes are always compared.
 
     Raises:
-        CheckpointError: a part is missing, damaged, or not what config.json says.
+        CheckpointError: a part is missing, damaged, or differs from config.json.
     """
     folder = Path(path)
     document = read_document(folder)
@@ -140,7 +139,7 @@ def load_folder(
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder is in our format and holds nothing besides, so that it may be written anew."""
+    """Whether a folder is in our format and holds nothing else, so that it may be replaced."""
     try:
         document = read_document(folder)
     except CheckpointError:
@@ -150,7 +149,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def read_document(folder: Path) -> dict[str, Any]:
-    """`config.json` of a folder, with its form checked."""
+    """`config.json` of a folder, checked by `check_document`."""
     file = folder / CONFIG_FILE
     if not file.exists():
         raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is no folder in our format")
@@ -167,7 +166,7 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: bool) -> Path:
-    """The checked weights file of a component; it must lie in the folder itself."""
+    """The checked weights file of a component, which must be in the folder itself."""
     if entry["file"] != f"{name}.safetensors":
         raise CheckpointError(folder / CONFIG_FILE, f"component {name!r} names the file {entry['file']!r}")
     file = folder / f"{name}.safetensors"
@@ -187,7 +186,7 @@ def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def model_card(name: str, document: Mapping[str, Any]) -> str:
-    """Model card of a folder in the hub's form: front matter, then what is inside and where it came from."""
+    """Model card of a folder in the hub's form: front matter, then contents and origin."""
     info = document["info"]
     rows = [
         f"| `{entry['file']}` | {entry['bytes']:,} | `{entry['sha256']}` |" for entry in document["components"].values()
@@ -217,7 +216,7 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
     """A folder on this disk, or the local copy of a model repository on the Hugging Face hub.
 
     Raises:
-        CheckpointError: neither a folder here nor reachable on the hub.
+        CheckpointError: there is no such folder on this disk, and none can be loaded from the hub.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -234,13 +233,13 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
                 **hub_options(name_or_path),
             )
         )
-    except Exception as error:  # the hub's client raises many kinds, all meaning "not to be had"
+    except Exception as error:  # the hub's client raises many classes when a repository is unavailable
         reason = " ".join(str(error).split())[:200] if reachable() else "no network, and no copy of it here"
         raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({reason})") from error
 
 
 def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:
-    """Upload a folder to the Hugging Face hub as `repository` ("owner/model"); returns its address."""
+    """Upload a folder to the Hugging Face hub as `repository` ("owner/model"). Returns the repository's address."""
     read_document(Path(path))
     api = huggingface_hub.HfApi(token=token)
     address = api.create_repo(repository, private=private, exist_ok=True)

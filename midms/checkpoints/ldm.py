@@ -1,8 +1,8 @@
-"""Names and shapes of the latent diffusion release (LDM), and the way to ours and back.
+"""Names and shapes of the latent diffusion release (LDM), and the conversion to our names and back.
 
-A layout is a table: one `Entry` per tensor of the published file, with its shape, the name(s) it has in our
-modules, and how it is reshaped. Both directions and the check of shapes read the same table, so a converted file
-can always be written back. Nothing here imports diffusers; a test compares the tables with the real modules.
+A layout is a table with one `Entry` per tensor of the published file: its shape, its name(s) in our modules, and how it
+is reshaped. Both directions and the check of shapes read the same table, so a converted file can always be written
+back. This module does not import diffusers. A test compares the tables with the real modules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     ldm: str
     shape: tuple[int, ...]  # in the published file
     diffusers: tuple[str, ...]  # one name, or the three of q, k, v
-    heads: int = 0  # heads that a joint qkv tensor is split by
+    heads: int = 0  # number of heads of a joint qkv tensor
 
 
 class _Table:
@@ -48,7 +48,7 @@ class _Table:
         self.layer(ldm, diffusers, (*channels, kernel, kernel))
 
     def qkv(self, ldm: str, diffusers: str, channels: int, heads: int) -> None:
-        """Joint projection of the U-Net: rows run over (head, q|k|v, channel of the head)."""
+        """Joint q, k, v projection of the U-Net, with rows in the order (head, q|k|v, channel of the head)."""
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} heads")
         for kind, shape in (("weight", (3 * channels, channels, 1)), ("bias", (3 * channels,))):
@@ -57,7 +57,7 @@ class _Table:
 
 
 def _depth(full: Mapping[str, Any]) -> int:
-    """Blocks per level; a table is as long as this says, so it is bounded."""
+    """Blocks per level. The number is bounded because it sets the length of a table."""
     depth = full["num_res_blocks"]
     if not (isinstance(depth, int) and 1 <= depth <= 32):
         raise ValueError(f"num_res_blocks is {depth!r}, expected a whole number from 1 to 32")
@@ -65,7 +65,7 @@ def _depth(full: Mapping[str, Any]) -> int:
 
 
 def unet_table(config: Mapping[str, Any]) -> list[Entry]:
-    """The U-Net of `midms.models.denoiser`, below `model.diffusion_model.` in the published files."""
+    """Layout of the U-Net of `midms.models.denoiser`, below `model.diffusion_model.` in the published files."""
     full = complete_config(config, UNET_DEFAULTS, "unet")
     width, mults, depth = full["model_channels"], full["channel_mult"], _depth(full)
     table = _Table()
@@ -120,7 +120,7 @@ def _unet_res(table: _Table, ldm: str, diffusers: str, channels: int, out: int, 
 def _unet_attention(
     table: _Table, ldm: str, diffusers: str, level: int | None, channels: int, full: Mapping[str, Any]
 ) -> bool:
-    """Attention where the level has one (the middle, level None, always does); says whether it did."""
+    """Add attention if the level has it, and return whether it does. The middle (level None) always has attention."""
     if level is not None and 2**level not in full["attention_resolutions"]:
         return False
     table.layer(f"{ldm}.norm", f"{diffusers}.group_norm", (channels,))
@@ -137,7 +137,7 @@ def _unet_resample(table: _Table, ldm: str, diffusers: str, conv: str, channels:
 
 
 def first_stage_table(config: Mapping[str, Any]) -> list[Entry]:
-    """VQ or KL first stage of `midms.models.first_stage`, below `first_stage_model.` in the published files."""
+    """Layout of the first stage of `midms.models.first_stage`, below `first_stage_model.` in the published files."""
     full = complete_config(config, FIRST_STAGE_DEFAULTS, "first stage")
     widths = [full["ch"] * mult for mult in full["ch_mult"]]
     latent, embedded = full["z_channels"], full["embed_dim"] or full["z_channels"]
@@ -180,7 +180,7 @@ def _autoencoder_res(table: _Table, ldm: str, diffusers: str, channels: int, out
 
 
 def _autoencoder_ends(table: _Table, side: str, widths: tuple[int, int], out: int, attention: bool) -> None:
-    """Middle block, last norm and last convolution of the encoder or decoder; `widths` of the middle and the end."""
+    """Middle block, last norm and last convolution of the encoder or decoder. `widths`: of the middle and the end."""
     middle, last = widths
     for number in (1, 2):
         _autoencoder_res(table, f"{side}.mid.block_{number}", f"{side}.mid_block.resnets.{number - 1}", middle, middle)
@@ -194,7 +194,7 @@ def _autoencoder_ends(table: _Table, side: str, widths: tuple[int, int], out: in
 
 
 def _is_linear(name: str) -> bool:
-    """Our attention projections are linear layers where the release has convolutions with kernel 1."""
+    """Whether a name is an attention projection: linear in our modules, a convolution with kernel 1 in the release."""
     return name.endswith((".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_out.0.weight"))
 
 
@@ -204,8 +204,8 @@ def check_layout(entries: list[Entry], state: Mapping[str, Tensor], source: obje
     Args:
         entries: the layout.
         state: published names, without `prefix`.
-        source: what to name in an error.
-        prefix: what the names have in front of them in the file.
+        source: name of the file in errors.
+        prefix: of the names in the file, for errors.
 
     Raises:
         CheckpointError: a key is missing or superfluous, or a shape differs.
@@ -223,7 +223,7 @@ def check_layout(entries: list[Entry], state: Mapping[str, Tensor], source: obje
 
 
 def ldm_to_diffusers(entries: list[Entry], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Translate a published state dict, without prefix, into ours.
+    """Convert a published state dict, without prefix, to ours.
 
     Raises:
         CheckpointError: as `check_layout`.
@@ -236,7 +236,7 @@ def ldm_to_diffusers(entries: list[Entry], state: Mapping[str, Tensor], source: 
 
 
 def _split(tensor: Tensor, entry: Entry) -> Iterator[Tensor]:
-    """One published tensor -> ours, one per name of the entry."""
+    """Split a published tensor into ours, one per name of the entry."""
     parts: tuple[Tensor, ...] = (tensor,)
     if entry.heads:
         grouped = tensor.reshape(entry.heads, 3, -1, *tensor.shape[1:])  # (heads, 3, C / heads, C, 1)
@@ -283,7 +283,7 @@ def first_stage_from_ldm(
 
 
 def select_ema(state: Mapping[str, Tensor], entries: list[Entry], source: object) -> dict[str, Tensor]:
-    """The averaged U-Net weights under plain names; the release stores them with all dots removed.
+    """The averaged U-Net weights under their full names, which the release stores with all dots removed.
 
     Args:
         state: the part of a published file below `model_ema.`, without that prefix.
@@ -297,7 +297,7 @@ def select_ema(state: Mapping[str, Tensor], entries: list[Entry], source: object
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    """`load_state_dict` whose failure is a `CheckpointError` of one line."""
+    """Call `load_state_dict`, and raise a `CheckpointError` of one line if it fails."""
     expected = module.state_dict()
     if set(expected) != set(state):
         raise CheckpointError(source, f"key(s) missing or unexpected: {summarise_keys(set(expected) ^ set(state))}")

@@ -1,4 +1,4 @@
-"""Settings of a latent diffusion model: from its YAML (as data, `target` strings are never run) or from the shapes."""
+"""Settings of a latent diffusion model, from its YAML (`target` strings are never run) or from tensor shapes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNET_FIXED = {
     "use_spatial_transformer": False,
     "num_classes": None,
 }
-#: A YAML file of more bytes is refused; published ones have some thousand.
+#: Larger YAML files are refused. Published ones have a few thousand bytes.
 MAX_YAML_BYTES = 1_000_000
 
 
@@ -49,7 +49,7 @@ def unet_config(params: Mapping[str, Any], source: object = "unet_config") -> di
     if config.get("num_head_channels") in (-1, None):
         config["num_head_channels"] = None
     else:
-        config["num_heads"] = None  # the release's rule: the width of a head goes before the number of heads
+        config["num_heads"] = None  # the release's rule: the width of a head overrides the number of heads
     return config
 
 
@@ -57,7 +57,7 @@ def first_stage_config(params: Mapping[str, Any], kind: str, source: object = "f
     """Our first-stage config from `first_stage_config.params` (or `model.params` of an autoencoder's YAML).
 
     Args:
-        kind: "vq" or "kl"; the weights tell (`quantize.embedding.weight`).
+        kind: "vq" where the weights have `quantize.embedding.weight`, else "kl".
 
     Raises:
         CheckpointError: attention outside the middle, which neither f4 nor f8 has.
@@ -97,9 +97,9 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
 
 
 class LDMSettings(BaseModel):
-    """What `model.params` of a published YAML says about noise and scale; defaults are those of the release.
+    """Noise schedule and scale in `model.params` of a published YAML. Defaults are those of the release.
 
-    YAML reads `85e-5` as text, so a number may be one.
+    YAML reads `85e-5` as text, so a number may be given as text.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -117,10 +117,10 @@ class LDMSettings(BaseModel):
 def schedule_settings(
     params: Mapping[str, Any] | None, betas: Tensor | None, source: object = "the config"
 ) -> dict[str, float]:
-    """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,); {} without both.
+    """Keywords of `linear_schedule` from the YAML, else from the stored betas (steps,). Without both: {}.
 
     Raises:
-        CheckpointError: another kind of schedule or prediction, or stored betas that the keywords do not give.
+        CheckpointError: another kind of schedule or prediction, or stored betas that do not match the keywords.
     """
     if params is not None:
         settings = validate(LDMSettings, dict(params), source, "model.params")
@@ -144,7 +144,7 @@ def check_betas(betas: Tensor, keywords: Mapping[str, Any], source: object) -> N
     """Refuse stored betas (steps,) that differ from those of `linear_schedule` with `keywords`.
 
     Raises:
-        CheckpointError: they differ, or the keywords give none.
+        CheckpointError: the betas differ, or the keywords define no schedule.
     """
     with as_checkpoint_error(source, "the noise schedule"):
         expected = linear_schedule(**keywords).betas
@@ -155,10 +155,10 @@ def check_betas(betas: Tensor, keywords: Mapping[str, Any], source: object) -> N
 
 
 def scale_factor(params: Mapping[str, Any] | None, stored: Tensor | None, source: object) -> float:
-    """What the model multiplies latents by: the number stored in the file, of shape (), else the YAML's.
+    """The factor that the model multiplies latents by: stored in the file, of shape (), else in the YAML.
 
     Raises:
-        CheckpointError: both are there and differ, or the number is none to divide by.
+        CheckpointError: file and YAML differ, or the factor cannot be divided by.
     """
     settings = None if params is None else validate(LDMSettings, dict(params), source, "model.params")
     told = 1.0 if settings is None else settings.scale_factor
@@ -173,7 +173,7 @@ def scale_factor(params: Mapping[str, Any] | None, stored: Tensor | None, source
 
 
 def _short(value: Tensor) -> float:
-    """A float32 number as the short decimal it was written as."""
+    """A float32 number rounded to six significant digits."""
     return float(f"{float(value):.6g}")
 
 
@@ -186,7 +186,7 @@ def _shape(state: Mapping[str, Tensor], key: str, source: object) -> tuple[int, 
 def infer_unet_config(state: Mapping[str, Tensor], source: object) -> dict[str, Any]:
     """U-Net config from the shapes of a published state dict (without prefix).
 
-    The number of heads leaves no trace in the shapes: it is known for the two published sizes only.
+    The shapes do not show the number of heads, which is known only for the two published sizes.
 
     Raises:
         CheckpointError: a key is missing, or the heads are not known.

@@ -1,4 +1,4 @@
-"""Models from a folder of weights, or from the weights that the package ships."""
+"""Load models from a folder of weights, or from the weights that the package ships."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_weights(name_or_path: str | Path) -> LoadedFolder:
     Args:
         name_or_path: a folder, a shipped name such as "demo", or a repository of the Hugging Face hub.
     Raises:
-        ConfigError: nothing of that name.
+        ConfigError: no weights have that name.
     """
     if str(name_or_path) in shipped_names():
         return load_folder(SHIPPED / str(name_or_path), dtype=torch.float32)
@@ -44,7 +44,7 @@ def load_first_stage(name_or_path: str | Path) -> FirstStage:
 
 
 def load_denoiser(name_or_path: str | Path, component: str = "denoiser") -> Denoiser:
-    """A U-Net of a folder of weights: "denoiser", or "refiner" for the one before fine-tuning."""
+    """A U-Net of a folder of weights: "denoiser", or "refiner" for the U-Net before fine-tuning."""
     loaded = open_weights(name_or_path)
     denoiser = Denoiser(_config(loaded, component, name_or_path))
     return _fill(denoiser, denoiser.unet, loaded, component, name_or_path)
@@ -79,10 +79,11 @@ def load_encoders(name_or_path: str | Path) -> CorrespondenceEncoders:
 
 
 def build_model(loaded: LoadedFolder, source: str | Path) -> Matcher:
-    """The whole model of a folder: `MatchingGAN` where there is a generator, else `MIDMs`.
+    """The whole model of a folder: `MatchingGAN` if the folder has a generator, else `MIDMs`.
 
     Args:
-        loaded: content of the folder. source: its name, for errors.
+        loaded: content of the folder.
+        source: name of the folder, for errors.
     Raises:
         ConfigError: a component is missing or does not fit its config.
     """

@@ -1,4 +1,4 @@
-"""Read foreign weights files without ever running what they contain."""
+"""Read foreign weights files without running any code in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from midms.checkpoints.errors import CheckpointError, summarise_keys
 from midms.io import files
 from midms.io.files import BrokenFileError, check_readable
 
-# Classes that real files carry beside their tensors. Each is replaced by an empty stand-in; none is ever imported.
+# Classes that real files hold beside their tensors. Each is replaced by an empty placeholder and never imported.
 _PLACEHOLDERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
@@ -61,7 +61,7 @@ _PLACEHOLDERS = (
 )
 
 
-# Dictionaries of kinds that torch's reader does not fill; it fills a plain one in their place.
+# Dictionary classes that torch's reader does not fill. Each is replaced by a plain dictionary.
 _DICTIONARIES = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
     "lightning_fabric.utilities.data.AttributeDict",
@@ -71,14 +71,14 @@ _DICTIONARIES = (
 
 
 class _PlainDictionary:
-    """Becomes a plain empty dictionary, whatever it is built from."""
+    """Replaces a dictionary class: a call returns an empty plain dictionary, whatever its arguments."""
 
     def __new__(cls, *arguments: Any) -> Any:
         return {}
 
 
 class _Placeholder:
-    """Takes whatever a pickle gives to a class and keeps nothing of it."""
+    """Replaces a class in a pickle: accepts any arguments and state, and stores nothing."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> _Placeholder:
         return super().__new__(cls)
@@ -99,12 +99,12 @@ _SAFE: list[Any] = [
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """State dict of a `.ckpt`, `.pth`, `.pt`, `.bin` or `.safetensors` file, on the CPU, memory-mapped where possible.
 
-    A pickled file is read by torch's restricted unpickler, which makes tensors and plain containers and refuses any
-    other class or function, except for a short list of harmless ones (`_PLACEHOLDERS`) that become empty objects. What
-    lies under `state_dict`, if there is one, is taken; else the file itself must be a mapping of names to tensors.
+    A pickled file is read by torch's restricted unpickler, which makes tensors and plain containers. Any other class or
+    function is refused, except for a short list of harmless ones (`_PLACEHOLDERS`) that become empty objects. The
+    result is the entry `state_dict` if there is one, else the file itself must be a mapping of names to tensors.
 
     Raises:
-        CheckpointError: the file is missing, damaged, wants to run code, or holds no state dict.
+        CheckpointError: the file is missing, damaged, would run code, or holds no state dict.
     """
     file = Path(path)
     try:
@@ -126,7 +126,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _check_stored(value: Tensor, file: Path, key: str) -> None:
-    """Refuse a tensor whose numbers are not all in the file, one by one, before anything is computed with it."""
+    """Refuse a tensor whose numbers are not all stored in the file, before anything is computed with the tensor."""
     form = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
     if form != "strided" or value.is_meta or value.is_quantized:
         kind = "meta" if value.is_meta else "quantised" if value.is_quantized else form
@@ -136,7 +136,7 @@ def _check_stored(value: Tensor, file: Path, key: str) -> None:
 
 
 def _plain_names(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Names without what wrappers put before and into them: `module.` (parallel training), `_orig_mod.` (compiled)."""
+    """Names without the parts that wrappers add: `module.` (parallel training), `_orig_mod.` (compiled)."""
     names = {key: key.replace("_orig_mod.", "").replace("_orig_mod", "") for key in state}
     while all(name.startswith("module.") for name in names.values()):
         names = {key: name.removeprefix("module.") for key, name in names.items()}
@@ -146,7 +146,7 @@ def _plain_names(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
 
 
 def is_safetensors(file: Path) -> bool:
-    """Whether a file is meant to be safetensors: by its name, or by the length and brace it starts with."""
+    """Whether a file is in the safetensors format, by its name or by the length and brace at its start."""
     if file.suffix == ".safetensors":
         return True
     with file.open("rb") as handle:
@@ -162,13 +162,13 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(file: Path) -> Any:
-    mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are no zip archives and cannot be mapped
+    mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are not zip archives and cannot be mapped
     try:
         with (
             torch.serialization.safe_globals(_SAFE),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # remarks on pickle protocols, meant for whoever wrote the file
+            warnings.simplefilter("ignore")  # about pickle protocols, for the author of the file
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = _refused(str(error))
@@ -181,7 +181,7 @@ def _read_pickle(file: Path) -> Any:
 
 
 def _refused(message: str) -> str:
-    """The part of torch's long message that says what the file wanted."""
+    """The part of torch's long message that names the refused class or function."""
     for marker, words in (("GLOBAL ", "it wants to run or build "), ("Unsupported global: GLOBAL ", "")):
         if marker in message:
             name = message.split(marker, 1)[1].split(maxsplit=1)[0]
@@ -193,17 +193,17 @@ def check_finite(value: Tensor, source: object, key: str) -> None:
     """Refuse NaN and infinite values in a tensor of any shape, (...).
 
     Raises:
-        CheckpointError: there are some.
+        CheckpointError: a value is NaN or infinite.
     """
     if not value.is_floating_point():
         return
-    # a finite sum proves finite terms; only where it overflows, too, each value is looked at
+    # a finite sum proves finite terms, and each value is checked only if the sum is not finite
     if not bool(torch.isfinite(value.sum(dtype=torch.float64))) and not bool(torch.isfinite(value).all()):
         raise CheckpointError(source, f"{key} holds NaN or infinite values")
 
 
 def clean_tensors(state: Mapping[str, Tensor], source: object, prefix: str = "") -> dict[str, Tensor]:
-    """Floating-point tensors as float32, each checked to be finite; `prefix` goes before keys in messages.
+    """Floating-point tensors as float32, each checked to be finite. Messages put `prefix` before keys.
 
     Raises:
         CheckpointError: a tensor with NaN or infinity, or of a dtype that no weight has.
@@ -221,7 +221,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CheckpointError: missing, no JSON, or no object.
+        CheckpointError: the file is missing, no JSON, or no JSON object.
     """
     try:
         content = files.read_json(file)

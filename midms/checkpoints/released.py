@@ -1,4 +1,4 @@
-"""The file that the released MIDMs code writes (`midms_celebA_finetuned.pth`): to our components and back."""
+"""Convert the released MIDMs code's file (`midms_celebA_finetuned.pth`) to our components and back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ENCODER_PREFIXES = ("seg_enc.", "real_enc.", "iter_enc.", "layer.", "theta.", "p
 LDM_PREFIX = "diff_model."
 SAMPLER_PREFIX = "diffusion_sampler."
 RELEASED_FORM = {"form": "released", "condition_input": "nearest", "padding_mode": "zeros", "spectral_norm": True}
-# The released correlation divides unit vectors by their norm + 1e-5 once more, which is a slightly higher temperature.
+# The released correlation divides unit vectors by their norm + 1e-5 again, which equals a slightly higher temperature.
 RELEASED_TEMPERATURE = 0.005 * (1 + 1e-5) ** 2
 
 
@@ -44,7 +44,7 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
     """Arguments of `CorrespondenceEncoders` from the shapes of a released state dict.
 
     Raises:
-        CheckpointError: a key that tells a size is missing.
+        CheckpointError: a key whose shape gives a size is missing.
     """
     with as_checkpoint_error(source, "the encoders' sizes"):
         widths: list[int] = []
@@ -63,20 +63,20 @@ def infer_encoders_config(state: Mapping[str, Tensor], source: object) -> dict[s
 def convert_released(
     state: StateDict, source: object, params: ModelParams = None, *, ema: bool = False, check_values: bool = True
 ) -> Conversion:
-    """A released MIDMs state dict: encoders with matching head, fine-tuned U-Net, first stage.
+    """Convert a released MIDMs state dict: encoders with matching head, fine-tuned U-Net, first stage.
 
     The file also holds averaged weights of the U-Net *before* fine-tuning. With `ema` they become the component
     "refiner", the latent diffusion model that the paper refines with.
 
     Args:
-        state: its `state_dict`.
-        source: what to name in errors.
-        params: `model.params` of the latent diffusion model's YAML, if at hand.
-        ema: see above.
+        state: the `state_dict` of the file.
+        source: name of the file in errors.
+        params: `model.params` of the latent diffusion model's YAML. None: the settings are inferred from the shapes.
+        ema: add the component "refiner".
         check_values: refuse NaN and infinite values.
 
     Raises:
-        CheckpointError: anything missing, superfluous, of another shape, or not finite.
+        CheckpointError: a tensor is missing, superfluous, of another shape, or not finite.
     """
     latent_diffusion = strip_prefix(state, LDM_PREFIX)
     result = convert_ldm(latent_diffusion, source, params, check_values=check_values)
@@ -119,14 +119,14 @@ def _check_encoders(state: Mapping[str, Tensor], config: Mapping[str, Any], sour
 def to_released(
     states: Mapping[str, Mapping[str, Tensor]], configs: Mapping[str, Mapping[str, Any]], source: object
 ) -> dict[str, Tensor]:
-    """The inverse conversion: our components under the released names.
+    """Convert our components to the released names.
 
-    With encoders the result is a MIDMs state dict (`seg_enc.*`, `diff_model.*`), without them an LDM one
-    (`model.diffusion_model.*`, `first_stage_model.*`). Both releases load non-strictly, so the duplicates, averaged
-    weights and schedule tables that they would also write are left out.
+    With encoders the result is a MIDMs state dict (`seg_enc.*`, `diff_model.*`), without them an LDM state dict
+    (`model.diffusion_model.*`, `first_stage_model.*`). The duplicates, averaged weights and schedule tables of released
+    files are left out, because both releases load non-strictly.
 
     Raises:
-        CheckpointError: no denoiser, encoders that are not of the released form, or keys that do not fit.
+        CheckpointError: there is no denoiser, the encoders are not of the released form, or keys do not fit.
     """
     if "denoiser" not in states or "first_stage" not in states:
         raise CheckpointError(source, f"holds {', '.join(states) or 'nothing'}, expected denoiser and first_stage")

@@ -1,6 +1,6 @@
-"""What `config.json` of a folder of weights may say.
+"""Checks of `config.json` in a folder of weights.
 
-A folder can come from a stranger: each value is checked against what declares it (`midms.schema`), and no network is
+A folder can come from a stranger. So each value is checked against its declaration (`midms.schema`), and no network is
 built that is larger than its file.
 """
 
@@ -43,7 +43,7 @@ class Document(TypedDict):
 
 
 class ComponentEntry(TypedDict):
-    """One network: its file, and the config that it is built from."""
+    """One network: its file and the config for building the network."""
 
     file: Text
     bytes: Natural
@@ -51,7 +51,7 @@ class ComponentEntry(TypedDict):
     config: dict[str, Any]
 
 
-#: Facts of `info` that a program computes with; any other is kept as it is.
+#: Facts of `info` that a program computes with. Any other fact is kept unchecked.
 INFO: dict[str, Any] = {"task": Text | None, "size": Annotated[int, Interval(ge=8, le=4096)] | None,
                         "temperature": Positive}  # fmt: skip
 READERS: dict[str, Any] = {
@@ -61,15 +61,15 @@ READERS: dict[str, Any] = {
     "encoders": CorrespondenceEncoders,
     "generator": GeneratorConfig,
 }
-#: What reads the settings of a kind of weights.
+#: Kind of weights -> class of its settings.
 SETTINGS: dict[str, Any] = {"midms": InterleaveSettings, "matching_gan": GANSettings}
 
 
 def check_document(document: Any, source: object) -> None:
-    """Check what a `config.json` says.
+    """Check the content of a `config.json`.
 
     Raises:
-        CheckpointError: a key, type or range that does not fit; the message names the key.
+        CheckpointError: a key, type or range that does not fit. The message names the key.
     """
     try:
         check_keywords(Document, document, "config")
@@ -98,7 +98,7 @@ def _check_info(info: Mapping[str, Any]) -> None:
     for key, reader in (("schedule", linear_schedule), ("settings", SETTINGS[kind])):
         if info.get(key):
             check_keywords(reader, info[key], f"info.{key}")
-            reader(**info[key])  # what several values together must fulfil
+            reader(**info[key])  # conditions on several values together
 
 
 def _check_size(name: str, entry: Mapping[str, Any], path: str) -> None:
@@ -119,7 +119,7 @@ def _least_of_first_stage(config: Mapping[str, Any]) -> int:
 
 
 def _least_of_denoiser(config: Mapping[str, Any]) -> int:
-    """A lower bound of the parameters: the second convolution of each residual block on the way down."""
+    """A lower bound of the parameters: the second convolution of each residual block of the contracting path."""
     full = DENOISER_DEFAULTS | dict(config)
     widths = [full["model_channels"] * multiple for multiple in full["channel_mult"]]
     return sum(9 * full["num_res_blocks"] * width**2 for width in widths)
@@ -143,10 +143,10 @@ Validated = TypeVar("Validated", bound=BaseModel)
 
 
 def validate(model: type[Validated], content: Any, source: object, path: str = "") -> Validated:
-    """Foreign settings as a model.
+    """Foreign settings as an instance of `model`.
 
     Raises:
-        CheckpointError: what does not fit, its first fault named.
+        CheckpointError: a setting does not fit. The message names the first such setting.
     """
     with as_checkpoint_error(source, "its settings"):
         try:

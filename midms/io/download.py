@@ -1,4 +1,4 @@
-"""Files from the network, resumed where they were stopped and compared with their SHA-256."""
+"""Download files, resume interrupted downloads, and compare the files with their SHA-256."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _CHUNK = 1 << 20
 
 
 class DownloadError(OSError):
-    """A download that failed; the message is one line for the user."""
+    """A download failed. The message is one line for the user."""
 
 
 def download(address: str, file: Path, digits: str) -> Path:
-    """Fetch one file, going on with a partial one; nothing is fetched where the file is there already.
+    """Download a file, resuming from a partial one. An existing file is not downloaded again.
 
     Args:
-        digits: the first digits of its SHA-256, or all.
+        digits: the first digits of the file's SHA-256, or all.
     Raises:
-        DownloadError: not reachable, or the content is another.
+        DownloadError: the address cannot be reached, or the content has another SHA-256.
     """
     partial = file.with_name(f"{file.name}.partial")
     if file.is_file() and sha256_of(file).startswith(digits):
@@ -36,7 +36,7 @@ def download(address: str, file: Path, digits: str) -> Path:
                 while block := answer.read(_CHUNK):
                     out.write(block)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is missing
+        if error.code != 416:  # 416: the partial file is complete
             raise DownloadError(f"{address}: the server answered {error.code} {error.reason}") from error
     except OSError as error:
         reason = getattr(error, "reason", error)

@@ -1,7 +1,7 @@
-"""Reading and writing files: regular files of a bounded size are read, and only whole ones of our own are written.
+"""Safe reading and writing of files: only regular files of a bounded size are read, and files are written atomically.
 
-Writers write beside the target under a name that ends in `.partial` and rename at the end. What a killed program left
-behind is removed by the next one that writes there; a partial file that is still being written is locked, and stays.
+Writers use a temporary name beside the target that ends in `.partial`, and rename at the end. Partial files of a killed
+program are removed by the next program that writes there. Partial files that are being written are locked, and stay.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from midms.config import ConfigError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and nothing that was left behind is removed
+except ImportError:  # Windows: no locks, and partial files of killed programs stay
     fcntl = None  # type: ignore[assignment]
 
-#: A JSON file of more bytes is refused.
+#: Larger JSON files are refused.
 MAX_JSON_BYTES = 50_000_000
-#: Names of unfinished files and folders: `.NAME.TOKEN.partial`, files with their ending after it.
+#: Names of unfinished files and folders: `.NAME.TOKEN.partial`, for files followed by their ending.
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.(?P<kind>partial|old)(\.[^.]+)?")
 
 
 class BrokenFileError(ConfigError):
-    """A file is missing or cannot be used; `file` is its path."""
+    """A file is missing or cannot be used. The attribute `file` is its path."""
 
     def __init__(self, file: Path, reason: str) -> None:
         super().__init__(f"{file}: {reason}")
@@ -44,13 +44,13 @@ class BrokenFileError(ConfigError):
 
 
 def check_readable(file: str | Path, expected: str = "a file", max_bytes: int | None = None) -> Path:
-    """The path of a regular file that is not empty; a pipe or device, which could block for ever, is never opened.
+    """The path of a regular file that is not empty. Pipes and devices, which could block for ever, are never opened.
 
     Args:
-        expected: what the file should be, for messages.
-        max_bytes: a larger file is refused; None: no limit.
+        expected: description of the expected file, for messages.
+        max_bytes: larger files are refused. None: no limit.
     Raises:
-        BrokenFileError: no such file, a folder, a pipe, socket or device, 0 bytes, or too large.
+        BrokenFileError: the file is missing, empty, too large, a folder, pipe, socket or device.
     """
     path = Path(file)
     try:
@@ -58,7 +58,7 @@ def check_readable(file: str | Path, expected: str = "a file", max_bytes: int | 
     except FileNotFoundError:
         reason = "a link to nothing" if path.is_symlink() else "no such file"
         raise BrokenFileError(path, reason) from None
-    except (OSError, ValueError) as error:  # no permission, a circle of links, a name with a zero byte
+    except (OSError, ValueError) as error:  # no permission, a cycle of links, a name with a zero byte
         raise BrokenFileError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not stat.S_ISREG(status.st_mode):
         raise BrokenFileError(path, f"is {_kind(status.st_mode)}; expected {expected}")
@@ -84,7 +84,7 @@ def read_text(file: str | Path, expected: str = "a text file", max_bytes: int = 
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        BrokenFileError: see `check_readable`; or not UTF-8.
+        BrokenFileError: as `check_readable`, and for text that is not UTF-8.
     """
     path = check_readable(file, expected, max_bytes)
     try:
@@ -96,10 +96,10 @@ def read_text(file: str | Path, expected: str = "a text file", max_bytes: int = 
 
 
 def read_json(file: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        BrokenFileError: see `check_readable`; or no JSON, or NaN or Infinity in it, or nested too deeply.
+        BrokenFileError: as `check_readable` and `parse_json`.
     """
     path = Path(file)
     try:
@@ -111,10 +111,10 @@ def read_json(file: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says.
+    """The content of a JSON text.
 
     Raises:
-        ValueError: no JSON, or NaN or Infinity in it, or nested too deeply.
+        ValueError: the text is no JSON, holds NaN or Infinity, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_not_json)
@@ -135,7 +135,7 @@ def sha256_of(content: Path | bytes) -> str:
 
 
 def sha256_of_unchanged(file: Path) -> str:
-    """`sha256_of` a large file, computed once a process as long as neither its size nor its time changes."""
+    """`sha256_of` a large file, computed once per process as long as its size and modification time do not change."""
     status = file.stat()
     return _remembered_sha256(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -146,10 +146,10 @@ def _remembered_sha256(file: Path, *_identity: int) -> str:
 
 
 def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Refuse names of files to write before anything is computed.
+    """Refuse unusable names of output files before anything is computed.
 
     Raises:
-        ConfigError: an output is an input (under whatever name), occurs twice, or is no file that may be replaced.
+        ConfigError: an output is also an input (under any name), occurs twice, or may not be replaced.
     """
     seen: dict[Path, Path] = {}
     kept = [path for path in inputs if path.exists()]
@@ -164,7 +164,7 @@ def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> 
 
 
 def check_replaceable(file: Path) -> None:
-    """Refuse a name to write to that is taken by anything but a regular file.
+    """Refuse an output name that belongs to anything but a regular file.
 
     Raises:
         BrokenFileError: a folder, link, pipe, socket or device has that name.
@@ -177,13 +177,12 @@ def check_replaceable(file: Path) -> None:
 
 @contextmanager
 def atomic_write(file: Path, sync: bool = False) -> Iterator[Path]:
-    """A path beside `file` to write to, moved onto `file` at the end and removed after an error.
+    """A temporary path beside `file` to write to. It replaces `file` at the end, and is removed after an error.
 
-    Readers, and a program that was stopped and started again, find all of the file or nothing. Its mode is that of
-    any new file (the umask decides).
+    So readers and restarted programs find the whole file or none. The file gets the mode of any new file (umask).
 
     Args:
-        sync: have the content on the disk before the file gets its name, for what must survive a loss of power.
+        sync: flush the content to the disk before the file gets its name, so that the file survives a loss of power.
     Raises:
         BrokenFileError: a folder, link, pipe, socket or device has that name.
     """
@@ -195,7 +194,7 @@ def atomic_write(file: Path, sync: bool = False) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         try:
             yield temporary
-            temporary.chmod(mode)  # of a new file, whatever the library that wrote it thinks
+            temporary.chmod(mode)  # mode of a new file, whatever mode the writing library set
             if sync:
                 with temporary.open("rb") as stream:
                     os.fsync(stream.fileno())
@@ -206,20 +205,20 @@ def atomic_write(file: Path, sync: bool = False) -> Iterator[Path]:
 
 
 def write_atomically(file: Path, content: bytes | str) -> None:
-    """Write all of a file or nothing (`atomic_write`); text in UTF-8."""
+    """Write a file by `atomic_write`, text in UTF-8."""
     with atomic_write(file) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def atomic_folder(folder: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes `folder` when the block ends well and vanishes otherwise.
+    """A temporary folder beside `folder`. It becomes `folder` when the block succeeds, and is removed otherwise.
 
     Args:
-        ours: whether an existing folder holds nothing but what this program writes, and so may be replaced. A new
-            name and an empty folder always may.
+        ours: whether an existing folder holds only files of this program, and so may be replaced. An empty folder
+            always may.
     Raises:
-        BrokenFileError: a file, link, pipe, socket or device has that name, or a folder that is not ours.
+        BrokenFileError: a file, link, pipe, socket or device has that name, or a folder that is not `ours`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent, folder.name)
@@ -231,7 +230,7 @@ def atomic_folder(folder: Path, ours: Callable[[Path], bool]) -> Iterator[Path]:
             yield temporary
             _check_folder(folder, ours)
             if folder.exists():
-                folder.rename(replaced)  # a program killed here leaves both; `remove_leftovers` gives the name back
+                folder.rename(replaced)  # if killed here, `remove_leftovers` restores the name
             temporary.rename(folder)
             shutil.rmtree(replaced, ignore_errors=True)
         finally:
@@ -251,15 +250,15 @@ def _check_folder(folder: Path, ours: Callable[[Path], bool]) -> None:
 
 @contextmanager
 def _made_and_locked(path: Path, make: Callable[[], None]) -> Iterator[None]:
-    """Make a partial file or folder and hold its lock while the block runs; the lock dies with its process."""
+    """Make a partial file or folder and lock it while the block runs. The lock ends with its process."""
     handle = None
     while True:
         make()
-        with suppress(OSError):  # a file system without locks: nothing is removed there either
+        with suppress(OSError):  # on a file system without locks nothing is removed either
             handle = _lock(path, wait=True)
         if path.exists():
             break
-        _unlock(handle)  # `remove_leftovers` of another process came between the two
+        _unlock(handle)  # another process removed the path before it was locked
     try:
         yield
     finally:
@@ -267,10 +266,10 @@ def _made_and_locked(path: Path, make: Callable[[], None]) -> Iterator[None]:
 
 
 def _lock(path: Path, wait: bool) -> int | None:
-    """A handle that holds the lock of a file or folder; None where the system has none.
+    """A handle that holds the lock of a file or folder. None: the system has no locks.
 
     Raises:
-        OSError: another process holds it (without `wait`), or the file system has no locks.
+        OSError: another process holds the lock (without `wait`), or the file system has no locks.
     """
     if fcntl is None:
         return None
@@ -290,15 +289,15 @@ def _unlock(handle: int | None) -> None:
 
 @lru_cache(maxsize=256)
 def remove_leftovers_once(folder: Path) -> None:
-    """`remove_leftovers` of files, once a process and folder: a folder of 100,000 pictures is not searched for each."""
+    """`remove_leftovers` of files, once per process and folder, so that large folders are not searched repeatedly."""
     remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what killed programs left half written in a folder; what a running one still writes is locked and stays.
+    """Remove unfinished files of killed programs from a folder. Files that are being written are locked, and stay.
 
     Args:
-        name: of the folder that was being written; None: of any file.
+        name: of an unfinished folder. None: files of any name.
     """
     for path in folder.iterdir():
         match = _PARTIAL.fullmatch(path.name)
@@ -306,7 +305,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             continue
         if name is not None and name != match["name"]:
             continue
-        with suppress(OSError):  # locked, or another process was quicker
+        with suppress(OSError):  # locked, or already removed by another process
             handle = _lock(path, wait=False)
             if handle is not None:
                 _remove(path, folder / match["name"], match["kind"])

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it can be reached is asked once, so that nothing retries without a network."""
+"""Check once whether the Hugging Face hub can be reached, so that no call retries without a network."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_SECONDS = 3.0  # for one connection; a hub that takes longer counts as not there
+_SECONDS = 3.0  # for one connection, after which the hub counts as unreachable
 
 
 def hub_options(name: str | Path) -> dict[str, Any]:
     """Keywords for the `from_pretrained` of diffusers and transformers, and for `snapshot_download`.
 
-    Where `name` is no local folder and the hub cannot be reached, only local copies of its files are looked for, so
-    that the call fails at once if there are none.
+    If `name` is no local folder and the hub cannot be reached, the call uses only cached files, and fails at once
+    without them.
     """
     return {} if Path(name).exists() or reachable() else {"local_files_only": True}
 
 
 @lru_cache(maxsize=1)
 def reachable() -> bool:
-    """Whether the hub, or the proxy on the way to it, takes connections; False where HF_HUB_OFFLINE says so."""
+    """Whether the hub, or the proxy before it, accepts connections. False if HF_HUB_OFFLINE is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     try:

@@ -1,9 +1,9 @@
-"""The one way to open pictures, of any kind and size, for training, translating and measuring alike.
+"""Open pictures of any kind and size. Training, translation and metrics all use these functions.
 
-A photo becomes upright 8-bit RGB: a phone's rotation is applied, transparency lies on white, CMYK and other colour
-spaces are converted by their profile, 16-bit and float greys keep their range. Masks and maps of class ids keep their
-values. Formats are a list, for some of Pillow's start other programs. Files that claim an absurd size are refused
-before memory is taken; of several frames the first alone is decoded.
+A photo becomes upright 8-bit RGB. EXIF rotation is applied and transparency laid over white. CMYK and other colour
+spaces are converted by their profile, and 16-bit and float greys are scaled to 8 bits. Masks and maps of class ids keep
+their values. Only listed formats are read, because some of Pillow's start other programs. Files that claim an absurd
+size are refused before memory is allocated. Of several frames only the first is decoded.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from midms.io.files import BrokenFileError, check_readable
 
 #: Formats that are read, where Pillow was built with them.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-#: Formats that change pixels, and so hold no ids.
+#: Lossy formats, which cannot store class ids.
 LOSSY_FORMATS = ("JPEG", "MPO")
-#: Endings by which pictures are found in folders.
+#: Endings of picture files in folders.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif",
 )  # fmt: skip
-#: A picture of more pixels is refused, and a file of more bytes.
+#: Pictures of more pixels and files of more bytes are refused.
 MAX_PIXELS, MAX_BYTES = 100_000_000, 1_000_000_000
-_STRETCH = 4  # sides of a working size lie within this factor of its side, however long a picture is
+_STRETCH = 4  # largest factor between a side of a working size and the requested side
 
 
 class ImageHeader(NamedTuple):
-    """What a file says about its picture before anything is decoded."""
+    """Size and format in a file's header."""
 
     size: tuple[int, int]  # width and height, upright
     format: str  # one of `FORMATS`
 
 
 def open_image(file: str | Path) -> Image.Image:
-    """The picture in a file, decoded to its last byte, in its own mode and as it was stored.
+    """The picture in a file, fully decoded, in its own mode and as it was stored.
 
     Raises:
-        BrokenFileError: no such file, no regular one, 0 bytes, of another format, truncated, or of more than
+        BrokenFileError: the file is missing, empty, truncated, no regular file, of another format, or larger than
             `MAX_PIXELS` or `MAX_BYTES`.
     """
     with _opened(file) as picture:
@@ -55,24 +55,24 @@ def open_image(file: str | Path) -> Image.Image:
 
 
 def read_header(file: str | Path) -> ImageHeader:
-    """Size and format of the picture in a file, which is not decoded.
+    """Size and format of the picture in a file, read without decoding the picture.
 
     Raises:
-        BrokenFileError: as `open_image`, as far as the header tells.
+        BrokenFileError: as `open_image`, as far as the header shows the fault.
     """
     with _opened(file) as picture:
         width, height = picture.size
-        # a PNG would be decoded to look for an entry behind its pixels, and Pillow turns a TIFF by itself
+        # Pillow decodes a PNG to find an entry behind its pixels, and rotates a TIFF by itself
         looked_at = picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
         turned = looked_at and _orientation(picture) >= 5
         return ImageHeader((height, width) if turned else (width, height), str(picture.format))
 
 
 def read_info(file: str | Path) -> dict[Any, Any]:
-    """Texts and other entries in the header of a picture, which is not decoded.
+    """Texts and other entries in the header of a picture, read without decoding the picture.
 
     Raises:
-        BrokenFileError: as `open_image`, as far as the header tells.
+        BrokenFileError: as `open_image`, as far as the header shows the fault.
     """
     with _opened(file) as picture:
         return dict(picture.info)
@@ -80,13 +80,13 @@ def read_info(file: str | Path) -> dict[Any, Any]:
 
 @contextmanager
 def _opened(file: str | Path) -> Iterator[Image.Image]:
-    """A picture whose header was read and found to be in bounds; what the block raises is a fault of the file."""
+    """A picture whose header is within bounds. Errors in the block are reported as faults of the file."""
     path = check_readable(file, "a picture", MAX_BYTES)
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd tags, or a size that is checked here
+            warnings.simplefilter("ignore")  # about unusual tags, or a size that is checked here
             with Image.open(path, formats=known) as picture:
                 _check_size(path, picture.size)
                 yield picture
@@ -102,10 +102,10 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
 
 
 def read_rgb(file: str | Path) -> Image.Image:
-    """The picture in a file as `to_rgb` gives it.
+    """The picture in a file, converted by `to_rgb`.
 
     Raises:
-        BrokenFileError: see `open_image`.
+        BrokenFileError: as `open_image`.
     """
     return to_rgb(open_image(file))
 
@@ -114,7 +114,7 @@ def read_mask(file: str | Path, size: int) -> NDArray[np.bool_]:
     """A binary mask, 0 or 255, sampled at the pixel centres of a size x size grid.
 
     Raises:
-        BrokenFileError: also where the mask has values, but none above 127: a mask of 0 and 1 would read as empty.
+        BrokenFileError: as `open_image`, and for masks whose largest value is 1 to 127, such as masks of 0 and 1.
     """
     pixels = _nearest(open_image(file), size, "L")
     mask = pixels > 127
@@ -127,7 +127,7 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
     """A map of class ids (8 bit, one channel, or palette indices) sampled at the pixel centres of a size x size grid.
 
     Raises:
-        BrokenFileError: also where the file has colour channels, which hold no ids.
+        BrokenFileError: as `open_image`, and for files with colour channels.
     """
     image = open_image(file)
     if image.format in LOSSY_FORMATS:
@@ -138,7 +138,7 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
 
 
 def _nearest(image: Image.Image, size: int, mode: str | None = None) -> NDArray[np.uint8]:
-    """Source pixel floor((i + 0.5) S / size) for pixel i; sampled first and converted after, which is cheaper."""
+    """Source pixel floor((i + 0.5) S / size) for pixel i. Sampling before converting is cheaper."""
     if image.mode == "P" and mode:
         image = image.convert(mode)
     image = image if image.size == (size, size) else image.resize((size, size), Image.Resampling.NEAREST)
@@ -146,14 +146,14 @@ def _nearest(image: Image.Image, size: int, mode: str | None = None) -> NDArray[
 
 
 def to_rgb(image: Any) -> Image.Image:
-    """A picture as upright 8-bit RGB; transparency is laid over white.
+    """A picture as upright 8-bit RGB, with transparency laid over white.
 
     Args:
         image: PIL image of any mode, array (H, W) or (H, W, 1|3|4) (uint8, or float in 0..1), or tensor (C, H, W).
     Raises:
-        ValueError: another type, shape or range.
+        ValueError: the image has another type, shape or range.
     """
-    if hasattr(image, "detach"):  # a tensor, told without importing torch
+    if hasattr(image, "detach"):  # a tensor, recognised without importing torch
         if image.ndim != 3:
             raise ValueError(f"image: expected a tensor (C, H, W), got {tuple(image.shape)}")
         image = image.detach().cpu().movedim(0, -1).numpy()
@@ -175,13 +175,13 @@ def to_rgb(image: Any) -> Image.Image:
 
 
 def working_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Width and height at which a picture of `size` (width, height) is worked on.
+    """Width and height at which a picture of `size` (width, height) is processed.
 
-    About side x side pixels in the picture's own aspect ratio; one that already has a working size keeps it. Strips of
-    more than 16 to 1 are squeezed: no side is shorter than side / 4 or longer than 4 side.
+    The area is about side x side pixels, in the picture's own aspect ratio. A picture that already has a working size
+    keeps it. Pictures longer than 16 to 1 are squeezed: no side is shorter than side / 4 or longer than 4 side.
     """
     low, high = (math.prod(length + half for length in size) for half in (-0.5, 0.5))
-    if low <= side**2 <= high and max(size) <= _STRETCH * side:  # the rounding below makes it of some picture
+    if low <= side**2 <= high and max(size) <= _STRETCH * side:  # a working size of some picture
         return size
     scale = side / math.sqrt(size[0] * size[1])
     width, height = (max(1, side // _STRETCH, min(_STRETCH * side, round(length * scale))) for length in size)
@@ -189,13 +189,13 @@ def working_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def at_working_size(picture: Image.Image, side: int) -> Image.Image:
-    """All of a picture at its `working_size`, bicubic with antialiasing."""
+    """The whole picture resized to its `working_size`, bicubic with antialiasing."""
     size = working_size(picture.size, side)
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as the EXIF entry says; 1 where there is none that can be read."""
+    """EXIF orientation, 1 to 8. Without a readable entry: 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -206,8 +206,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or of floats in 8: by the mode's range, or the smallest usual one that holds the values."""
-    with np.errstate(invalid="ignore"):  # floats that are no numbers
+    """Scale 16-bit, 32-bit or float grey to 8 bits, by the mode's range or the smallest usual range of the values."""
+    with np.errstate(invalid="ignore"):  # NaN
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=65535.0, neginf=0.0)
     tops = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
     if image.mode == "F":
@@ -217,7 +217,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours by the embedded profile (CMYK, Display P3, Adobe RGB); one that is damaged, or of sRGB, is ignored."""
+    """Convert colours by the embedded profile (CMYK, Display P3, Adobe RGB). Damaged and sRGB profiles are ignored."""
     if not profile or image.mode not in ("RGB", "CMYK", "LAB"):
         return image
     try:

@@ -1,4 +1,4 @@
-"""Ready condition maps in .npy and .npz files, their size checked before memory is taken."""
+"""Read condition maps from .npy and .npz files, with their size checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from midms.config import ConfigError
 
 MAP_SUFFIXES = (".npy", ".npz")
-#: A file of more values is refused: 151 classes at 512 x 512.
+#: Files of more values are refused. The limit is about 151 classes at 512 x 512.
 MAX_VALUES = 40_000_000
 
 
 def read_maps(file: str | Path, channels: int | None = None) -> NDArray[Any]:
-    """Condition maps (L, H, W): a .npy file, or the first array of a .npz.
+    """Condition maps (L, H, W) from a .npy file, or from the first array of a .npz file.
 
     Args:
-        channels: the L that the weights take. None: any number.
+        channels: the number L that the weights take. None: any number.
     Returns:
-        uint8 as it is, to be divided by 255; any other type as float32 in [0, 1].
+        uint8 unchanged, to be divided by 255. Any other type as float32 in [0, 1].
     Raises:
-        ConfigError: no such file, no array, too large, of another shape or range.
+        ConfigError: the file is missing, too large or holds no array, or the array has another shape or range.
     """
     path = Path(file)
     try:

@@ -1,7 +1,7 @@
-"""How a picture was made, kept inside its PNG: one JSON record in the text chunk `midms`, see `Record`.
+"""The record of how a picture was made, stored as JSON in the text chunk `midms` of its PNG (see `Record`).
 
-Nothing in it depends on the time or the machine's name, so that the same command writes the same bytes. What is read
-back comes from a stranger: a command is shown only where it is one of ours, and no file is opened that it names.
+The record does not depend on the time or the machine's name, so the same command writes the same bytes. A record may
+come from a stranger: its command is shown only if it is one of ours, and files named in the record are not opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from midms.io.images import read_info
 from midms.programs import printable
 
 TEXT_KEY = "midms"
-#: Shipped weights live here, a folder a name.
+#: Folder of the shipped weights, with one folder per name.
 SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
 _PROGRAM = ["midms", "translate"]  # the words that a recorded command starts with
@@ -33,7 +33,7 @@ Digests = dict[str, str]  # file -> `short_digest`
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a picture; those not installed are left out."""
+    """Versions of Python and of the installed packages that can change a picture."""
     installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -44,15 +44,15 @@ def versions() -> dict[str, str]:
 
 
 class Record(BaseModel):
-    """Everything that decides a picture.
+    """Everything that determines a picture.
 
     Attributes:
-        program: what made it, such as "midms translate".
-        weights: name or folder of the weights, as they were asked for.
+        program: name of the program, such as "midms translate".
+        weights: name or folder of the weights, as the user gave it.
         seed: of the noise of this picture.
-        settings: the numbers of the method, such as those of `InterleaveSettings`.
-        weight_files, inputs: digests of what was read.
-        command: a line for the shell that makes the picture again, where there is one.
+        settings: the settings of the method, such as `InterleaveSettings`.
+        weight_files, inputs: digests of the files that were read.
+        command: a shell command that makes the picture again. None: there is no such command.
         condition_kind, condition_weights, condition_size, size, protocol, device, threads, dtype, fast: see `midms
             translate --help`.
         photo_networks: digests of the networks that made the condition of a photo.
@@ -97,10 +97,10 @@ def png_bytes(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) 
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
-    """The record inside a PNG as it stands there, which need not be one that we wrote.
+    """The record inside a PNG, unchecked: another program may have written it.
 
     Raises:
-        BrokenFileError: no such file, no picture, or a picture without a JSON object in its text chunk.
+        BrokenFileError: the file is missing, is no picture, or has no JSON object in its text chunk.
     """
     text = read_info(file).get(TEXT_KEY)
     if not isinstance(text, str):
@@ -116,10 +116,9 @@ def read_settings(file: str | Path) -> dict[str, Any]:
 
 
 def recorded_command(settings: Mapping[str, Any]) -> str | None:
-    """The command that made a picture, if it is one `midms translate` and nothing else.
+    """The recorded command, if it is a single `midms translate` and safe to show. None: it is not.
 
-    It is one where the shell would take every word as it stands: no second command, substitution or redirection, and
-    no character that a terminal obeys.
+    A safe command has no second command, substitution or redirection, and no character that controls a terminal.
     """
     command = settings.get("command")
     if not isinstance(command, str) or printable(command, None) != command:
@@ -132,16 +131,16 @@ def recorded_command(settings: Mapping[str, Any]) -> str | None:
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
-    """The weight files of a folder by name, each with its `file_digest`."""
+    """The `file_digest` of each weight file of a folder, by name."""
     return {file.name: sha256_of_unchanged(file)[:16] for file in sorted(folder.glob("*.safetensors"))}
 
 
 def changed_files(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> list[str]:
-    """What differs from what a picture was made from, a sentence each.
+    """Differences between the present files and those a picture was made from, one sentence each.
 
     Args:
-        settings: what `read_settings` gave. The files that it names are not opened.
-        files: what the user says it was made from. Shipped weights are compared in any case.
+        settings: result of `read_settings`. The files named in it are not opened.
+        files: the files that the picture was made from, according to the user. Shipped weights are always compared.
     """
     inputs, weights = settings.get("inputs"), settings.get("weight_files")
     known = set(inputs.values()) if isinstance(inputs, dict) else set()
@@ -160,7 +159,7 @@ def shipped_names() -> list[str]:
 
 
 def short_digest(content: Path | bytes) -> str:
-    """A short name of the content of a file, or of bytes: 16 digits of its SHA-256."""
+    """The first 16 digits of the SHA-256 of a file or of bytes."""
     return sha256_of(content)[:16]
 
 

@@ -1,4 +1,4 @@
-"""JSON from outside against the declaration of what may stand in it: a pydantic model, or any annotation."""
+"""Check foreign JSON against the declaration of its content: a pydantic model, or any annotation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SHOWN = 60  # characters of a wrong value in a message
 
 
 def check_content(declared: Any, content: Any, file: str | Path, what: str) -> Any:
-    """`content` as `declared` says.
+    """Check `content` and return it as an instance of `declared`.
 
     Args:
         declared: a pydantic model, or an annotation such as ``dict[str, str]``.
-        content: what `read_json` gives.
-        file: where `content` comes from, for messages.
-        what: what the file should be, for messages: "an OpenPose file".
+        content: result of `read_json`.
+        file: the source of `content`, for messages.
+        what: description of the expected file, for messages, such as "an OpenPose file".
     Raises:
-        BrokenFileError: something in it is missing, of another type or out of range; the first such place is named.
+        BrokenFileError: a value is missing, of another type or out of range. The message names the first such value.
     """
     try:
         return TypeAdapter(declared).validate_python(content)
@@ -35,9 +35,9 @@ def check_content(declared: Any, content: Any, file: str | Path, what: str) -> A
 
 
 def read_checked(declared: Any, file: str | Path, what: str) -> Any:
-    """What a JSON file holds, as `check_content` gives it.
+    """The content of a JSON file, checked by `check_content`.
 
     Raises:
-        BrokenFileError: also where the file is missing or no JSON.
+        BrokenFileError: as `check_content`, and if the file is missing or no JSON.
     """
     return check_content(declared, read_json(file), file, what)

@@ -1,4 +1,4 @@
-"""What every program that makes pictures shares: device, settings of the loop, noise, and the record in the PNG."""
+"""Shared by all programs that make pictures: device, settings of the loop, noise, and the record in the PNG."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from midms.options import PROTOCOLS
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.settings import Settings, gan_settings
 
-#: Entries of a record that decide a picture; the others say where and with what it was computed.
+#: Entries of a record that determine a picture. The others describe the machine and software.
 DECIDING = (
     "condition_kind", "condition_weights", "condition_size", "size", "inputs", "photo_networks",
     "weights", "weight_files", "seed", "settings", "dtype",
@@ -27,10 +27,10 @@ DECIDING = (
 
 
 def usable_device(name: str | None) -> str:
-    """A device that tensors can be put on. None: cuda where there is one, else the CPU.
+    """The name of an available device. None: cuda if available, else the CPU.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: the device is not available.
     """
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,10 +43,10 @@ def usable_device(name: str | None) -> str:
 def load_pipeline(
     weights: str | Path, device: str | None = None, dtype: str = "auto", fast: bool | None = None
 ) -> MIDMsPipeline:
-    """The pipeline as the programs use it, on a device and in the precision and way of computing that were asked for.
+    """Load a pipeline and configure its device, precision and way of computing, as all programs do.
 
     Args:
-        device: None: cuda where there is one, else the CPU.
+        device: None: cuda if available, else the CPU.
         dtype, fast: see `MIDMsPipeline.configure`.
     Raises:
         ConfigError: the weights or the device cannot be used.
@@ -64,12 +64,12 @@ def loop_settings(
     """A protocol's settings with changed numbers.
 
     Args:
-        protocol: one of `midms.options.PROTOCOLS`; "weights" are the settings that the weights were saved with.
+        protocol: one of `midms.options.PROTOCOLS`. "weights": the settings saved with the weights.
         steps: T.
-        calls: N. None: T / 4 where T is given.
+        calls: N. None: T / 4 if T is given, else the protocol's N.
         threshold: gamma of Eq. 10.
     Raises:
-        ConfigError: no such protocol, or a number is out of range.
+        ConfigError: the protocol is unknown, or a number is out of range.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
@@ -90,46 +90,46 @@ def loop_settings(
 
 
 class Computed(NamedTuple):
-    """Where and with what a picture was computed."""
+    """The device, precision and weights that a picture was computed with."""
 
     device: str
-    threads: int  # of the CPU: another number can change the last bit
+    threads: int  # of the CPU. Another number can change the last bit
     dtype: str  # of first stage and U-Nets
     fast: bool  # see `MIDMsPipeline.fast`
     weight_files: Mapping[str, str]  # name -> digest
 
 
 def computed_by(pipe: MIDMsPipeline) -> Computed:
-    """How this pipeline computes here and now."""
+    """The device, precision and weights that this pipeline computes with."""
     return Computed(pipe.device.type, torch.get_num_threads(), *pipe.computation, pipe.weight_files)
 
 
 @dataclass(frozen=True)
 class Making:
-    """How one picture is made: what the record in its PNG and the command that makes it again are written from.
+    """How one picture is made: the source of the record in its PNG and of the command that makes the picture again.
 
-    Names of files are as the command is to give them.
+    File names are written as in the command.
     """
 
     program: str
     weights: str
     settings: Settings
     seed: int
-    inputs: Mapping[str, str]  # name of each file that is read -> its digest
-    condition: str | None = None  # None: the pair is one of the built-in benchmark, and no command makes it
+    inputs: Mapping[str, str]  # name of each input file -> its digest
+    condition: str | None = None  # None: a pair of the built-in benchmark, which has no command
     condition_kind: str | None = None
     condition_weights: Sequence[str] = ()
-    align: bool = True  # whether a photo of a face is turned and cut as the weights know faces
-    photo_networks: Mapping[str, str] = field(default_factory=dict)  # that made the condition of a photo -> digest
-    condition_size: tuple[int, int] | None = None  # of the photo that joints belong to, (width, height)
+    align: bool = True  # whether a photo of a face is rotated and cropped like the training faces
+    photo_networks: Mapping[str, str] = field(default_factory=dict)  # of a photo's condition: name -> digest
+    condition_size: tuple[int, int] | None = None  # of the photo that the joints come from, (width, height)
     exemplars: Sequence[str] = ()
     exemplar_masks: Sequence[str] = ()
     exemplar_conditions: Sequence[str] = ()
-    size: int | None = None  # pixels per side to work on; None: the weights' own
+    size: int | None = None  # working size in pixels per side. None: the weights' own
     protocol: str = "weights"
 
     def command(self, computed: Computed, out: str | Path) -> list[str]:
-        """The words of the `midms translate` that makes the picture, with every number that a default could change."""
+        """The words of the `midms translate` command for the picture, including every number that has a default."""
         if self.condition is None:
             return []
         words = ["midms", "translate", "--condition", self.condition]
@@ -158,7 +158,7 @@ class Making:
         return [*words, "--threads", str(computed.threads), "--out", str(out)]
 
     def record(self, computed: Computed, out: str | Path) -> Record:
-        """The record for the PNG: the same entries whatever program made the picture."""
+        """The record for the PNG, with the same entries for all programs."""
         words = self.command(computed, out)
         return Record(
             program=self.program,
@@ -178,6 +178,6 @@ class Making:
 
 
 def same_picture(recorded: Mapping[str, Any], record: Record) -> bool:
-    """Whether what a PNG says of itself describes the picture of `record`, wherever it was computed."""
+    """Whether a PNG's record describes the same picture as `record`, on whatever machine the PNG was computed."""
     wanted = record.model_dump(exclude_none=True)
     return all(recorded.get(name) == wanted.get(name) for name in DECIDING)

@@ -1,4 +1,4 @@
-"""Images in, images out."""
+"""The translation pipeline, `MIDMsPipeline`, from pictures to pictures."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ __all__ = [
     "repeat_exemplar",
 ]
 
-#: Pixels that are decoded at once where several latents are: 16 pictures of 64 pixels, or 1 of 256.
+#: Pixels that are decoded at once from several latents: 16 pictures of 64 x 64 pixels, or 1 of 256 x 256.
 _DECODED_PIXELS = 2**16
-#: What a call can return besides the images.
+#: Names of the tensors that a call can return besides the images.
 INTERMEDIATES = ("warps", "predictions", "masks", "correspondence")
 
 
 class Computation(NamedTuple):
-    """How the networks compute."""
+    """Precision and way of computing of the networks."""
 
     dtype: str  # of first stage and U-Nets: "float32" or "bfloat16"
     fast: bool  # channels-last and fused attention, see `MIDMsPipeline.fast`
@@ -67,7 +67,7 @@ class Computation(NamedTuple):
 
 @dataclass
 class MIDMsOutput:
-    """Result of a call. Lists have one entry per pair; tensors are in [-1, 1] (images) or {0, 1} (masks).
+    """Result of a call. Lists have one entry per pair. Images are in [-1, 1], masks in {0, 1}.
 
     Attributes:
         images: the translations, PIL images (or a tensor (B, 3, H, W) with `output_type="pt"`).
@@ -75,7 +75,7 @@ class MIDMsOutput:
         predictions: the x0 prediction of each loop step decoded, (B, 3, H, W) each, n = N ... 1.
         masks: the confidence mask of each re-warped step, (B, 1, h, w) each.
         correspondence: best-matching exemplar position of each latent position at the first match, (B, 2, h, w) as
-            (x, y) in [-1, 1] (align-corners); with several exemplars that of the first.
+            (x, y) in [-1, 1] (align-corners). With several exemplars: positions in the first one.
         latents: r^0 after refinement, (B, c, h, w).
     """
 
@@ -95,9 +95,9 @@ class MIDMsPipeline:
 
     Attributes:
         model: the networks.
-        settings: defaults of the loop; a call can change them.
-        info: what the folder of weights says about itself (task, size, condition, ...).
-        folder: where the weights were read; None for networks made in memory.
+        settings: defaults of the loop, which a call can change.
+        info: facts from the folder of weights (task, size, condition, ...).
+        folder: of the weights. None: the networks were made in memory.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class MIDMsPipeline:
         """Load a folder of weights, a shipped name ("demo") or a repository of the Hugging Face hub.
 
         Args:
-            dtype: of all networks but the correspondence encoders (bfloat16 halves time and memory); those and the
-                matching stay in float32, where their temperature of 0.005 needs it.
+            dtype: of all networks but the correspondence encoders (bfloat16 halves time and memory). Encoders and
+                matching stay in float32, which the temperature of 0.005 needs.
         Raises:
-            ConfigError: nothing of that name, or the folder lacks a component.
+            ConfigError: no weights have that name, or the folder lacks a component.
         """
         loaded = open_weights(name_or_path)
         model = build_model(loaded, name_or_path)
@@ -133,7 +133,7 @@ class MIDMsPipeline:
         return pipe.to(device, dtype)
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> MIDMsPipeline:
-        """Move to a device; cast all networks but the encoders to `dtype`."""
+        """Move to a device, and cast all networks but the encoders to `dtype`."""
         self.model.to(device)
         if dtype is not None:
             for part in self.model.networks():
@@ -144,10 +144,10 @@ class MIDMsPipeline:
         """Switch, in place, to the fastest computation that keeps the picture (docs/benchmarks/sampling.md).
 
         First stage and U-Nets get the channels-last layout and fused attention, and on CUDA are compiled for static
-        shapes. Precision stays as it is, for float32 is what the 40 dB to the plain result were measured with.
+        shapes. Precision is unchanged: the 40 dB PSNR to the plain result were measured in float32.
 
         Args:
-            compile_networks: compile or not; by default on CUDA only, where launches cost more than they do.
+            compile_networks: whether to compile. None: on CUDA only, where kernel launches are costly.
         """
         fused_attention(self.model)
         set_dtype_and_memory_format(self.model, self.dtype, channels_last=True)
@@ -157,11 +157,11 @@ class MIDMsPipeline:
         return self
 
     def configure(self, dtype: str = "auto", fast: bool | None = None) -> MIDMsPipeline:
-        """Choose precision and way of computing, in place, as the programs do.
+        """Set precision and way of computing, in place, as the programs do.
 
         Args:
-            dtype: of first stage and U-Nets: "float32", "bfloat16", or "auto" (`best_dtype`): bfloat16 for large U-Nets
-                on a device that multiplies in it, else float32.
+            dtype: of first stage and U-Nets: "float32", "bfloat16" or "auto" (`best_dtype`). "auto" is bfloat16 for
+                large U-Nets on a device with bfloat16 arithmetic, else float32.
             fast: whether to call `fast()`. None: for large U-Nets, without compiling them.
         """
         chosen = best_dtype(self.model, self.device) if dtype == "auto" else getattr(torch, dtype)
@@ -178,7 +178,7 @@ class MIDMsPipeline:
 
     @property
     def computation(self) -> Computation:
-        """How the pipeline computes."""
+        """Precision and way of computing of the pipeline."""
         return Computation(str(self.dtype).removeprefix("torch."), self._fast)
 
     @cached_property
@@ -188,16 +188,16 @@ class MIDMsPipeline:
 
     @property
     def kind(self) -> str:
-        """The method of these weights: "midms", or "matching_gan" for the baseline that matches once and generates."""
+        """The method of these weights: "midms", or "matching_gan" for the GAN baseline."""
         return self.model.kind
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return self.model.device
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
-        """Write the folder that `from_pretrained` reads, all or nothing."""
+        """Write the folder that `from_pretrained` reads, atomically."""
         model = self.model
         modules, configs = model.components()
         info = self.info | model.facts() | {"settings": asdict(self.settings)}
@@ -210,7 +210,7 @@ class MIDMsPipeline:
         return save_states(path, states, configs, info)
 
     def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
-        """Save to a temporary folder and upload it as `repository` ("owner/model"); returns its address."""
+        """Save to a temporary folder and upload it as `repository` ("owner/model"). Returns the address."""
         with tempfile.TemporaryDirectory() as folder:
             return push_folder(self.save_pretrained(Path(folder) / "weights"), repository, private, token)
 
@@ -227,7 +227,7 @@ class MIDMsPipeline:
             exemplar: one picture, or one per condition.
             labels: the exemplars' condition maps, where the encoders' form needs them.
             mask: (B, 1, H, W), 1 where the exemplar may be used.
-            size: pixels per side to work on (`midms.io.images.working_size`). None: the weights' own size.
+            size: working size in pixels per side (`midms.io.images.working_size`). None: the weights' own size.
         """
         images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
         maps = None if labels is None else batch_conditions(labels).to(self.device)
@@ -235,7 +235,7 @@ class MIDMsPipeline:
             return self.model.encode_exemplar(self._cast(images), maps, mask)
 
     def encode_condition(self, condition: Any) -> Condition:
-        """Read and encode conditions once, for any number of exemplars; forms as in a call."""
+        """Read and encode conditions once, for any number of exemplars. Accepts the same forms as a call."""
         maps = batch_conditions(condition, self.info.get("size")).to(self.device)
         if self.model.encoders.condition_input == "latent":
             maps = self._cast(maps)
@@ -262,26 +262,26 @@ class MIDMsPipeline:
         callback: Callable[[StepRecord], None] | None = None,
         first_callback: Callable[[Match], None] | None = None,
     ) -> MIDMsOutput:
-        """Translate.
+        """Translate conditions into the style of exemplars.
 
         Args:
-            condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (arrays of uint8 are divided by 255), or a
-                list of them; a picture or file is read as a line drawing (edges), worked on at the size of the weights,
-                and the result has the picture's size; or what `encode_condition` returned. One condition serves all
-                exemplars. `midms.conditions.make.make_condition` makes maps of photos, joints and labels.
-            exemplar: pictures, one for all conditions or one each; or what `encode_exemplar` returned, several of
-                which compete for each position (`join_exemplars` makes several one each).
+            condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (uint8 arrays are divided by 255), a list of
+                maps, or the result of `encode_condition`. A picture or file is read as a line drawing (edges) at the
+                size of the weights, and the result has the picture's size. One condition serves all exemplars.
+                `midms.conditions.make.make_condition` makes maps from photos, joints and labels.
+            exemplar: pictures, one for all conditions or one each. Or results of `encode_exemplar`: several of them
+                compete for each position (`join_exemplars` combines several into one per pair).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
-            num_inference_steps: T; num_interleaved_steps: N (default T / 4 where only T is given). Weights of the kind
-                "matching_gan" have no T, and N is the number of pictures generated one after another.
+            num_inference_steps: T. Weights of the kind "matching_gan" have no T.
+            num_interleaved_steps: N. None: T / 4 if T is given. For "matching_gan": number of successive generations.
             seed: of the noise, one for all (pair i takes seed + i) or one each.
-            generator: instead of seeds, one generator per pair (a single one for a single pair).
-            settings: instead of the two numbers, everything.
-            return_intermediates: what to return besides the images, of `INTERMEDIATES`; True means all of it. Warps and
-                predictions are decoded for it; what is not asked for is not computed.
-            output_type: "pil", "pt", or "latent": nothing is decoded, `images` is empty.
-            callback: called after each step of the loop with its `StepRecord`; pictures of the progress are its
-                latents through `decode`, and cost nothing where nobody asks for them.
+            generator: one generator per pair instead of seeds (a single one for a single pair).
+            settings: all settings, instead of the two numbers.
+            return_intermediates: names in `INTERMEDIATES` to return besides the images. True: all. Warps and
+                predictions are decoded. Intermediates without a name here are not computed.
+            output_type: "pil", "pt", or "latent" (no decoding, `images` is empty).
+            callback: called after each step of the loop with its `StepRecord`. `decode` turns the record's latents into
+                pictures of the progress.
             first_callback: called before the loop with the first match, whose `warp` is a latent, too.
         Raises:
             ValueError: sizes or counts that do not fit together, an unknown name in `return_intermediates`, or
@@ -310,11 +310,11 @@ class MIDMsPipeline:
 
     @torch.no_grad()
     def decode(self, latent: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], float32, of latents (B, c, h, w), cut to `size`."""
+        """Decode latents (B, c, h, w) to float32 images (B, 3, H, W) in [-1, 1], cropped to `size`."""
         return self.model.decode(self._cast(latent), size).float()
 
     def decode_all(self, latents: Sequence[Tensor], size: tuple[int, int] | None = None) -> list[Tensor]:
-        """What `decode` gives for each of several latents (B, c, h, w) of one size, decoded together in batches."""
+        """`decode` several latents (B, c, h, w) of one size, together in batches."""
         if not latents:
             return []
         rows = torch.cat(list(latents))
@@ -343,7 +343,7 @@ class MIDMsPipeline:
         decoded: Tensor | None,
         size: tuple[int, int],
     ) -> None:
-        """Add warps, predictions and masks; each latent is decoded once, and one that is decoded already not again."""
+        """Add warps, predictions and masks, with each latent decoded only once."""
         warps = [result.first.warp] if "warps" in wanted else []
         predictions = result.loop.predictions if "predictions" in wanted else []
         known = decoded is not None and bool(predictions) and predictions[-1] is result.latent
@@ -354,7 +354,7 @@ class MIDMsPipeline:
 
 
 def pair_seeds(seed: int, indices: Iterable[int]) -> list[int]:
-    """The seed of each pair: pair i takes seed + i, whatever batch, process or program makes it."""
+    """The seed of each pair: seed + i for pair i, in any batch, process or program."""
     return [seed + index for index in indices]
 
 

@@ -1,4 +1,4 @@
-"""Pictures, drawings and condition maps in whatever form a user has them, as tensors; and tensors as pictures."""
+"""Convert pictures, drawings and condition maps of any form to tensors, and tensors to pictures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Picture = Image.Image | np.ndarray | Tensor | str | Path
 
 
 def read_picture(picture: Picture) -> Tensor:
-    """Any picture as (3, H, W) in [-1, 1], as `midms.io.images.to_rgb` reads it; tensors are taken as they are.
+    """Any picture as (3, H, W) in [-1, 1], read by `midms.io.images.to_rgb`. Tensors stay as they are.
 
     Raises:
         ConfigError: the file is missing, empty, truncated or no picture.
-        ValueError: an array or tensor of another form.
+        ValueError: the array or tensor has another form.
     """
     return _to_tensor(_open(picture))
 
@@ -33,11 +33,11 @@ def batch_pictures(pictures: Picture | Sequence[Picture], size: int | None = Non
     """One or several pictures as (B, 3, H, W) in [-1, 1].
 
     Args:
-        size: pixels per side to work on, see `midms.io.images.working_size`. Pictures of different shapes become
+        size: working size in pixels per side (`midms.io.images.working_size`). Pictures of different shapes become
             squares of that side. None: their own size.
     Raises:
-        ConfigError: a file that cannot be read.
-        ValueError: pictures of several sizes, and no `size`.
+        ConfigError: a file cannot be read.
+        ValueError: the pictures differ in size, and `size` is None.
     """
     several = isinstance(pictures, list | tuple) or (isinstance(pictures, Tensor) and pictures.ndim == 4)
     listed: Any = pictures if several else [pictures]  # a tensor (B, 3, H, W) is several, too
@@ -60,7 +60,7 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def picture_size(condition: Any) -> tuple[int, int] | None:
-    """(H, W) of a condition that is a picture or a file of one; None for maps and lists."""
+    """(H, W) of a condition that is a picture or a picture file. None: it is a map or a list."""
     is_file = isinstance(condition, str | Path) and Path(condition).suffix not in MAP_SUFFIXES
     if not is_file and not isinstance(condition, Image.Image):
         return None
@@ -98,9 +98,9 @@ def batch_conditions(conditions: Any, size: int | None = None) -> Tensor:
     """Condition maps as (B, L, H, W) in [0, 1].
 
     Args:
-        size: pixels per side to work on where the condition is a drawing. None: its own size.
+        size: working size of a drawing in pixels per side. None: the drawing's own size.
     Raises:
-        ConfigError, ValueError: a file that cannot be read, or maps of another form.
+        ConfigError, ValueError: a file cannot be read, or maps have another form.
     """
     if isinstance(conditions, list | tuple):
         return torch.cat([batch_conditions(condition, size) for condition in conditions])

@@ -1,4 +1,4 @@
-"""Settings from a command line, for weights of either kind."""
+"""Settings of a pipeline, for weights of MIDMs and of the GAN baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.translation_gan import GANSettings
 
-#: What a pipeline takes: of MIDMs, or of the baseline that matches once and generates.
+#: Settings of a pipeline: of MIDMs, or of the GAN baseline.
 Settings = InterleaveSettings | GANSettings
 
 
@@ -18,10 +18,10 @@ def gan_settings(
     """The weights' own settings with another number of generator calls.
 
     Args:
-        calls: N. None: as the weights say.
-        protocol, steps, threshold: of a diffusion; they have to be left as they are here.
+        calls: N. None: the weights' own.
+        protocol, steps, threshold: options of a diffusion, which must keep their defaults here.
     Raises:
-        ConfigError: an option of a diffusion, or a number that is out of range.
+        ConfigError: an option of a diffusion was given, or a number is out of range.
     """
     given = {
         "protocol": protocol != "weights",

@@ -48,7 +48,7 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row; new names become new columns."""
+        """Add a row. New names become new columns."""
         row = {"step": str(step), **{name: str(value) for name, value in metrics.items()}}
         new = [name for name in row if name not in self.columns]
         if new:
@@ -60,7 +60,7 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def drop_rows_from(self, step: int) -> None:
-        """Delete the rows from `step` on, which the resumed run writes again, and a truncated last line."""
+        """Delete a truncated last line, and the rows from `step` on, which the resumed run writes again."""
         rows = [row for row in self.rows() if (row.get("step") or "").isdigit() and None not in row]
         self.columns = [name for name in (rows[0] if rows else {}) if name is not None]
         self._write([row for row in rows if int(row["step"]) < step])
@@ -98,7 +98,7 @@ class ThroughputMonitor(Callback):
         self.begun, self.first_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Log the mean time per step since the start, and what follows from that time."""
+        """Log learning rates, mean throughput since the start, peak memory and the hours left."""
         seconds = (time.monotonic() - self.begun) / max(trainer.global_step - self.first_step, 1)
         samples = data_of(trainer).batch_size * trainer.world_size
         values = {
@@ -113,15 +113,15 @@ class ThroughputMonitor(Callback):
 
 
 def peak_memory(device: torch.device) -> float:
-    """Largest memory so far in units of 1e9 bytes: of the GPU's tensors, or of the process on the CPU."""
+    """Peak memory so far in units of 1e9 bytes: of the GPU's tensors, or of the process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, kibibytes elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kibibytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class PictureLogger(Callback):
-    """Save a picture of the first validation samples every `every` steps (0: never), by the module's `pictures`."""
+    """Save what the module's `pictures` draws of the first validation samples every `every` steps (0: never)."""
 
     def __init__(self, folder: Path, every: int, samples: int = 6) -> None:
         self.folder, self.every, self.samples = folder, every, samples
@@ -135,7 +135,7 @@ class PictureLogger(Callback):
         return self.folder / f"step_{step:08d}.png"
 
     def draw_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw if the step is a multiple of `every`; a signal that comes meanwhile leaves it to the resumed run."""
+        """Draw if the step is a multiple of `every`. After a signal the resumed run draws the picture instead."""
         due = self.every and trainer.global_step % self.every == 0 and trainer.is_global_zero
         dataset: Any = data_of(trainer).validation
         if not due or dataset is None:
@@ -151,10 +151,10 @@ class PictureLogger(Callback):
             pl_module.train(training)
 
     def draw(self, trainer: pl.Trainer, stage: Any, dataset: Any) -> None:
-        """Draw the picture of this step; `stage` is a `Stage`.
+        """Draw the picture of this step. `stage` is a `Stage`.
 
         Raises:
-            Interrupted: a signal came meanwhile.
+            Interrupted: a signal arrived while drawing.
         """
         items = [dataset[index] for index in range(min(self.samples, len(dataset)))]
         batch = torch.utils.data.default_collate(items)
@@ -179,7 +179,7 @@ class RunProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the length of the bar; Lightning sets it at the start of an epoch, which a resumed run has passed."""
+        """Set the length of the bar: Lightning does so at the start of an epoch, which a resumed run has passed."""
         super().on_train_start(trainer, pl_module)
         self.train_progress_bar.reset(trainer.max_steps)
 

@@ -1,4 +1,4 @@
-"""Whole checkpoints only, read without running anything, and the last few of them."""
+"""Checkpoints of a run: written atomically, read without running code, and only the last few kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from midms.io.files import atomic_write, remove_leftovers
 from midms.programs import say
 from midms.training.errors import Interrupted, TrainingError
 
-#: What a checkpoint of a run holds besides the states of optimisers and data, by type.
+#: Entries of a run's checkpoint besides the states of optimisers and data, and their types.
 ENTRIES = {
     "state_dict": dict,
     "global_step": int,
@@ -33,19 +33,19 @@ ENTRIES = {
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints written aside, flushed to the disk and renamed: a file that bears the final name is whole."""
+    """Write checkpoints to a temporary file, flush and rename it, so that a file with the final name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` as `path`.
 
         Raises:
-            TrainingError: the disk is full or refuses; what was there before stands.
+            TrainingError: the file cannot be written, for example on a full disk. An earlier file stays as it was.
         """
         path = Path(path)
         try:
             with atomic_write(path, sync=True) as aside, aside.open("wb") as file:
                 torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch's writer hides the first behind the second
+        except (OSError, RuntimeError) as error:  # torch's writer hides an OSError behind a RuntimeError
             refusal = error if isinstance(error, OSError) else error.__context__
             if not isinstance(refusal, OSError):
                 raise
@@ -57,12 +57,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        """Read `path` on the CPU; nothing in it is run."""
+        """Read `path` on the CPU without running any code in the file."""
         return read_checkpoint(Path(path))
 
 
 def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
-    """The content of a run's checkpoint, on the CPU: tensors, numbers, text and plain containers, and nothing else.
+    """The content of a run's checkpoint, on the CPU: only tensors, numbers, text and plain containers.
 
     torch's restricted unpickler reads it, with no class or function allowed beyond its own.
 
@@ -70,7 +70,7 @@ def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
         file: the checkpoint.
         mapped: map the tensors from the file instead of reading them.
     Raises:
-        TrainingError: damaged, not of a run, or it wants to run something.
+        TrainingError: the file is damaged, is no checkpoint of a run, or would run code.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -93,7 +93,7 @@ def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
 
 
 def _wanted(error: pickle.UnpicklingError) -> str:
-    """The name that a file wanted, from torch's long message."""
+    """The class or function that a file asked for, from torch's long message."""
     words = str(error).partition("GLOBAL ")[2].split(maxsplit=1)
     return f" ({words[0]})" if words else ""
 
@@ -123,15 +123,15 @@ def _tensors(node: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class Checkpoints(Callback):
-    """A checkpoint every so many steps, at the end, and when the training is stopped; the last `keep` stay.
+    """Save a checkpoint every `every` steps, at the end, and when the training is stopped. The last `keep` stay.
 
-    What is saved of the loops is their state at the end of the last step, whenever the checkpoint is written: a run
-    that was stopped in its validation goes on like one that was stopped before.
+    A checkpoint always stores the state of Lightning's loops at the end of the last step. So a run that was stopped
+    during its validation resumes like one that was stopped before.
 
     Args:
-        folder: where `step_00001000.ckpt` go.
-        every: steps between two checkpoints, 0 for none but the last.
-        keep: how many stay, none keeps all.
+        folder: of files such as `step_00001000.ckpt`.
+        every: steps between two checkpoints. 0: only the last one is saved.
+        keep: number of checkpoints that stay. None: all.
     """
 
     def __init__(self, folder: Path, every: int, keep: int | None = 2) -> None:
@@ -140,7 +140,7 @@ class Checkpoints(Callback):
         self.loops: dict[str, Any] | None = None  # after the last step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Clear away what a killed run left half written, and set aside what lies ahead of this run."""
+        """Remove unfinished files of a killed run, and set aside checkpoints of later steps than this run's."""
         if (self.folder / f"{step_name(trainer.global_step)}.ckpt").is_file():
             self.saved = trainer.global_step
         if not trainer.is_global_zero:
@@ -156,7 +156,7 @@ class Checkpoints(Callback):
             print(f"checkpoints of an earlier run beyond step {trainer.global_step}: moved to {aside}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Count the batch for the data order, then save when it is time."""
+        """Count the batch for the data order, then save if a checkpoint is due."""
         data_of(trainer).advance()
         self.loops = copy.deepcopy(trainer.fit_loop.state_dict())
         if self.every and trainer.global_step % self.every == 0:
@@ -174,14 +174,14 @@ class Checkpoints(Callback):
         self.save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save the state of a training that was told to stop."""
+        """Save the state when a signal stops the training."""
         if isinstance(exception, Interrupted):
             if self.loops is not None and not exception.hurried:
                 self.save(trainer)
             exception.step = self.saved if self.saved > 0 else None
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint of this step, unless that was just done, and drop the oldest ones."""
+        """Write a checkpoint of this step, unless there is one, and delete the oldest ones."""
         if self.saved == trainer.global_step:
             return
         trainer.save_checkpoint(self.folder / f"{step_name(trainer.global_step)}.ckpt")
@@ -192,7 +192,7 @@ class Checkpoints(Callback):
 
 
 def step_name(step: int) -> str:
-    """Name of a step's checkpoint, without its ending; names sort like steps."""
+    """Name of a step's checkpoint without its ending. Names sort like steps."""
     return f"step_{step:08d}"
 
 
@@ -202,10 +202,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def last_checkpoint(run: Path) -> Path:
-    """The newest whole checkpoint of a run folder, or the file itself; those left out are told, with the reason.
+    """The newest whole checkpoint of a run folder, or `run` itself where it is a file.
+
+    Checkpoints that are left out are reported with the reason.
 
     Raises:
-        TrainingError: there is none, or the file is none.
+        TrainingError: the folder holds no whole checkpoint, or the file is no checkpoint.
     """
     if run.is_file():
         read_checkpoint(run, mapped=True)

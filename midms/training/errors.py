@@ -1,4 +1,4 @@
-"""Exceptions that end a training early; each has a message of one line."""
+"""Exceptions that end a training early. Each has a message of one line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class TrainingError(RuntimeError):
 class Interrupted(BaseException):
     """A signal asked the training to stop.
 
-    Like KeyboardInterrupt it is no Exception, so that what forgives errors does not forgive it.
+    Like KeyboardInterrupt this class is no `Exception`, so that code which catches errors does not catch it.
 
     Attributes:
         received: the signal's number.
-        step: the last step whose state is saved, none where there is nothing to save.
-        hurried: a second SIGINT: nothing more is saved.
+        step: the last step whose state is saved. None: there is nothing to save.
+        hurried: a second SIGINT arrived, so nothing more is saved.
         exit_code: 128 + the signal's number, as shells report it: 130 for SIGINT, 143 for SIGTERM.
     """
 

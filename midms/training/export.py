@@ -1,4 +1,4 @@
-"""What a stage hands over when its training ends, and how that is written."""
+"""Export of the trained networks as a folder of weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def export(folder: Path, exported: TrainedComponents, info: dict[str, Any]) -> N
     """Write weights as a folder of safetensors that `MIDMsPipeline.from_pretrained` reads.
 
     Args:
-        folder: of the weights; replaced where there is one.
-        exported: what the stage names as its components.
+        folder: of the weights. An existing one is replaced.
+        exported: the stage's components.
         info: more facts for `config.json`.
     Raises:
-        TrainingError: the disk is full or refuses.
+        TrainingError: the folder cannot be written, for example on a full disk.
     """
     modules, configs, facts = exported
     try:

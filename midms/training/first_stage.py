@@ -1,4 +1,4 @@
-"""Stage 1: train the autoencoder (VQ-GAN or KL) that the diffusion and the matching work in."""
+"""Stage 1: train the autoencoder (VQ-GAN or KL) in whose latent space diffusion and matching work."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class FirstStageTraining(Stage):
         l1_weight, l2_weight: of the pixel losses.
         kl_weight: of the KL term (KL first stages only).
         perceptual: a feature network (see `midms.losses.perceptual`), with weight `perceptual_weight`.
-        quantise_from: step at which a VQ first stage begins to quantise; before, latents pass as they are, and there
-            the codebook is set to k-means centres of them, so that no code starts out unused.
+        quantise_from: step at which a VQ first stage begins to quantise. Until then the decoder sees the latents
+            themselves. At this step the codebook is set to k-means centres of latents, so that no code starts unused.
         laplacian_weight: of the L1 distance between Laplacian pyramids, which counts edges and texture as
             much as areas.
         decorrelation_weight: of the squared correlations between latent channels. Without this term a small
-            autoencoder may make its channels copies of one another; such latents cannot be averaged, and so not
+            autoencoder may make its channels copies of one another. Such latents cannot be averaged, and so not
             warped (docs/training.md shows how to see this).
         anchor_weight: of the squared distance between the latents and the leading principal components of the image's
             own patches, so that latents lie near local colour and structure. Falls linearly to a tenth at
@@ -52,9 +52,9 @@ class FirstStageTraining(Stage):
         discriminator_weight: of the adversarial term, on top of the adaptive weight.
         discriminator: keywords of `PatchDiscriminator`.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
-        start_from: weights (a folder, or a shipped name) to start from instead of random ones; of the same config.
-        decoder_only: train what lies behind the codebook and leave the latents as they are, so that models trained
-            on these latents stay valid (as LDM's later kl-f8 decoders do).
+        start_from: weights (a folder, or a shipped name) of the same config to start from. None: random weights.
+        decoder_only: train only the layers behind the codebook. The latents stay as they are, so that models trained
+            on them stay valid (as with LDM's later kl-f8 decoders).
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class FirstStageTraining(Stage):
         return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of the autoencoder and, from its start on, of the discriminator."""
+        """One step of the autoencoder and, from `discriminator_from` on, of the discriminator."""
         step = self.global_step
         if step == self.quantise_from and step > 0 and self.first_stage.kind == "vq":
             self.set_codebook()
@@ -172,10 +172,10 @@ class FirstStageTraining(Stage):
     def terms(
         self, images: Tensor, reconstruction: Tensor, regularisation: Tensor, critic: PatchDiscriminator | None
     ) -> dict[str, Tensor]:
-        """Terms of the autoencoder's loss, their sum, and the PSNR of what it decoded."""
+        """Terms of the autoencoder's loss, their sum, and the PSNR of the reconstruction."""
         reconstruction_loss = self.reconstruction_loss(reconstruction, images)
         loss = reconstruction_loss + regularisation
-        # where the loss is not finite, the step is left out and the critic must not see it
+        # a step whose loss is not finite is left out, and the critic must not see its images
         if critic is not None and bool(torch.isfinite(reconstruction_loss)):
             generator_loss = hinge_generator_loss(critic(reconstruction))
             weight = adaptive_weight(
@@ -186,9 +186,9 @@ class FirstStageTraining(Stage):
         return {"loss": loss, "reconstruction": reconstruction_loss, "regularisation": regularisation, "psnr": accuracy}
 
     def discriminator_step(self, critic: PatchDiscriminator, images: Tensor, reconstruction: Tensor) -> Tensor:
-        """One step of the discriminator on real and decoded images; its loss over all ranks."""
+        """One step of the discriminator on real and decoded images. Returns its loss over all ranks."""
         loss = hinge_discriminator_loss(critic(images), critic(reconstruction))
-        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the critic's counts no step
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # Lightning's wrapper would count this step
         optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -198,10 +198,10 @@ class FirstStageTraining(Stage):
 
     @torch.no_grad()
     def set_codebook(self, images: int = 96) -> None:
-        """Standardise the latents, then set the codes to k-means centres of those of the first training images.
+        """Standardise the latents, then set the codes to k-means centres of the first training images' latents.
 
-        Mean and covariance of the channels are folded into the 1x1 convolutions around the codebook, which changes no
-        reconstruction but gives the diffusion latents of unit covariance.
+        Mean and covariance of the channels are folded into the 1x1 convolutions around the codebook. This changes no
+        reconstruction, and gives the diffusion latents of unit covariance.
         """
         batch = self._training_images(images).to(self.device)
         latents = torch.cat([self.first_stage.encode(part) for part in batch.split(16)])  # (images, C, h, w)

@@ -1,4 +1,4 @@
-"""The folder of a run: one training works in it, and one that never began leaves nothing behind."""
+"""The folder of a run: one training uses it at a time, and a training that fails at its start leaves no folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LOCK, CONFIG, TABLE = "run.lock", "config.yaml", "metrics.csv"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Make a run's folder, and keep other trainings out of it inside the block.
+    """Make a run's folder and lock it against other trainings inside the block.
 
-    The lock ends with this process, however that ends. A folder that this call made and in which an error left no
-    checkpoint and no picture is removed again.
+    The lock ends with this process, however the process ends. A folder that this call made is removed again after an
+    error, unless it holds a checkpoint or picture.
 
     Raises:
-        TrainingError: another training works there.
+        TrainingError: another training uses the folder.
     """
     fresh = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _lock(file: Path) -> IO[str]:
-    """Hold a lock on a file; record locks belong to this process alone, not to its loader processes."""
+    """Lock a file. Record locks belong to this process alone, not to its loader processes."""
     while True:
         handle = file.open("a+")
         try:
@@ -58,7 +58,7 @@ def _lock(file: Path) -> IO[str]:
                 f"{file.parent}: another training works in this folder ({holder}); give --run another one"
             ) from None
         with suppress(FileNotFoundError):
-            if os.fstat(handle.fileno()).st_ino == file.stat().st_ino:  # else the last holder has removed it
+            if os.fstat(handle.fileno()).st_ino == file.stat().st_ino:  # else the last holder has removed the file
                 break
         handle.close()
     handle.truncate(0)
@@ -68,7 +68,7 @@ def _lock(file: Path) -> IO[str]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a training writes before its first checkpoint or picture; anything else stays."""
+    """Remove the files that a training writes before its first checkpoint or picture. Anything else stays."""
     if any(folder.glob("checkpoints/step_*")) or any(folder.glob("pictures/*")):
         return
     remove_leftovers(folder)

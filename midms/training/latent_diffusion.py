@@ -30,15 +30,16 @@ class LatentDiffusionTraining(Stage):
         schedule: keywords of `linear_schedule`.
         learning_rate: of AdamW after `warmup_steps`, then along a cosine to 0.
         weight_decay: of AdamW.
-        ema_decay: of the averaged weights, which are the ones validated and exported.
+        ema_decay: of the averaged weights, which are validated and exported.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
         gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
         compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
         fused: AdamW in one kernel. None: on CUDA only.
         mirror: flip half of the images, which doubles the training set.
-        max_time: draw times below this only: MIDMs calls the model at the lower noise levels alone (t <= N/T of all),
-            so a last stretch of training there serves it most. None draws all times.
-        start_from: weights (a folder, or a shipped name) whose denoiser of the same config to start from.
+        max_time: draw only times below this one, for the last part of a training: MIDMs calls the model only at the
+            lower noise levels (t <= N/T of all). None: all times.
+        start_from: weights (a folder, or a shipped name) with a denoiser of the same config to start from. None:
+            random weights.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LatentDiffusionTraining(Stage):
         configure_unet(self.denoiser.unet, gradient_checkpointing, compile)
 
     def loss(self, denoiser: nn.Module, images: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Mean squared error of the noise predicted at random times; one generator per sample."""
+        """Mean squared error of the noise predicted at random times, a scalar. One generator per sample."""
         with torch.no_grad():
             if self.mirror:
                 flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
@@ -92,7 +93,7 @@ class LatentDiffusionTraining(Stage):
         return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times), noise)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of AdamW and of the average."""
+        """One step of AdamW and of the weight average."""
 
         def terms(part: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
             return {"loss": self.loss(self.denoiser, part["image"], generators)}
@@ -148,7 +149,7 @@ class LatentDiffusionTraining(Stage):
         ]
 
     def components(self) -> TrainedComponents:
-        """What an export saves: the averaged U-Net beside its first stage."""
+        """Components of an export: the averaged U-Net and its first stage."""
         self.average.copy_to(self.averaged)
         modules: dict[str, nn.Module] = {"first_stage": self.first_stage.model, "denoiser": self.averaged.unet}
         configs = {"first_stage": self.first_stage.config, "denoiser": self.averaged.config}

@@ -34,15 +34,15 @@ class Row(NamedTuple):
 
 
 class SavedTensors:
-    """Counts the tensors that autograd saves, each storage once, without those of the networks themselves."""
+    """Count the tensors that autograd saves, each storage once, without the networks' own tensors."""
 
     def __init__(self, networks: nn.Module) -> None:
         self.known = {_storage(tensor) for tensor in [*networks.parameters(), *networks.buffers()]}
         self.bytes = 0
-        self.alive: list[Any] = []  # a freed storage's place could be taken by another
+        self.alive: list[Any] = []  # kept, for another storage could reuse a freed address
 
     def pack(self, tensor: Tensor) -> Tensor:
-        """Count the storage of a tensor of any shape that autograd keeps, once, and hand it on."""
+        """Count the storage of a tensor of any shape that autograd keeps, once, and return the tensor."""
         key = _storage(tensor)
         if key not in self.known:
             self.known.add(key)
@@ -52,7 +52,7 @@ class SavedTensors:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what is saved inside the block."""
+        """Count the tensors that are saved inside the block."""
         from torch.autograd.graph import saved_tensors_hooks
 
         with saved_tensors_hooks(self.pack, lambda tensor: tensor):
@@ -64,7 +64,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def fixed_rows(model: MIDMs, features: nn.Module, average: bool) -> list[Row]:
-    """What is there before the first step: 4 bytes per number; AdamW keeps two more per trained weight."""
+    """Memory that does not depend on the batch: 4 bytes per number. AdamW keeps two more numbers per trained weight."""
     trained = _parameter_count(model.encoders) + _parameter_count(model.denoiser)
     frozen = sum(_parameter_count(part) for part in (model.first_stage, model.refiner, features) if part is not None)
     rows = [
@@ -81,9 +81,9 @@ def _parameter_count(module: nn.Module) -> int:
 
 
 def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batch: int, size: int) -> list[Row]:
-    """What one end-to-end step saves: exemplar and source branch are one batch of 2B.
+    """Activations saved by one end-to-end step, with exemplar and source branch as one batch of 2B.
 
-    The matching saves its inputs and outputs alone (`midms.matching.streaming`), which are among these.
+    The matching saves only its inputs and outputs (`midms.matching.streaming`), which these rows include.
     """
     import torch
 
@@ -117,7 +117,7 @@ def saved_rows(model: MIDMs, features: nn.Module, calls: int, rewarps: int, batc
 
 
 def largest_block(model: MIDMs, batch: int, side: int) -> Row:
-    """What one block of the U-Net saves while it is computed again."""
+    """Activations saved by the largest block of the U-Net while gradient checkpointing recomputes that block."""
     import torch
 
     saved, unet, sizes = SavedTensors(model), model.denoiser.unet, [0]
@@ -136,9 +136,9 @@ def largest_block(model: MIDMs, batch: int, side: int) -> Row:
 
 
 def network_configs(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Configs of first stage and U-Net: those of the weights a config starts from.
+    """Configs of first stage and U-Net, read from the weights that a config starts from.
 
-    Weights that are not there yet are taken to be of LDM's published form with as many latent channels.
+    Where the weights do not exist yet, LDM's published form with the same number of latent channels is assumed.
     """
     from midms.checkpoints.loading import open_weights
     from midms.config import ConfigError
@@ -174,13 +174,13 @@ def build(params: dict[str, Any], configs: tuple[dict[str, Any], dict[str, Any]]
 
 @contextmanager
 def fake_cuda(sixteen_bits: bool) -> Iterator[None]:
-    """Tensors that store nothing, on a GPU that need not be there, with attention in one kernel."""
+    """Use tensors that store nothing, on a GPU that need not exist, with attention in one kernel."""
     import torch
     import torch.nn.functional as F
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     class FusedAttention(torch.autograd.Function):
-        """Attention as flash kernels save it."""
+        """Attention that saves the same tensors as flash kernels do."""
 
         @staticmethod
         def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ def estimate(config: Any, size: int) -> list[Row]:
 
 @handle_user_errors("memory")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the sum; 0 on success, 2 with one line on a user's mistake."""
+    """Print the memory. Returns 0, or 2 after one line on a user's mistake."""
     parser = argparse.ArgumentParser(
         prog="python -m midms.training.memory",
         description=__doc__,

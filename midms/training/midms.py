@@ -1,4 +1,4 @@
-"""Stage 3: train the correspondence, then correspondence and denoiser together through the interleaved loop."""
+"""Stage 3: train the correspondence alone, then correspondence and denoiser together through the interleaved loop."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ from midms.training.stage import Batch, Stage, merge_loss_weights
 from midms.training.terms import FeatureTerms
 from midms.visualize import condition_image, overlay
 
-#: Table 6, and `warp`: the warped-condition loss, which is not in the paper (the release has it for churches).
+#: Weights of Table 6, and of `warp`, the warped-condition loss, which only the release has (for churches).
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
-#: A place that no sample has: random numbers that all samples of a step share.
+#: A place that no sample has, for random numbers that all samples of a step share.
 SHARED = 65_536
 
-#: Keys of the layers' weights, and what they are where a config does not say.
+#: Keys of the layers' weights, and their defaults.
 _LAYER_DEFAULTS = {"source_layers": RELEASED_SOURCE_WEIGHTS, "style_layers": RELEASED_STYLE_WEIGHTS}
 
 
 class MIDMsTraining(Stage):
-    """The paper's training: `warmup_steps` of the correspondence alone, then everything end to end.
+    """The paper's training: the correspondence alone for `warmup_steps`, then all networks end to end.
 
     Args:
-        weights: folder with the pretrained first stage and denoiser ("demo" names the shipped one). Where it holds a
-            "refiner" (the denoiser before an earlier fine-tuning), training starts from that.
+        weights: folder with the pretrained first stage and denoiser ("demo" names the shipped one). If the folder holds
+            a "refiner" (the denoiser before an earlier fine-tuning), training starts from the refiner.
         encoders: keywords of `CorrespondenceEncoders`.
-        encoders_from: folder of weights whose encoders to start from, after an earlier warm-up. None: random encoders.
+        encoders_from: folder of weights with encoders to start from, after an earlier warm-up. None: random encoders.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
-        interleave: keywords of `InterleaveSettings`; the paper trains with T = 16, N = 4.
-        loss: "paper" for Eq. 12 to 17, "released" for what the released code minimises (`midms.losses.objective`);
-            the loop's own differences are keys of `interleave` (configs/released.yaml has both).
+        interleave: keywords of `InterleaveSettings`. The paper trains with T = 16, N = 4.
+        loss: "paper" for Eq. 12 to 17, "released" for the objective of the released code (`midms.losses.objective`).
+            Differences of the released loop are keys of `interleave` (configs/released.yaml has both).
         loss_weights: changes to `WEIGHTS`.
         features: feature network phi of Eq. 14 to 16. None: the frozen first stage's encoder.
-        source_layers: layer -> weight for L_src; the released loss has its own.
+        source_layers: layer -> weight in L_src. The released loss fixes its own.
         perceptual_layer: layer of L_perc.
-        style_layers: layer -> weight for L_style; the released loss has its own.
+        style_layers: layer -> weight in L_style. The released loss fixes its own.
         warmup_steps: steps with the denoiser frozen and no diffusion (paper: two epochs).
-        warmup_space: "image" decodes the warps and compares phi, as in the paper; "latent" compares the latents
-            themselves, which is what the first stage's encoder would say of the decoded warp, at a tenth of the cost.
-        warmup_rematch: let F_iter learn in the warm-up too, by matching the first warp again.
+        warmup_space: "image" decodes the warps and compares their features phi, as in the paper. "latent" compares the
+            latents, to which the first stage's encoder would map the decoded warps, at a tenth of the cost.
+        warmup_rematch: train F_iter in the warm-up too, by matching the first warp again.
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
-        milestones, gamma: multi-step decay, [] for none at all; without milestones the rates fall along a cosine to 0.
+        milestones, gamma: multi-step decay. []: constant rates. None: the rates fall along a cosine to 0.
         ema_decay: keep averaged weights of encoders and denoiser, and validate and export those. None: no averaging.
         gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
         compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
@@ -134,7 +134,7 @@ class MIDMsTraining(Stage):
         layers: Mapping[str, Mapping[str, float] | None],
         warmup: Mapping[str, Any],
     ) -> PaperTrainingObjective | ReleasedTrainingObjective:
-        """What `loss` names; `layers` and `warmup` are keys of the constructor, which the released loss has fixed."""
+        """The objective named by `loss`. The released one fixes the constructor's keys in `layers` and `warmup`."""
         if loss == "paper":
             source, style = (dict(layers[key] or default) for key, default in _LAYER_DEFAULTS.items())
             own = isinstance(self.features, FirstStageFeatures)
@@ -149,7 +149,7 @@ class MIDMsTraining(Stage):
 
     @property
     def trained(self) -> nn.ModuleDict:
-        """What is trained and averaged (no attribute, so that a checkpoint holds each weight once)."""
+        """Modules that are trained and averaged. Not stored as an attribute: a checkpoint holds each weight once."""
         return nn.ModuleDict({"encoders": self.model.encoders, "denoiser": self.model.denoiser})
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -172,12 +172,12 @@ class MIDMsTraining(Stage):
         self.log_terms(total)
 
     def diffusion_call(self, step: int) -> int:
-        """The random call of the loop whose time the released diffusion term takes at a step: one for all samples."""
+        """Index of the loop's call whose time the released diffusion term uses, drawn once per step for all samples."""
         shared = step_generator(self.seed, step, SHARED)
         return int(torch.randint(max(self.settings.num_interleaved_steps, 1), (), generator=shared))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """PSNR to the truth of warp and result, where the data know the truth."""
+        """PSNR of warp and result against the ground truth, where the data have one."""
         if "truth" not in batch:
             return
         with averaged(self.trained, self.average):
@@ -201,7 +201,7 @@ class MIDMsTraining(Stage):
         rows = [("condition", condition_image(batch["condition"])), ("exemplar", batch["exemplar"])]
         rows.append(("warp", decode(translation.first.warp)))
         total = len(loop.predictions)
-        for position in range(0, total - 1, max(1, -(-(total - 1) // 4))):  # the last one is the result
+        for position in range(0, total - 1, max(1, -(-(total - 1) // 4))):  # the last prediction is the result
             rows.append((f"n = {total - position}", decode(loop.predictions[position])))
         result = decode(translation.latent)
         if loop.rewarps:
@@ -221,7 +221,7 @@ class MIDMsTraining(Stage):
         return {"optimizer": optimizer, "lr_scheduler": warmup_cosine(optimizer, 50, self.trainer.max_steps)}
 
     def components(self) -> TrainedComponents:
-        """What an export saves: the four networks and what the pipeline needs to know."""
+        """Components of an export: the four networks and the pipeline's settings."""
         model = self.model
         if self.average is not None:
             self.average.copy_to(self.trained)
@@ -229,7 +229,7 @@ class MIDMsTraining(Stage):
 
 
 def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
-    """Each layer of a loss must be one that the feature network gives."""
+    """Require that the feature network has every layer of the losses."""
     known: Any = features.layers  # a tuple of names
     absent = sorted({name for name in asked if name not in known})
     if absent:
@@ -243,7 +243,7 @@ def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> Non
 def _check_released(
     network: CorrespondenceEncoders, layers: Mapping[str, Mapping[str, float] | None], warmup: Mapping[str, Any]
 ) -> None:
-    """The released loss leaves no choice in some keys; say so instead of not reading them."""
+    """Refuse keys that the released loss fixes, instead of ignoring them."""
     if network.form != "released":
         raise ValueError(f"loss 'released' needs encoders.form 'released', got {network.form!r}")
     if any(layers.values()) or warmup["warmup_space"] != "image" or warmup["warmup_rematch"]:

@@ -1,8 +1,8 @@
-"""One forward pass of stage 3 and its objective: as the paper says, or as the released code computes it.
+"""One forward pass of stage 3 and its objective, as in the paper or as in the released code.
 
-Exemplar and source branch run through the loop as one batch, so a step of the paper's objective calls the U-Net N times
-and one of the released objective N + 1 times, the last for its diffusion term. The released code itself, which calls it
-for each branch alone, needs 2 N + 1 calls.
+Exemplar and source branch run through the loop as one batch. A step of the paper's objective calls the U-Net N times,
+a step of the released objective N + 1 times, the last one for its diffusion term. The released code itself calls the
+U-Net for each branch separately, 2 N + 1 times.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
 from midms.training.terms import FeatureTerms, first_warp, weighted_sum
 
-#: A name and a shape (B, ...) -> standard normal numbers, each sample's its own.
+#: A name and a shape (B, ...) -> standard normal numbers of that shape, independent for each sample.
 Noise = Callable[[str, Sequence[int]], Tensor]
 Batch = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class PaperTrainingObjective:
 
     Attributes:
         weights: lambda by term.
-        features: Eq. 14 to 16.
+        features: the terms of Eq. 14 to 16.
         warmup_space, warmup_rematch: see `midms.training.midms.MIDMsTraining`.
     """
 
@@ -95,7 +95,7 @@ class ReleasedTrainingObjective:
     Attributes:
         features: VGG-19, or another network with its layers' names.
         weights: lambda by term.
-        diffusion_call: iteration -> the call of the loop, from 0, whose time the diffusion term takes.
+        diffusion_call: iteration -> index, from 0, of the loop's call whose time the diffusion term uses.
     """
 
     model: MIDMs
@@ -114,7 +114,7 @@ class ReleasedTrainingObjective:
         return terms | {"loss": terms.pop("total")}
 
     def iteration(self, batch: Batch, noise: Noise, number: int, warmup: int) -> Iteration:
-        """What one forward pass gives."""
+        """All tensors of one forward pass that the objective needs."""
         model, settings, size = self.model, self.settings, len(batch["source"])
         condition, both = encode(model, batch, noise if model.first_stage.kind == "kl" else None)
         exemplar, source = both.map(lambda part: part[:size]), both.map(lambda part: part[size:])
@@ -162,7 +162,7 @@ class ReleasedTrainingObjective:
 
 
 def encoded_parts(condition: ConditionFeatures, exemplar: Exemplar, source: Exemplar) -> dict[str, Any]:
-    """What the released objective compares of the encoded pairs, by field of `Iteration`."""
+    """Tensors of the encoded pairs that the released objective compares, by field of `Iteration`."""
     return {
         "condition_features": condition.raw,
         "source_features": source.key,
@@ -176,7 +176,7 @@ def encode(model: MIDMs, batch: Batch, noise: Noise | None = None) -> tuple[Cond
     """The condition, and exemplar and source as one batch (2B).
 
     Args:
-        noise: of a KL first stage's posterior. None: its mode.
+        noise: to sample a KL first stage's posterior. None: the posterior's mode.
     """
     labels = None
     if model.encoders.form == "released":
@@ -203,9 +203,9 @@ def run_loop(
     warps: Tensor,
     noise: Tensor,
 ) -> Interleaved:
-    """The loop on exemplar and source branch as one batch; the source branch keeps its predictions.
+    """The loop on exemplar and source branch as one batch. The source branch has mask 0, which keeps its predictions.
 
-    `condition` holds B samples; `both`, `warps` and `noise` (2B, c, h, w) the exemplars and then the sources.
+    `condition` holds B samples. `both`, `warps` and `noise` (2B, c, h, w) hold the exemplars, then the sources.
     """
     double = ConditionFeatures(*(torch.cat([part, part]) for part in condition))
     rematch = model.rematcher(double, [both], settings, cycle=True)

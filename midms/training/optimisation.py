@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | None, floor: float = 0.0) -> LambdaLR:
-    """Linear rise over `warmup_steps`, then a half cosine down to `floor` times the rate; constant without a total."""
+    """Linear warm-up, then a half cosine down to `floor` times the rate. `total_steps` None: constant after warm-up."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -28,15 +28,15 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | No
 
 
 def multi_step(optimizer: Optimizer, milestones: Sequence[int], gamma: float) -> LambdaLR:
-    """Multiply the learning rate by `gamma` at each milestone (a step); the paper uses gamma = 0.3."""
+    """Multiply the learning rate by `gamma` at each milestone (a step). The paper uses gamma = 0.3."""
     ordered = sorted(milestones)
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in ordered))
 
 
 def step_generator(seed: int, step: int, place: int = 0) -> torch.Generator:
-    """Random numbers of one sample of a step: a function of (seed, step, place), so that a resumed run draws the same.
+    """Generator of one sample of a step, seeded by (seed, step, place), so that a resumed run draws the same numbers.
 
-    They are drawn on the CPU, so that they do not depend on the device either.
+    The generator is on the CPU, so that its numbers do not depend on the device.
     """
     mixed = (seed * 1_000_003 + step) * 65_537 + place
     return torch.Generator().manual_seed(mixed % (2**63 - 1))
@@ -47,8 +47,8 @@ def sample_generators(
 ) -> list[torch.Generator]:
     """A generator for each sample at `places` of a rank's batch.
 
-    Ranks take turns in the order of the data, so a sample's place among those of all ranks is place * ranks + rank, and
-    its random numbers do not depend on how many ranks share a step.
+    Samples are dealt to the ranks in turn, so a sample's place in the whole step is place * ranks + rank. Its random
+    numbers thus do not depend on the number of ranks.
     """
     return [step_generator(seed, step, place * ranks + rank) for place in places]
 
@@ -121,7 +121,7 @@ class WeightAverage(nn.Module):
 
 @contextmanager
 def averaged(module: nn.Module, average: WeightAverage | None) -> Iterator[None]:
-    """Use the averaged weights of a module inside the block, where there are any."""
+    """Use the averaged weights of a module inside the block. `average` None: its present weights."""
     if average is None:
         yield
         return

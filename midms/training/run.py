@@ -35,12 +35,12 @@ from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
 from midms.training.stopping import CatchUp, StopOnSignal, validation_is_missing
 
-#: What a user can mend; every program prints it as one line. ValueErrors are those of configs, weights and data.
+#: Mistakes of the user, which every program prints as one line. Configs, weights and data raise ValueErrors.
 USER_ERRORS = (TrainingError, ValueError, OSError)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
-    """What `main.py` does with its command line."""
+    """Train, validate or test as the command line of `main.py` asks."""
     config = load_config(options.base, options.overrides)
     check(config)
     if options.dry_run:
@@ -64,18 +64,18 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
     Args:
         config: a checked training config.
         folder: gets config.yaml, metrics.csv, checkpoints/, pictures/, and weights/ at the end.
-        resume: checkpoint to go on from.
+        resume: checkpoint to resume from.
     Raises:
         TrainingError: the checkpoint belongs to another config or does not fit, the disk is full, another training
-            works in the folder, or the loss stayed no finite number.
+            uses the folder, or the loss stayed infinite or NaN.
         ValueError, OSError: the config, its weights or its data cannot be used.
-        Interrupted: a signal came; the state is saved.
+        Interrupted: a signal arrived, and the state is saved.
     """
     with SIGNALS.handled():
         settings, data, module = _built(config)
         pictures = PictureLogger(folder / "pictures", settings.picture_every or 0)
         checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
-        # a checkpoint is written before anything else looks at the step
+        # the checkpoint comes before the callbacks that log or draw
         callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), RunProgressBar(), pictures, CatchUp(pictures)]
         options = resolve(config)["trainer"]
         first = getattr(rank_zero_only, "rank", 0) == 0
@@ -90,7 +90,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
             SIGNALS.patient, SIGNALS.step = False, trainer.global_step
             SIGNALS.check()
             found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            if not stepped:  # it was stopped after its last step
+            if not stepped:  # the run was stopped after its last step
                 found |= _late_validation(trainer, module, data)
             _report_broken(data)
             if settings.export and trainer.is_global_zero:
@@ -101,15 +101,15 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
 
 
 def validate(config: DictConfig, resume: Path | None = None) -> dict[str, float]:
-    """Run the validation set once and return its metrics; nothing is written.
+    """Run the validation set once and return its metrics. No file is written.
 
     Args:
         config: a checked training config.
-        resume: checkpoint whose weights to take; none takes those that a training would start from.
+        resume: checkpoint whose weights to use. None: the weights that a training would start from.
     Raises:
         TrainingError: the checkpoint does not fit.
         ValueError, OSError: the config, its weights or its data cannot be used.
-        Interrupted: a signal came.
+        Interrupted: a signal arrived.
     """
     with SIGNALS.handled():
         settings, data, module = _built(config)
@@ -135,7 +135,7 @@ def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
 
 
 def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> dict[str, float]:
-    """The validation after the last step, where a stopped run has not come to it, and what it found."""
+    """Metrics of the validation after the last step, which is run now if the stopped run had not reached it."""
     if not validation_is_missing(trainer):
         return {}
     for table in trainer.loggers:
@@ -146,7 +146,7 @@ def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> di
 
 
 def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]) -> bool:
-    """Run a training or validation; what a user can mend becomes a `TrainingError` of one line.
+    """Run a training or validation. A user's mistake becomes a `TrainingError` of one line.
 
     Returns:
         Whether any step was done.
@@ -164,7 +164,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
         raise TrainingError(f"{error.filename or error}: could not be written ({error.strerror})") from error
     except Interrupted:
         launcher: Any = trainer.strategy.launcher
-        if not counts and hasattr(launcher, "kill"):  # ranks that wait for this one at the start
+        if not counts and hasattr(launcher, "kill"):  # other ranks wait for this one at the start
             launcher.kill(15)
         raise
     except Exception as error:
@@ -176,7 +176,7 @@ def _guarded(trainer: pl.Trainer, resume: Path | None, action: Callable[[], Any]
 
 
 class _FirstStep(Callback):
-    """Notes that a step was done: from there on an error is no mistake of the config."""
+    """Record that a step was done: errors after it are no mistakes of the config."""
 
     def __init__(self, counts: list[int]) -> None:
         self.counts = counts
@@ -221,7 +221,7 @@ def _lightning(**options: Any) -> pl.Trainer:
     """Lightning's trainer.
 
     Raises:
-        ConfigError: it refuses the options, for example devices that are not there.
+        ConfigError: Lightning refuses the options, for example devices that do not exist.
     """
     try:
         return pl.Trainer(**options)
@@ -230,15 +230,15 @@ def _lightning(**options: Any) -> pl.Trainer:
 
 
 def _probe(options: dict[str, Any]) -> pl.Trainer:
-    """A trainer on the devices asked for.
+    """A trainer on the config's devices.
 
     Raises:
-        ConfigError: they are not there, or cannot work in the precision asked for.
+        ConfigError: a device does not exist, or does not support the config's precision.
     """
     keys = ("accelerator", "devices", "num_nodes", "precision", "strategy")
     asked = {key: options[key] for key in keys if key in options}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that Lightning takes another precision: that is refused below
+        warnings.simplefilter("ignore")  # Lightning warns when it changes the precision, which is refused below
         probe = _lightning(**asked, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     device, precision = probe.strategy.root_device.type, asked.get("precision")
     if precision in _FLOAT16 and device == "cpu":
@@ -249,14 +249,14 @@ def _probe(options: dict[str, Any]) -> pl.Trainer:
 
 
 def _strategy(options: dict[str, Any]) -> str:
-    """The strategy asked for; DDP in the form that bears weights without a gradient, as in the warm-up."""
+    """The config's strategy. DDP is set to accept weights without a gradient, as in the warm-up."""
     requested, probe = str(options.get("strategy", "auto")), _probe(options)
     ours = requested in ("auto", "ddp") and isinstance(probe.strategy, pl.strategies.DDPStrategy)
     return "ddp_find_unused_parameters_true" if ours else requested
 
 
 def _as_training_error(error: Exception, resume: Path | None, stepped: bool) -> Exception:
-    """An error that a user can mend as a `TrainingError`; any other as it is."""
+    """A user's mistake as a `TrainingError`. Any other error is returned as it is."""
     reason = str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return TrainingError(
@@ -281,20 +281,20 @@ def _as_training_error(error: Exception, resume: Path | None, stepped: bool) -> 
 
 
 def _report_broken(data: DataModule) -> None:
-    """Say which images were left out."""
+    """Print which images were left out."""
     broken = getattr(data.train, "broken", [])
     if broken:
         say(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
 
 
 def _config_of(checkpoint: Path, folder: Path) -> Path:
-    """The config a checkpoint was made with: beside its run, or in the folder that goes on."""
+    """The config of a checkpoint: in the folder of its run, or in the folder of the resumed run."""
     beside = checkpoint.resolve().parent.parent / "config.yaml"
     return beside if beside.is_file() else folder / "config.yaml"
 
 
 def report_differences(saved: Path, config: DictConfig) -> None:
-    """Say which keys of a resumed run differ from those it was started with."""
+    """Print which keys of a resumed run differ from its saved config."""
     if not saved.is_file():
         return
     try:
@@ -315,7 +315,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
-    """CSV always, TensorBoard too, Weights & Biases on request: offline unless it is told who logs in."""
+    """CSV and TensorBoard always, Weights & Biases on request: offline unless WANDB_API_KEY is set."""
     loggers: list[Any] = [
         ResumableCSVLogger(folder / TABLE),
         pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
@@ -330,7 +330,7 @@ def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
 
 
 def _silence_lightning_advice() -> None:
-    """Hide Lightning's advice on what is meant here: frozen parts, a data order of our own, few workers."""
+    """Hide Lightning's advice on deliberate choices: frozen parts, our own data order, few workers."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for advice in (
         ".*does not have many workers.*",

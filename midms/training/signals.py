@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training: what may stop at once stops at once, a step in work ends first."""
+"""SIGINT and SIGTERM during a training: a running step ends first, anything else stops at once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """What this process was told, and when it may act on that.
+    """Signals that this process received, and when they take effect.
 
-    A signal is acted on where it comes while nothing can be lost: at the start, in a validation alone, while the
-    weights are exported. While `patient`, it is remembered, and `check` acts on it at the next place where everything
-    is whole: between two steps, between two batches of a validation. A second SIGINT never waits.
+    A signal takes effect at once while no work can be lost: at the start, in a validation without training, and during
+    the export. While `patient`, the signal is remembered until the next `check`, which runs between two steps or two
+    batches of a validation. A second SIGINT never waits.
 
     Attributes:
-        received: number of the first signal, none before.
+        received: number of the first signal. None: no signal yet.
         patient: whether signals wait for `check`.
-        alone: whether this process trains alone; of several, one must not stop at a place of its own.
-        step: the last step that was saved, none before.
+        alone: whether this process trains alone. Several ranks have to stop at the same place.
+        step: the last saved step. None: no step is saved yet.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Signals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle both signals inside the block, and as before after it; inside of another such block, go on so."""
+        """Handle both signals inside the block, then restore the earlier handlers. A nested block changes nothing."""
         if self.installed:
             yield
             return
@@ -48,7 +48,7 @@ class Signals:
             for number in STOPPING:
                 before[number] = signal.signal(number, self.note)
             self.installed = True
-        except ValueError:  # not the main thread, to which signals never come
+        except ValueError:  # not the main thread, and only that one receives signals
             pass
         try:
             yield
@@ -58,12 +58,12 @@ class Signals:
                 signal.signal(received, handler)
 
     def take(self) -> None:
-        """Take the signals back from a library that put a handler of its own in front."""
+        """Install these handlers again after a library has replaced them."""
         for number in STOPPING if self.installed else ():
             signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal, and act on it where that is safe at any moment."""
+        """Remember a signal, and stop at once unless `patient`."""
         if os.getpid() != self.process:
             return  # a loader process ends with the training
         hurried = number == signal.SIGINT and self.received == signal.SIGINT
@@ -72,14 +72,14 @@ class Signals:
             raise Interrupted(self.received, self.step, hurried)
 
     def check(self) -> None:
-        """Act on a signal that came before.
+        """Stop if a signal was received.
 
         Raises:
-            Interrupted: there was one, and this process trains alone.
+            Interrupted: a signal was received, and this process trains alone.
         """
         if self.received is not None and self.alone:
             raise Interrupted(self.received, self.step)
 
 
-#: Those of this process.
+#: The signals of this process.
 SIGNALS = Signals()

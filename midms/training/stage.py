@@ -1,4 +1,4 @@
-"""What the three stages share: one optimiser step on accumulated, checked and clipped gradients."""
+"""The base class of the training stages: optimiser steps on accumulated, checked and clipped gradients."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Terms = Callable[[Batch, list[torch.Generator]], dict[str, Tensor]]
 
 
 class Stage(pl.LightningModule):
-    """Base class of the three training stages; manual optimisation, so that a step without a finite loss is skipped.
+    """Base class of the training stages. Manual optimisation allows a step without a finite loss to be skipped.
 
-    Random numbers belong to a sample: they are a function of (seed, step, its place among the samples of that step on
-    all ranks). Two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
+    The random numbers of a sample depend only on the seed, the step, and the sample's place among the samples of all
+    ranks. So two ranks with batches of B, one rank with 2B, and one rank with 2B in parts compute the same step.
 
     Args:
         seed: of the random numbers.
         gradient_clip: largest gradient norm. None: no clipping.
-        accumulation: number of parts that a batch is split into. The gradient is that of the whole batch; the memory is
-            that of one part.
+        accumulation: number of parts that a batch is split into. The gradient is that of the whole batch. The memory
+            is that of one part.
         channels_last: channels-last memory format, which is faster on tensor cores.
 
     Attributes:
-        max_bad_losses: steps in a row that may be left out before the training stops; `run.max_bad_losses`.
-        skipped: steps left out so far, for a loss or gradient that is no finite number.
+        max_bad_losses: steps in a row that may be left out before the training stops (`run.max_bad_losses`).
+        skipped: steps left out so far because of an infinite or NaN loss or gradient.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Stage(pl.LightningModule):
         self.validated: dict[str, Tensor] = {}  # name -> (sum, count)
 
     def setup(self, stage: str) -> None:
-        """Exclude the averages from DDP (all ranks compute them); set the memory format before the optimiser exists."""
+        """Exclude the averages from DDP (all ranks compute them). Set the memory format before the optimiser exists."""
         averages = [name for name, _ in self.named_buffers() if name.startswith("average.")]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, averages)
         if self.channels_last:
@@ -72,22 +72,22 @@ class Stage(pl.LightningModule):
         return sample_generators(self.seed, step, places, self.global_rank, self.trainer.world_size)
 
     def validation_generators(self, batch_idx: int, count: int) -> list[torch.Generator]:
-        """One generator per sample of a validation batch: the same at every validation, on any number of ranks."""
+        """One generator per sample of a validation batch, the same at every validation on any number of ranks."""
         return self.generators(batch_idx * data_of(self.trainer).batch_size, count, step=-1)
 
     def add_validation(self, values: dict[str, Tensor], count: int) -> None:
-        """Add means over `count` samples to those of the validation set."""
+        """Add means over `count` samples to the means of the validation set."""
         for name, value in values.items():
             total = torch.stack([value.detach().double() * count, value.new_tensor(count, dtype=torch.double)])
             self.validated[name] = self.validated[name] + total if name in self.validated else total
 
     def add_accuracy(self, model: Matcher, translation: Translation, truth: Tensor) -> None:
-        """Add the PSNR of the first warp and of the result to the truth, (B, 3, H, W)."""
+        """Add the PSNR of the first warp and of the result against the ground truth, (B, 3, H, W)."""
         images = {"psnr_warp": model.decode(translation.first.warp), "psnr": model.decode(translation.latent)}
         self.add_validation({name: psnr(image, truth).mean() for name, image in images.items()}, len(truth))
 
     def on_validation_epoch_end(self) -> None:
-        """Log means over all samples of all ranks, whose shares may differ by one."""
+        """Log means over all samples of all ranks. Ranks may differ by one sample."""
         for name, own in self.validated.items():
             total = self._over_ranks(own, "sum")
             self.log(f"val/{name}", (total[0] / total[1]).float(), prog_bar=True)
@@ -104,14 +104,14 @@ class Stage(pl.LightningModule):
         Returns:
             Means of the terms over the batch and all ranks, and "grad_norm" before clipping.
         Raises:
-            TrainingError: the last `max_bad_losses` steps were all left out; names the step and the batch's items.
+            TrainingError: the last `max_bad_losses` steps were all left out. Names the step and the batch's items.
         """
         optimizer.zero_grad()
         total: dict[str, Tensor] = {}
         vectors = [value for name, value in self.named_buffers() if name.endswith(("_u", "_v"))]  # of spectral norms
         before = [vector.clone() for vector in vectors]
         for first, part, share, last in split_batch(batch, self.accumulation):
-            for vector, value in zip(vectors, before, strict=True):  # all parts see the weights of the first
+            for vector, value in zip(vectors, before, strict=True):  # all parts use the first part's vectors
                 vector.copy_(value)
             with nullcontext() if last else self._no_gradient_sync():
                 terms = terms_of(part, self.generators(first, batch_size(part)))
@@ -140,16 +140,16 @@ class Stage(pl.LightningModule):
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """What scales the loss for float16 (`trainer.precision: 16-mixed`). None: the precision needs no scaling."""
+        """The gradient scaler for float16 (`trainer.precision: 16-mixed`). None: the precision needs no scaling."""
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradients of an optimiser by the scale of the loss, before they are clipped or judged."""
+        """Divide the gradients of an optimiser by the scale of the loss, before they are clipped or checked."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
     def step_scaled(self, optimizer: torch.optim.Optimizer, whole: bool = True) -> None:
-        """One step on unscaled gradients if they are `whole`; then the scale adapts to what was found."""
+        """One step on unscaled gradients if they are finite (`whole`), then an update of the scale."""
         if self.scaler is None:
             if whole:
                 optimizer.step()
@@ -159,7 +159,7 @@ class Stage(pl.LightningModule):
         self.scaler.update()
 
     def _count_step(self) -> None:
-        """Count a step that Lightning did not see."""
+        """Count a step that did not go through Lightning's optimiser."""
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
@@ -167,7 +167,7 @@ class Stage(pl.LightningModule):
     def _skip_step(self, batch: Batch, total: dict[str, Tensor]) -> None:
         """Count a skipped step, and raise after `max_bad_losses` bad ones in a row.
 
-        A step is not bad if only the scaled loss was too large for float16: the scale is lower at the next one.
+        A step is not bad if only the scaled loss was too large for float16: the next step has a smaller scale.
         """
         self.skipped += 1
         if self.scaler is not None and self.scaler.get_scale() >= 1 and bool(torch.isfinite(total["loss"])):
@@ -210,15 +210,15 @@ class Stage(pl.LightningModule):
             schedule.step()
 
     def pictures(self, batch: Batch) -> list[tuple[str, Tensor]]:
-        """Rows of a picture that shows how the training goes: name and images (B, 3, H, W) in [-1, 1]."""
+        """Rows of a picture that shows the training's progress: name and images (B, 3, H, W) in [-1, 1]."""
         raise NotImplementedError
 
     def components(self) -> TrainedComponents:
-        """What an export saves."""
+        """Components of an export."""
         raise NotImplementedError
 
     def log_terms(self, terms: dict[str, Tensor] | None) -> None:
-        """Log the terms of a step under "train/", and how many steps were left out so far."""
+        """Log the terms of a step under "train/", and the number of steps left out so far."""
         self.log_dict({f"train/{name}": value for name, value in (terms or {}).items() if name != "loss"})
         if terms is not None:
             self.log("train/loss", terms["loss"], prog_bar=True)
@@ -234,7 +234,7 @@ class Stage(pl.LightningModule):
 
 
 def merge_loss_weights(defaults: Mapping[str, float], changes: Mapping[str, float] | None) -> dict[str, float]:
-    """The weight of every term: `defaults`, where `changes` names no other.
+    """The weight of every term: from `changes` if given there, else from `defaults`.
 
     Raises:
         ValueError: `changes` names a term that `defaults` lacks.
@@ -246,12 +246,12 @@ def merge_loss_weights(defaults: Mapping[str, float], changes: Mapping[str, floa
 
 
 def batch_size(batch: Batch) -> int:
-    """Samples in a batch, whose entries are all tensors or lists of that length."""
+    """Number of samples in a batch. All entries of a batch are tensors or lists of that length."""
     return len(next(iter(batch.values())))
 
 
 def split_batch(batch: Batch, parts: int) -> Iterator[tuple[int, Batch, float, bool]]:
-    """(first sample, the part, its share of the batch, whether it is the last) of at most `parts` parts in order."""
+    """At most `parts` parts in order: (index of first sample, part, its share of the batch, whether it is the last)."""
     size = batch_size(batch)
     step = -(-size // parts)
     for first in range(0, size, step):

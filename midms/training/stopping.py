@@ -1,4 +1,4 @@
-"""How a training stops between two steps, and what a resumed one does first."""
+"""Callbacks that stop a training between two steps, and that complete the last step of a resumed run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from midms.training.signals import SIGNALS
 
 
 class StopOnSignal(Callback):
-    """Acts on SIGINT and SIGTERM where the state is whole and the metrics of the step are written.
+    """Stop on SIGINT and SIGTERM between steps, where the state is consistent and the metrics are written.
 
     A signal that reaches one rank stops all of them at the same place.
     """
@@ -33,7 +33,7 @@ class StopOnSignal(Callback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Stop in a validation; of several ranks only at a batch that all of them have."""
+        """Stop during a validation. With several ranks, stop only at a batch that all ranks have."""
         data, validation = data_of(trainer), data_of(trainer).validation
         count = len(validation) if isinstance(validation, Sized) else 0
         shared = max(count // trainer.world_size, 1) / data.batch_size
@@ -45,10 +45,10 @@ class StopOnSignal(Callback):
         self.stop_if_told(trainer)
 
     def stop_if_told(self, trainer: pl.Trainer) -> None:
-        """Stop where any rank was told to.
+        """Stop if any rank received a signal.
 
         Raises:
-            Interrupted: it was.
+            Interrupted: a rank received a signal.
         """
         told = SIGNALS.received or 0
         if trainer.world_size > 1:
@@ -59,13 +59,13 @@ class StopOnSignal(Callback):
 
 
 class CatchUp(Callback):
-    """What was due after the last step of a stopped run, and was not done: its validation and its picture."""
+    """Run the validation and draw the picture that were due after the last step of a stopped run, if missing."""
 
     def __init__(self, pictures: PictureLogger) -> None:
         self.pictures = pictures
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do it before the next step; the row of metrics.csv is that of the step."""
+        """Do both before the next step. Their row in metrics.csv has the number of the last step."""
         if trainer.global_step == 0:
             return
         if validation_is_missing(trainer):
@@ -81,7 +81,7 @@ class CatchUp(Callback):
 
 
 def validation_is_missing(trainer: pl.Trainer) -> bool:
-    """Whether a validation was due after the last step and metrics.csv has no row of it; the same on all ranks."""
+    """Whether a validation was due after the last step but has no row in metrics.csv. The same on all ranks."""
     every, step = trainer.val_check_batch, trainer.global_step
     if not trainer.enable_validation or data_of(trainer).validation is None:
         return False

@@ -1,4 +1,4 @@
-"""Terms that the training of MIDMs and that of the compared method have in common."""
+"""Loss terms shared by the trainings of MIDMs and of the GAN baseline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from midms.models.midms import Exemplar
 
 @dataclass(frozen=True)
 class FeatureTerms:
-    """Eq. 14 to 16: pictures against the photos of a batch, by a feature network.
+    """Eq. 14 to 16: compare pictures with the photos of a batch by a feature network.
 
     Attributes:
         network: phi.

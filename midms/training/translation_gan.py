@@ -1,4 +1,4 @@
-"""The training of the method that MIDMs is compared with: correspondence, generator and discriminator together."""
+"""Training of the GAN baseline: correspondence, generator and discriminator together."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from midms.training.stage import Batch, Stage, merge_loss_weights
 from midms.training.terms import FeatureTerms, first_warp, weighted_sum
 from midms.visualize import condition_image
 
-#: Terms of the loss, and their weights where the config says nothing; of shared terms as in `midms.training.midms`.
+#: Terms of the loss and their default weights. Shared terms have the weights of `midms.training.midms`.
 WEIGHTS = {"feat": 1.0, "perc": 0.002, "style": 1.0, "adv": 1.0, "cycle": 1.0, "dom": 10.0, "warp": 0.0}
-#: Adam's betas: without momentum, which a discriminator that changes with every step would lead astray.
+#: Adam's betas. No momentum, because the discriminator changes with every step.
 BETAS = (0.0, 0.999)
 
 
 class Generated(NamedTuple):
-    """What one pass gives."""
+    """Result of one forward pass."""
 
     terms: dict[str, Tensor]  # unweighted, and "loss", their weighted sum
     images: Tensor  # the translations, (B, 3, H, W)
@@ -50,15 +50,15 @@ class Generated(NamedTuple):
 class MatchingGANObjective:
     """One forward pass and its terms, by the names in `WEIGHTS`:
 
-        feat    L_feat: phi of the picture made from the condition and a distortion of its own photo, against phi of the
-                photo (its pseudo exemplar pair); as Eq. 14
+        feat    L_feat, as Eq. 14: phi of a picture made from a pseudo exemplar pair (a condition and a distortion of
+                its own photo) against phi of the photo
         perc    L_perc, Eq. 15
         style   L_context, Eq. 16
         adv     hinge loss of the generator
         cycle   L_reg: the exemplar's pixels return from their own warp, as Eq. 13
         dom     L_domain, Eq. 12
-        warp    the exemplar's condition maps after the warp against the condition; not in the paper, the same term as
-                in `midms.training.midms`, so that both methods are kept from matching by place
+        warp    the exemplar's warped condition maps against the condition, as in `midms.training.midms`. Not in the
+                paper. The term keeps both methods from matching by position
 
     Attributes:
         weights: by term.
@@ -71,10 +71,10 @@ class MatchingGANObjective:
     weights: Mapping[str, float]
 
     def __call__(self, batch: Batch, generators: Sequence[torch.Generator]) -> Generated:
-        """Translate a batch, and its photos from distortions of themselves, as one batch of 2B.
+        """Translate a batch, and reconstruct its photos from distortions of themselves, as one batch of 2B.
 
         Args:
-            generators: one a sample, for its distortion.
+            generators: one per sample, for its distortion.
         """
         model, size = self.model, len(batch["source"])
         pseudo = distort(batch["source"], generators)
@@ -106,20 +106,20 @@ class MatchingGANObjective:
 
 
 def distort(images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Photos turned by up to 10 degrees, scaled by 0.9 to 1.1, moved by up to a tenth, and half of them mirrored.
+    """Pseudo exemplars that have to be matched by content, because they no longer line up with their condition.
 
-    What is a photo's own is no longer where its condition has it, so that its exemplar has to be matched by content.
+    Photos are turned by up to 10 degrees, scaled by 0.9 to 1.1 and moved by up to a tenth. Half of them are mirrored.
 
     Args:
         images: (B, 3, H, W).
-        generators: one a sample.
+        generators: one per sample.
     Returns:
-        (B, 3, H, W); what lies outside repeats the border.
+        (B, 3, H, W). Outside the photo the border is repeated.
     """
     drawn = torch.stack([torch.rand(5, generator=one) for one in generators]) * 2 - 1  # (B, 5) in [-1, 1]
     angle, scale = drawn[:, 0] * torch.pi / 18, 1 + drawn[:, 1] / 10
     mirror = torch.where(drawn[:, 2] < 0, -1.0, 1.0)
-    ratio = images.shape[-2] / images.shape[-1]  # a turn keeps shapes in pixels, not in units of a side
+    ratio = images.shape[-2] / images.shape[-1]  # a rotation keeps shapes in pixels, not in units of a side
     cos, sin = scale * angle.cos(), scale * angle.sin()
     rows = [torch.stack([mirror * cos, -sin * ratio, drawn[:, 3] / 5], dim=1)]
     rows.append(torch.stack([mirror * sin / ratio, cos, drawn[:, 4] / 5], dim=1))
@@ -128,24 +128,24 @@ def distort(images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
 
 
 class MatchingGANTraining(Stage):
-    """Matching and generation trained together from the first step (Zhang et al. 2020), beside a discriminator.
+    """Train matching, generator and discriminator together from the first step (Zhang et al. 2020).
 
     Args:
-        weights: folder whose first stage serves the encoders ("demo" names the shipped one).
-        encoders: keywords of `CorrespondenceEncoders`, of the form "paper"; F_iter is left out.
-        encoders_from: folder of weights whose encoders to start from; none starts afresh.
+        weights: folder with the first stage that the encoders use ("demo" names the shipped one).
+        encoders: keywords of `CorrespondenceEncoders` of the form "paper". F_iter is left out.
+        encoders_from: folder of weights with encoders to start from. None: random encoders.
         generator: changes to `midms.models.translation_gan.DEFAULTS`.
         discriminator: keywords of `MultiScaleDiscriminator`.
         temperature: tau of Eq. 6.
         loss_weights: changes to `WEIGHTS`.
-        features: feature network phi; none takes the frozen first stage's encoder.
+        features: feature network phi. None: the frozen first stage's encoder.
         feature_layers: layer -> weight in L_feat.
         perceptual_layer: layer of L_perc.
         style_layers: layer -> weight in L_context.
         learning_rate, discriminator_learning_rate: of Adam with betas 0 and 0.999, for encoders and generator, and for
-            the discriminator; both fall along a cosine to 0 at the last step, after `warmup_steps` of rising.
+            the discriminator. Both rise for `warmup_steps`, then fall along a cosine to 0 at the last step.
         ema_decay: keep averaged weights of encoders and generator, and validate and export those. None: no averaging.
-        gradient_clip: see `Stage`; the discriminator's gradient is clipped, too, to the same norm.
+        gradient_clip: see `Stage`. The discriminator's gradient is clipped to the same norm.
         accumulation, channels_last, seed: see `Stage`.
     """
 
@@ -200,14 +200,14 @@ class MatchingGANTraining(Stage):
 
     @property
     def trained(self) -> nn.ModuleDict:
-        """What is averaged and exported of the trained (no attribute, so that a checkpoint holds each weight once)."""
+        """Trained modules that are averaged and exported. No attribute, so that a checkpoint holds each weight once."""
         return nn.ModuleDict({"encoders": self.model.encoders, "generator": self.model.generator})
 
     def on_train_start(self) -> None:
-        """Refuse pictures that the discriminator cannot take, before the first step.
+        """Refuse pictures that are too small for the discriminator, before the first step.
 
         Raises:
-            TrainingError: they are too small.
+            TrainingError: the pictures are too small.
         """
         size, smallest = getattr(data_of(self.trainer).train, "size", None), self.discriminator.smallest
         if size is not None and size < smallest:
@@ -215,7 +215,7 @@ class MatchingGANTraining(Stage):
                                 "take fewer scales or num_layers")  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of encoders and generator, then one of the discriminator on what they made."""
+        """One step of encoders and generator, then one of the discriminator on the generated pictures."""
         optimizers: Any = self.optimizers()
         made: list[Tensor] = []
 
@@ -237,14 +237,14 @@ class MatchingGANTraining(Stage):
     def discriminator_step(self, photos: Tensor, made: Tensor) -> Tensor:
         """One step of the discriminator on photos and translations, (B, 3, H, W) each.
 
-        The step is left out where its gradient is no finite number.
+        The step is left out if its gradient is not finite.
 
         Returns:
-            Its loss over all ranks, a scalar.
+            The discriminator's loss over all ranks, a scalar.
         """
         logits = [scale.float().chunk(2) for scale in self.discriminator(torch.cat([photos, made]))]
         loss = multi_scale([hinge_discriminator_loss(real, fake) for real, fake in logits])
-        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # bare, so that the discriminator's counts no step
+        optimizers: Any = self.optimizers(use_pl_optimizer=False)  # Lightning's wrapper would count this step
         optimizer = optimizers[1]
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -255,7 +255,7 @@ class MatchingGANTraining(Stage):
         return self._mean_over_ranks({"loss": loss})["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """PSNR to the truth of warp and result, where the data know the truth."""
+        """PSNR of warp and result against the ground truth, where the data have one."""
         if "truth" not in batch:
             return
         with averaged(self.trained, self.average):
@@ -264,7 +264,7 @@ class MatchingGANTraining(Stage):
 
     @torch.no_grad()
     def translate(self, batch: Batch, generations: int = 1) -> Translation:
-        """The first warp and the pictures made from it and, for more generations, from those after it."""
+        """The first warp and the pictures generated from it and, for more generations, from later warps."""
         model = self.model
         condition, exemplar = model.encode_condition(batch["condition"]), model.encode_exemplar(batch["exemplar"])
         return model.translate(condition, [exemplar], GANSettings(generations))
@@ -290,7 +290,7 @@ class MatchingGANTraining(Stage):
         return optimizers, [warmup_cosine(one, self.warmup_steps, self.trainer.max_steps) for one in optimizers]
 
     def components(self) -> TrainedComponents:
-        """What an export saves: first stage, encoders and generator, and what the pipeline needs to know."""
+        """Components of an export: first stage, encoders and generator, and the pipeline's settings."""
         if self.average is not None:
             self.average.copy_to(self.trained)
         return TrainedComponents(*self.model.components(), self.model.facts() | {"settings": asdict(GANSettings())})
