@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) < least:
             parser.error(f"--{name}: got {getattr(options, name)}, expected at least {least}")
     options.weights = options.weights or TASKS[options.task][0]
-    if Path(options.weights).is_dir():  # programs are called from the project's folder
+    if Path(options.weights).is_dir():  # programs run in the project's folder
         options.weights = str(Path(options.weights).resolve())
     options.out = options.out or Path("outputs") / TASKS[options.task][0]
     return options
@@ -101,7 +101,7 @@ def training_curves(run: Path, out: Path) -> None:
 
 
 def comparable(options: argparse.Namespace) -> bool:
-    """Whether what was trained started from weights that translate themselves, not from the first two stages alone."""
+    """Whether the training started from weights that can translate, not only from the first two stages."""
     from midms.checkpoints.loading import open_weights
 
     return not options.skip_training and "encoders" in open_weights(options.weights).configs

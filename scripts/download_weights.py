@@ -67,16 +67,16 @@ WEIGHTS = {
 
 
 def torch_checkpoint_folder() -> Path:
-    """Where torch looks for downloaded networks."""
+    """The folder of networks that torch downloads."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
 
 
 def fetch_file(address: str, folder: Path) -> Path:
-    """Download one file, resuming a partial one, and check the hash digits that its name carries.
+    """Download one file, resuming a partial download, and check the hash digits in its name.
 
     Raises:
-        DownloadError: not reachable, or the content is not what the name promises.
+        DownloadError: the address is not reachable, or the content does not match the hash.
     """
     name = address.rsplit("/", 1)[-1]
     return download(address, folder / name, name.rsplit("-", 1)[-1].split(".")[0])
@@ -86,7 +86,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     """Download files of a hub repository, resuming, and check each against the hub's SHA-256.
 
     Raises:
-        DownloadError: not reachable, or a file differs.
+        DownloadError: the hub is not reachable, or a file differs from its hash.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -95,7 +95,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
         snapshot_download(
             weights.repository, revision=info.sha, allow_patterns=list(weights.patterns), local_dir=str(folder)
         )
-    except Exception as error:  # the hub's client raises many kinds
+    except Exception as error:  # the hub's client raises many exception classes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(
             f"{weights.repository}: not to be had from the hub ({reason[:200]}); "

@@ -41,7 +41,7 @@ EDIT_OPTIONS = (
 
 
 class Job(NamedTuple):
-    """One picture to make: `picture` is None when it is generated."""
+    """One picture to make. `picture` is None for a generated picture."""
 
     name: str
     picture: Path | None
@@ -49,7 +49,7 @@ class Job(NamedTuple):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All options; those left out keep the pipeline's defaults."""
+    """All options; omitted options keep the pipeline's defaults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", type=Path, nargs="?", help="a picture or a folder of pictures")
     parser.add_argument("--generate", action="store_true", help="edit pictures generated from the source prompt")
@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise `ConfigError` for combinations that make no sense, before anything slow happens."""
+    """Raise `ConfigError` for invalid combinations before any slow step."""
     if (options.target_prompt is None) == (options.task is None):
         raise ConfigError("give either --target-prompt or --task")
     if options.generate == (options.input is not None):
@@ -130,7 +130,7 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments for inversion and edit: those of --released under those given one by one."""
+    """Arguments for inversion and edit: options given one by one override --released."""
     from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings
 
     if options.num_inference_steps < 2:
@@ -192,7 +192,7 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
     """Jobs without a finished result.
 
     Raises:
-        ConfigError: a result there was made with other settings.
+        ConfigError: an existing result was made with other settings.
     """
     from midms.io.files import read_json
 
@@ -211,20 +211,20 @@ def pending(jobs: list[Job], recipe: dict[str, Any], output: Path, overwrite: bo
 
 
 def fingerprint(job: Job) -> str | None:
-    """Marks the picture by its content, so that a moved folder is still the same work."""
+    """Identify the picture by its content, so that results stay valid after the folder is moved."""
     from midms.io.provenance import short_digest
 
     return None if job.picture is None else short_digest(job.picture)
 
 
 def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
-    """What decides the result, besides picture and seed."""
+    """All settings of the result, besides picture and seed."""
     plain = ("source_prompt", "target_prompt", "task", "model", "clip", "captioner", "dtype", "num_inference_steps")
     return {name: getattr(options, name) for name in plain} | {"inversion": inversion, "edit": editing}
 
 
 def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Path) -> str:
-    """Make one picture and return the target prompt; the record is written last, so that it marks a finished result."""
+    """Make one picture and return the target prompt; the record is written last and so marks a finished result."""
     import numpy as np
 
     from midms.io.files import write_atomically
@@ -258,7 +258,7 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
 
 
 def run(options: argparse.Namespace) -> int:
-    """Everything after the command line; returns the exit code: 1 if a picture of a folder could not be edited."""
+    """Run the parsed command. Returns the exit code: 1 if a picture of a folder could not be edited."""
     check_options(options)
     jobs = list_jobs(options)
     inversion, editing = method_options(options)

@@ -114,7 +114,7 @@ def _as_json(args: argparse.Namespace, results: list[Result], versions: dict[str
 
 
 def _finite(value: Any) -> Any:
-    """The same data with infinite and undefined numbers as text, for JSON has none."""
+    """The same data with infinite and undefined numbers as text, because JSON lacks them."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -125,7 +125,7 @@ def _finite(value: Any) -> Any:
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Stop at what cannot work before anything is measured; say what is odd."""
+    """Before measuring, stop at errors and warn of unusual input."""
     import torch
 
     if args.report and not args.report.resolve().parent.is_dir():
@@ -144,7 +144,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -> int:
-    """Print, write the report, and say what of the metrics asked for is missing."""
+    """Print, write the report, and name requested metrics that are missing."""
     from midms.evaluation.report import write_report
     from midms.evaluation.suite import expand, library_versions
 

@@ -130,7 +130,7 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
 
 
 def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, str, int, str]:
-    """Pairs, what they are in words, how many, and the data set of the paper to set beside."""
+    """Pairs, their description, their number, and the matching data set of the paper."""
     if options.benchmark:
         from midms.data.procedural.dataset import test_pairs
         from tables.measure import check_task
@@ -155,12 +155,12 @@ def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, s
 
 
 def compares_trainings(options: argparse.Namespace, table: str) -> bool:
-    """Whether each row of a table has weights of its own."""
+    """Whether each row of a table has its own weights."""
     return table == "5" or (table == "3" and options.train is not None)
 
 
 def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
-    """The configs of the full method's training, merged left to right, and changes to them."""
+    """The configs of the full method's training, merged left to right, and the overrides."""
     if options.config:
         return [options.config], options.set
     start = [f"model.params.weights={options.weights}"]
@@ -171,7 +171,7 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
 
 
 def note_training(options: argparse.Namespace, table: Table) -> None:
-    """Write into a table of trainings how long they were and from which weights they started."""
+    """Add to a table of trainings their lengths and initial weights."""
     from tables.ablations import ablation_config, start_weights
 
     bases, start = training_of(options)
@@ -184,7 +184,7 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
 
 
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
-    """The rows of a table, each with its weights, trained where the table asks for it."""
+    """The rows of a table, each with its weights, trained if the table needs them."""
     from tables.ablations import ablation_config, trained_weights
     from tables.rows import ABLATIONS, plans
 
@@ -203,7 +203,7 @@ def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tupl
 
 
 def weights_info(options: argparse.Namespace) -> dict[str, Any]:
-    """What the weights say about themselves; with --config and --train alone, what the training will say."""
+    """The metadata of the weights; with only --config and --train, the metadata that the training will write."""
     from midms.checkpoints.loading import open_weights
     from midms.config import load_config, resolve
 
@@ -214,7 +214,7 @@ def weights_info(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
-    """What all tables of this command share."""
+    """The common inputs of all tables of this command."""
     import torch
 
     from midms.evaluation.records import Options
@@ -230,7 +230,7 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
-    """Measure every table that was asked for."""
+    """Measure every requested table."""
     from tables.measure import measure_table
 
     info = weights_info(options)
@@ -246,7 +246,7 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
 
 
 def write(options: argparse.Namespace, tables: list[Table]) -> None:
-    """Files and printed text."""
+    """Write the files and print the tables."""
     from midms.evaluation.tables import latex, markdown
     from midms.io.files import write_atomically
 
@@ -279,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.distributed.init_process_group("gloo")
     try:
         tables = make_tables(options)
-    except USER_ERRORS as error:  # of trainings, among them some that are no ValueError
+    except USER_ERRORS as error:  # of trainings, some of which are not ValueErrors
         raise ValueError(str(error)) from error
     except Interrupted as error:
         raise KeyboardInterrupt from error

@@ -72,12 +72,12 @@ class Pair(NamedTuple):
 
     name: str  # of its files in OUT
     making: Making
-    seed_or_index: int  # of the noise: the seed, or for the benchmark the index that its own formula takes
+    seed_or_index: int  # of the noise: the seed, or for the benchmark the index in its formula
     load: Callable[[], Loaded]
 
 
 class Loaded(NamedTuple):
-    """What a pair's files hold."""
+    """The contents of a pair's files."""
 
     condition: Tensor  # (L, H, W)
     exemplar: Tensor  # (3, H, W) in [-1, 1]
@@ -87,7 +87,7 @@ class Loaded(NamedTuple):
 
 
 def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
-    """Pairs of the built-in benchmark, whose noise has the formula of its published figures."""
+    """Pairs of the built-in benchmark, with the noise formula of its published figures."""
     from midms.data.procedural.dataset import test_pairs
     from midms.pipelines.making import Making
 
@@ -107,7 +107,7 @@ def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: 
 
 
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
-    """Pairs of the user's files, read and made as `midms translate` does with the seed of each."""
+    """Pairs of the user's files, translated as by `midms translate` with the pair's seed."""
     from midms.io.provenance import file_digest
     from midms.pipelines.making import Making
     from midms.pipelines.midms import pair_seeds
@@ -150,10 +150,10 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
 
 
 def is_made(file: Path, pair: Pair, pipe: MIDMsPipeline) -> bool:
-    """Whether a picture is there and was made from the same files with the same settings.
+    """Whether a picture exists and was made from the same files with the same settings.
 
     Raises:
-        ConfigError: a picture is there that says nothing about itself, and is therefore not replaced.
+        ConfigError: a picture without a record exists, which must not be replaced.
     """
     from midms.io.provenance import read_settings
     from midms.pipelines.making import computed_by, same_picture
@@ -168,7 +168,7 @@ def is_made(file: Path, pair: Pair, pipe: MIDMsPipeline) -> bool:
 
 
 def shapes_of(loaded: Loaded) -> tuple[Any, ...]:
-    """What has to be equal in pairs of one batch."""
+    """The shapes that must be equal within a batch."""
     labels = loaded.exemplar_condition
     return loaded.condition.shape, loaded.exemplar.shape, None if labels is None else labels.shape
 
@@ -189,7 +189,7 @@ def save_intermediates(folder: Path, output: MIDMsOutput, row: int) -> None:
 def save_pair(
     options: argparse.Namespace, pipe: MIDMsPipeline, pair: Pair, loaded: Loaded, output: MIDMsOutput, row: int
 ) -> None:
-    """Everything of one pair; the result last, for its presence says that the pair is done."""
+    """Save all files of one pair; the result last, because its presence marks the pair as done."""
     from midms.io.provenance import text_chunk
     from midms.pipelines.making import computed_by
     from midms.pipelines.pictures import resize_images
@@ -211,7 +211,7 @@ def save_pair(
 
 
 def share(count: int, rank: int, world: int) -> range:
-    """Indices of the pairs that a process makes; fixed by its number, whatever is done already."""
+    """Indices of the pairs of a process, which depend on its rank alone, not on finished pairs."""
     return range(rank, count, world)
 
 
@@ -230,7 +230,7 @@ def load_pipeline(options: argparse.Namespace) -> MIDMsPipeline:
 
 
 def generators(options: argparse.Namespace, pairs: list[Pair]) -> list[Generator]:
-    """The noise of some pairs, whatever batch or process makes them."""
+    """Random generators of some pairs, independent of batch and process."""
     from midms.diffusion.schedule import sample_generators
     from midms.evaluation.benchmark import noise_generators
 
@@ -260,7 +260,7 @@ def make(
 
 
 def sample(options: argparse.Namespace) -> dict[str, int]:
-    """Make what is missing of this process's share; returns how many were made and how many were there."""
+    """Translate the missing pairs of this process's share. Returns the numbers of new and existing pairs."""
     import torch
     from tqdm import tqdm
 
@@ -280,14 +280,14 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
         loaded = [pair.load() for pair in batch]
         if len({shapes_of(item) for item in loaded}) == 1:
             make(options, pipe, batch, loaded, settings)
-        else:  # pairs of several sizes go one by one
+        else:  # pairs of several sizes are translated one by one
             for pair, item in zip(batch, loaded, strict=True):
                 make(options, pipe, [pair], [item], settings)
     return merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
 
 
 def merge(counts: dict[str, int], world: int) -> dict[str, int]:
-    """Wait for all processes and add up what they did."""
+    """Wait for all processes and add up their counts."""
     if world == 1:
         return counts
     import torch

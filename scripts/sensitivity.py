@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def draw_sets(root: Path, task: str, size: int, count: int) -> None:
-    """Two sets of PNG files, root/first and root/second: scenes of one distribution, none in both."""
+    """Two disjoint sets of PNG files, root/first and root/second: scenes of the same distribution."""
     from midms.data.procedural.dataset import ProceduralImages, Split, Task
     from midms.visualize import save_png, to_pixels
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("expected --images of at least 8 and --size a power of two of at least 32")
     from midms.evaluation.suite import Folders, Options, evaluate
 
-    # "torch-fidelity" takes files as they are: what differs between two folders is what was saved
+    # "torch-fidelity" does not resize files: two folders differ only in the saved pixels
     measure = Options(protocol="torch-fidelity", seeds=options.seeds, inception=options.inception)
     metrics = ["swd", *(["fid", "kid"] if options.inception else [])]
     print(f"Two sets of {options.images} drawn {options.task} of {options.size} pixels.\n")

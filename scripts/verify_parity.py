@@ -34,7 +34,7 @@ SUPPORT = {
 
 
 def collect_cases() -> dict[str, CaseFunction]:
-    """File name pattern -> function, from every module of `parity` that there is."""
+    """File name pattern -> function, from every module of `parity`."""
     cases: dict[str, CaseFunction] = {}
     for area in AREAS:
         name = f"parity.{area}"
@@ -44,18 +44,18 @@ def collect_cases() -> dict[str, CaseFunction]:
 
 
 def function_for(name: str, cases: Mapping[str, CaseFunction]) -> CaseFunction | None:
-    """The function of the longest, so most particular, pattern that fits."""
+    """The function of the longest, and so most specific, matching pattern."""
     fitting = sorted((pattern for pattern in cases if fnmatch(name, pattern)), key=len)
     return cases[fitting[-1]] if fitting else None
 
 
 def _nan_first(error: float) -> tuple[bool, float]:
-    """Sort key under which a NaN is larger than every number, as it fails every tolerance."""
+    """Sort key that puts NaN above every number, because NaN fails every tolerance."""
     return math.isnan(error), error
 
 
 def describe(checks: Sequence[Check]) -> str:
-    """Largest errors of a case, the check nearest to (or furthest over) its tolerance, and all that failed."""
+    """Largest errors of a case, the check nearest to (or furthest over) its tolerance, and all failed checks."""
     worst = max(checks, key=lambda check: _nan_first(check.error / max(check.tolerance, 1e-30)))
     line = (
         f"max abs {max((check.max_abs for check in checks), key=_nan_first):.2e}, "
@@ -71,7 +71,7 @@ def run_case(path: Path, function: CaseFunction) -> tuple[bool, str]:
     started = time.perf_counter()
     try:
         checks = function(path)
-    except Exception as error:  # one broken case must not hide the others
+    except Exception as error:  # an error in one case must not hide the others
         return False, f"{type(error).__name__}: {' '.join(str(error).split())}"
     if not checks:
         return False, "the case function compared nothing"

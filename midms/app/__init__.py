@@ -1,1 +1,1 @@
-"""The web app: `python -m midms.app`. What it does is in plain functions, how it looks in `ui` and `text_ui`."""
+"""The web app: `python -m midms.app`. Plain functions do the work; `ui` and `text_ui` lay out the page."""

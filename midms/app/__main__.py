@@ -59,7 +59,7 @@ def _root_path(text: str) -> str:
 
 
 def prepare_environment(folder: Path) -> None:
-    """Keep the libraries' files in `folder` and their reports at home; before they are imported."""
+    """Before the libraries are imported, set `folder` as the place of their files and switch off their telemetry."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
@@ -70,8 +70,8 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
     """Load the weights and serve until interrupted.
 
     Raises:
-        ConfigError: the weights cannot be used, or the port is taken.
-        KeyboardInterrupt: it was ended.
+        ConfigError: the weights cannot be used, or the port is in use.
+        KeyboardInterrupt: the program was interrupted.
     """
     from midms.app.faults import FaultLog
     from midms.app.server import Address, launch
@@ -99,7 +99,7 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does, so that its temporary files go."""
+    """End the program on SIGTERM and SIGHUP as on Ctrl-C, so that temporary files are removed."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
             prepare_environment(folder.resolve())
             serve(options, folder.resolve())
         except KeyboardInterrupt:
-            pass  # the way to end it
+            pass  # the usual way to stop the program
         finally:
             if options.folder is None:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the page's buttons do: a translation that is watched step by step, and where a pixel came from."""
+"""Actions of the page's buttons: a translation shown step by step, and the origin of a pixel."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from midms.visualize import Pixels, overlay, to_pixels
 MAX_SEED = 2**32 - 1
 MAX_CALLS = 200
 MAX_SIDE = 1024
-SHOWN = 8  # steps with pictures
+SHOWN = 8  # largest number of steps with pictures
 
 
 class ChosenExemplar(NamedTuple):
-    """An exemplar as the visitor left it."""
+    """An exemplar with the visitor's choices."""
 
     pixels: Pixels  # (H, W, 3)
-    allowed: NDArray[np.bool_] | None = None  # (H, W): what may be used; None for all of it
+    allowed: NDArray[np.bool_] | None = None  # (H, W): the allowed part; None: all of the exemplar
     condition: NDArray[np.uint8] | None = None  # its maps (L, H, W), for encoders of the released form
 
 
 class Task(NamedTuple):
-    """Everything that decides a picture, besides the weights."""
+    """All inputs of a translation, besides the weights."""
 
     condition: NDArray[np.uint8]  # (L, H, W), from 0 to 255
     exemplars: Sequence[ChosenExemplar]
@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 class MatchInputs(NamedTuple):
-    """What one match compared: query features (1, C, h, w), and keys and masks of each exemplar."""
+    """Inputs of one match: query features (1, C, h, w), and keys and masks of each exemplar."""
 
     query: Tensor
     keys: list[Tensor]
@@ -64,7 +64,7 @@ class MatchInputs(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A finished picture, and what its clicks need."""
+    """A finished picture, and the data to trace its pixels."""
 
     task: Task
     settings: Settings
@@ -76,7 +76,7 @@ class Result(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What is known so far."""
+    """The intermediate state of a translation."""
 
     frames: list[Frame]
     done: int  # calls of the U-Net, or of the generator
@@ -85,19 +85,19 @@ class Progress(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Where a pixel came from."""
+    """The origin of a pixel in the exemplars."""
 
-    exemplar: int  # index of the one that gives most
-    x: float  # pixel position there
+    exemplar: int  # index of the exemplar with the largest share
+    x: float  # pixel position in that exemplar
     y: float
     cosine: float
     weights: list[NDArray[np.float32]]  # softmax weights over each exemplar's tokens, (h, w), all adding up to 1
-    trusted: int  # in how many of the re-warps the position was taken from the exemplar
+    trusted: int  # number of re-warps in which the position was copied from the exemplar
     rewarps: int
 
 
 def loop_settings(pipe: MIDMsPipeline, task: Task) -> Settings:
-    """The weights' own settings with the visitor's numbers.
+    """The settings of the weights, changed by the visitor's numbers.
 
     Raises:
         ConfigError: a number is out of range.
@@ -110,9 +110,9 @@ def loop_settings(pipe: MIDMsPipeline, task: Task) -> Settings:
 
 
 def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
-    """Make the picture; yields after the first match, after every step, and once more with the result.
+    """Make the picture. Yields after the first match, after every step, and finally with the result.
 
-    Closing the generator stops the work after the step it is in.
+    Closing the generator stops the work after the current step.
 
     Raises:
         ConfigError: the task cannot be run, in words for the visitor.
@@ -153,7 +153,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
             frames += step_frames(pipe, item, condition.size) if item.n in shown else []
         yield Progress(list(frames), len(records), total)
     assert output is not None
-    if records and output.latents is records[-1].prediction:  # nothing refined it, and its picture is the last frame
+    if records and output.latents is records[-1].prediction:  # without refinement the last frame is the result
         pixels = frames[-1].pixels
     else:
         pixels = _picture(pipe, output.latents, condition.size)
@@ -169,12 +169,12 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
 
 
 def shown_steps(total: int) -> set[int]:
-    """The n of N = `total` steps whose pictures are made: all of a few, else `SHOWN` spread evenly, with both ends."""
+    """Steps n of N = `total` to be shown: all if at most `SHOWN`, else `SHOWN` spread evenly, with both ends."""
     return {int(n) for n in np.linspace(total, 1, min(total, SHOWN)).round()} if total else set()
 
 
 def step_frames(pipe: MIDMsPipeline, record: StepRecord, size: tuple[int, int]) -> list[Frame]:
-    """One step as pictures: the prediction; where it was matched again also the warp, and the mask over it."""
+    """Pictures of one step: the prediction and, after a re-warp, the warp and the mask drawn over it."""
     latents = [record.prediction] if record.rewarp is None else [record.prediction, record.rewarp.warp]
     prediction, *warps = pipe.decode_all(latents, size)
     frames = [Frame(f"{record.n} · prediction", to_pixels(prediction)[0])]
@@ -186,11 +186,11 @@ def step_frames(pipe: MIDMsPipeline, record: StepRecord, size: tuple[int, int]) 
 
 
 def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
-    """Where in the exemplars the pixel (x, y) of a result was matched.
+    """The match of pixel (x, y) of a result in the exemplars.
 
     Args:
         which: "first" (the condition with the exemplars) or "last" (the last matched prediction with them; the first
-            match where the loop did not match again).
+            match if the loop had no re-warp).
     Raises:
         ConfigError: the pixel is not in the picture.
     """
@@ -215,7 +215,7 @@ def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
 
 
 def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """What paint on the square canvas of an exemplar allows of it; None, all of it, where it is unpainted.
+    """The allowed part of an exemplar, by the paint on its square canvas. None: unpainted, all is allowed.
 
     Args:
         paint: (S, S, 4); the exemplar lies in its `midms.app.scenes.window`.

@@ -1,4 +1,4 @@
-"""Pictures on the way to the page and back: files for the browser, canvases, what was painted on them."""
+"""Pictures for and from the page: files for the browser, canvases, and the paint on them."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ CANVAS = 384  # pixels of what is painted on or clicked
 
 
 def picture_file(pixels: Pixels) -> str:
-    """A PNG of the pixels where Gradio keeps its pictures, for its components.
+    """A PNG of the pixels in Gradio's picture folder, for its components.
 
-    Gradio writes an array that it is handed to a file named after its content, each time again: a browser that reads
-    the file at that moment gets another number of bytes than announced. A file that is here already stays as it is.
+    Gradio itself would rewrite an array's file, named after its content, each time. A browser that reads it during
+    the write gets another number of bytes than announced. So an existing file is not written again.
     """
     content = png_bytes(pixels)
     file = Path(get_upload_folder()) / hash_bytes(content) / "image.png"
     if file.is_file():
-        os.utime(file)  # it is in use again: not to be removed as old
+        os.utime(file)  # in use again: must not be removed as old
         return str(file)
     write_atomically(file, content)
     return str(file)
 
 
 def to_canvas(pixels: Pixels, smooth: bool = True, paint: NDArray[np.uint8] | None = None) -> Any:
-    """Pixels as the background of an image editor, under paint (S, S, 4) or nothing."""
+    """Pixels as the background of an image editor, with paint (S, S, 4) over them or none."""
     background = scenes.on_square(pixels, CANVAS, smooth)
     layers = [] if paint is None else [picture_file(paint)]
     return {"background": picture_file(background), "layers": layers, "composite": None}
 
 
 def painted_layers(editor: dict[str, Any] | None) -> NDArray[np.uint8] | None:
-    """The painted layers of an image editor as one, (H, W, 4); None where there is none."""
+    """The painted layers of an image editor as one, (H, W, 4); None if nothing is painted."""
     layers = (editor or {}).get("layers") or []
     return np.maximum.reduce(layers) if layers else None
 
 
 def flattened(editor: dict[str, Any] | None) -> Pixels | None:
-    """What an image editor shows, (H, W, 3): its layers over its background on white; None where it is empty.
+    """The picture in an image editor, (H, W, 3): layers over the background over white. None: empty.
 
-    Its own `composite` is missing until somebody has painted.
+    The editor's own `composite` is missing until something is painted.
     """
     parts = [(editor or {}).get("background"), *((editor or {}).get("layers") or [])]
     images = [Image.fromarray(part).convert("RGBA") for part in parts if part is not None]

@@ -19,16 +19,16 @@ KINDS = {"scene": "Scenes", "painting": "Drawing", "file": "File or photo"}  # t
 
 
 class ConditionInputs(NamedTuple):
-    """Components that say which condition was chosen."""
+    """Components that hold the chosen condition."""
 
     kind: Any  # one of `KINDS`: the open tab
     index: Any  # of the picked scene
     maps: Any  # uploaded
     canvas: Any
     tabs: Any
-    gallery: Any  # None: these weights have no scenes
+    gallery: Any  # None: there are no scenes for these weights
     shown: Any  # picture of the uploaded maps
-    note: Any  # what to know of the uploaded file
+    note: Any  # note on the uploaded file
 
 
 def condition_panel(context: AppContext) -> ConditionInputs:
@@ -63,7 +63,7 @@ def scene_gallery(context: AppContext) -> gr.Gallery:
 
 
 def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
-    """Upload a condition in whatever form `midms.conditions` reads; returns the picture of it and the line below."""
+    """Upload a condition in any form that `midms.conditions` reads. Returns its picture and the line below."""
     channels = context.spec.channels
     forms = [("as its name and the weights suggest", "")]
     if drawing.paintable(channels) and not context.spec.images:
@@ -84,7 +84,7 @@ def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
         read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
         picture = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
         what = "maps"
-        if read.photo is not None:  # left: the photo as it was used, right: what was found in it
+        if read.photo is not None:  # left: the photo as used, right: its condition
             picture = np.concatenate([scenes.enlarge(read.photo, CANVAS), picture], axis=1)
             what = "maps made of your photo,"
         taken = f"Taken: {len(read.maps)} {what} of {read.maps.shape[2]} x {read.maps.shape[1]} pixels."
@@ -141,10 +141,10 @@ def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
 def chosen_condition(
     context: AppContext, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
 ) -> tuple[NDArray[np.uint8], ChosenCondition]:
-    """The condition maps, (L, H, W), of the open tab, and what was chosen there.
+    """The condition maps, (L, H, W), of the open tab, and the choice there.
 
     Raises:
-        ConfigError: nothing was.
+        ConfigError: nothing was chosen.
     """
     if kind == "scene":
         return context.scene(index).condition, ChosenCondition(kind, index, None, None)
@@ -159,7 +159,7 @@ def chosen_condition(
 
 
 def shown_condition(inputs: ConditionInputs, chosen: ChosenCondition) -> dict[Any, Any]:
-    """Updates that show a condition as it was chosen before."""
+    """Updates that restore an earlier choice of condition."""
     updates: dict[Any, Any] = {
         inputs.kind: chosen.kind,
         inputs.index: chosen.scene,

@@ -10,7 +10,7 @@ from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.config import ConfigError
 from midms.visualize import Pixels
 
-#: Colours of the painted parts; left and right of a pair are told apart by their side of the face.
+#: Colours of the painted parts; left and right parts are distinguished by their side of the face.
 PALETTE: dict[str, tuple[int, int, int]] = {
     "skin": (244, 204, 170),
     "hair": (96, 60, 30),
@@ -24,7 +24,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "eye_g": (20, 160, 120),
     "line": (0, 0, 0),
 }
-#: The same parts in words for the page.
+#: Names of these parts on the page.
 PALETTE_WORDS = {
     "skin": "skin", "hair": "hair", "brow": "eyebrow", "eye": "eye", "nose": "nose", "u_lip": "upper lip",
     "mouth": "inside of the mouth", "l_lip": "lower lip", "ear": "ear", "eye_g": "glasses", "line": "any other line",
@@ -33,7 +33,7 @@ PAPER = (255, 255, 255)
 PAIRED = ("brow", "eye", "ear")
 INSIDE_SKIN = ("brow", "eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
 MAX_SIDE = 2048  # of a painting
-LINE_WEIGHT = 3.0  # a line that covers a quarter of a cell keeps it
+LINE_WEIGHT = 3.0  # a line that covers a quarter of a cell fills the cell
 
 
 def paintable(channels: int) -> bool:
@@ -49,12 +49,12 @@ def has_no_parts(maps: NDArray[np.uint8]) -> bool:
 def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
     """The 15 edge maps, (15, size, size), of a face painted in the colours of `PALETTE` on paper.
 
-    A drawing without a painted part has lines alone: its distance maps say "absent" everywhere.
+    A drawing without a painted part has only lines: its distance maps are "absent" everywhere.
 
     Args:
         painting: (H, W, 3), square.
     Raises:
-        ConfigError: nothing is painted, or too large a painting.
+        ConfigError: the painting is empty or too large.
     """
     if max(painting.shape[:2]) > MAX_SIDE:
         raise ConfigError(f"a painting of {painting.shape[1]} x {painting.shape[0]} pixels: at most {MAX_SIDE} a side")
@@ -91,7 +91,7 @@ def _cover(mask: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
 
 
 def _parts(painted: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
-    """Painted parts under the names of `FACE_PARTS`, the skin going on below what lies on it."""
+    """Masks of painted parts by the names of `FACE_PARTS`; skin includes the parts that lie on the skin."""
     skin = np.logical_or.reduce([painted[name] for name in ("skin", *INSIDE_SKIN)])
     columns = np.flatnonzero(skin.any(axis=0))
     middle = (columns[0] + columns[-1]) / 2 if len(columns) else skin.shape[1] / 2

@@ -1,4 +1,4 @@
-"""What the text tab's button does: load a Stable Diffusion once, edit a picture, watch it change."""
+"""Action of the text tab's button: load a Stable Diffusion once, edit a picture, show each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_PROMPT = 500
 
 
 class EditTask(NamedTuple):
-    """Everything that decides an edit, besides the weights."""
+    """All inputs of an edit, besides the weights."""
 
     picture: Image.Image
     source_prompt: str
@@ -35,7 +35,7 @@ class EditTask(NamedTuple):
 
 
 class EditProgress(NamedTuple):
-    """What is known so far; the last one has both pictures."""
+    """The intermediate state of an edit; the last one has both pictures."""
 
     done: int
     total: int
@@ -56,14 +56,14 @@ class TextWeights:
         """The pipeline of a folder or a hub repository.
 
         Raises:
-            ConfigError: nothing was named, or it cannot be loaded.
+            ConfigError: no weights were named, or the weights cannot be loaded.
         """
         if not weights.strip():
             raise ConfigError("no weights: name a Stable Diffusion 1.x or 2.x, a folder or a repository of the hub")
         names = weights.strip(), (clip or "").strip() or None
         with self._lock:
             if self._loaded is None or self._loaded[0] != names:
-                self._loaded = None  # two of them would not fit
+                self._loaded = None  # memory holds only one set
                 self._loaded = names, load_text_pipeline(*names, self.device)
             return self._loaded[1]
 
@@ -72,7 +72,7 @@ def load_text_pipeline(weights: str, clip: str | None, device: str) -> OIGPipeli
     """A Stable Diffusion with CLIP, from safetensors files.
 
     Raises:
-        ConfigError: missing, unreadable, or without CLIP.
+        ConfigError: the weights are missing, unreadable, or without CLIP.
     """
     from transformers import CLIPModel, CLIPTokenizer  # noqa: PLC0415 - seconds to import
 
@@ -81,7 +81,7 @@ def load_text_pipeline(weights: str, clip: str | None, device: str) -> OIGPipeli
     def load(name: str, reader: Any) -> Any:
         try:
             return reader.from_pretrained(name, **hub_options(name))
-        except Exception as error:  # the libraries' own classes, many of them
+        except Exception as error:  # the libraries raise many exception classes
             reason = " ".join(str(error).split())[:160]
             raise ConfigError(f"{name}: cannot be loaded; give a folder in the form of diffusers ({reason})") from None
 
@@ -93,7 +93,7 @@ def load_text_pipeline(weights: str, clip: str | None, device: str) -> OIGPipeli
 
 
 def edit(pipeline: OIGPipeline, task: EditTask) -> Iterator[EditProgress]:
-    """Edit the picture; yields after every step and once more with the result.
+    """Edit the picture. Yields after every step, and finally with the result.
 
     Raises:
         ConfigError: the task cannot be run, in words for the visitor.

@@ -1,4 +1,4 @@
-"""The panel of the exemplars: pick or upload up to three, and paint where they may be used."""
+"""The panel of the exemplars: pick or upload up to three, and paint the parts that may be used."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from midms.app.page import HIDDEN, MISTAKE, AppContext, consume_upload, show_use
 from midms.app.style import MARK_OLD, mark_old_unless
 
 SLOTS = 3  # exemplars at once
-PAINT = (255, 45, 120, 140)  # what may be used, over the exemplar
+PAINT = (255, 45, 120, 140)  # paint of the allowed part, over the exemplar
 
 
 class ExemplarInputs(NamedTuple):
-    """Components that say which exemplars were chosen, an entry per slot."""
+    """Components that hold the chosen exemplars, one entry per slot."""
 
     chosen: list[Any]  # ChosenExemplar or None
     editors: list[Any]  # with the paint
-    notes: list[Any]  # what happened last to a slot, in words
+    notes: list[Any]  # last event of a slot, in words
 
 
 def exemplar_panel(context: AppContext) -> ExemplarInputs:
-    """Up to three exemplars: picked or uploaded, and painted where they may be used."""
+    """Up to three exemplars, picked or uploaded, with paint over the parts that may be used."""
     gr.Markdown("### 2 · Exemplars: how it looks")
     slot = gr.State(0)
     first = context.built_in_exemplar(0) if context.task else None
@@ -60,7 +60,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
 def exemplar_slot(
     context: AppContext, number: int, chosen: gr.State, first: actions.ChosenExemplar | None
 ) -> tuple[gr.ImageEditor, gr.Markdown]:
-    """One exemplar with its paint and its upload, and a line that says what became of it."""
+    """One exemplar with its paint, its upload button, and a status line."""
     editor = gr.ImageEditor(
         None if first is None else to_canvas(first.pixels), show_label=False, sources=(), transforms=(), layers=False,
         canvas_size=(CANVAS, CANVAS), fixed_canvas=True, format="png", elem_id=f"exemplar-{number + 1}", buttons=[],
@@ -89,7 +89,7 @@ def exemplar_slot(
 def chosen_exemplars(
     slots: Sequence[actions.ChosenExemplar | None], editors: Sequence[dict[str, Any] | None]
 ) -> list[actions.ChosenExemplar]:
-    """The exemplars of the filled slots with what their paint allows."""
+    """The exemplars of the filled slots, with their allowed parts."""
     chosen = []
     for exemplar, editor in zip(slots, editors, strict=True):
         if exemplar is not None:
@@ -99,7 +99,7 @@ def chosen_exemplars(
 
 
 def paint_of(exemplar: actions.ChosenExemplar) -> NDArray[np.uint8] | None:
-    """The paint, (CANVAS, CANVAS, 4), that `chosen_exemplars` reads as what an exemplar allows; None for all of it."""
+    """The paint, (CANVAS, CANVAS, 4), that `chosen_exemplars` reads as the allowed part. None: all of it."""
     if exemplar.allowed is None:
         return None
     left, top, width, height = scenes.window((exemplar.pixels.shape[1], exemplar.pixels.shape[0]), CANVAS)
@@ -110,7 +110,7 @@ def paint_of(exemplar: actions.ChosenExemplar) -> NDArray[np.uint8] | None:
 
 
 def shown_exemplars(inputs: ExemplarInputs, exemplars: Sequence[actions.ChosenExemplar]) -> dict[Any, Any]:
-    """Updates that show exemplars as they were chosen before."""
+    """Updates that restore an earlier choice of exemplars."""
     updates: dict[Any, Any] = {}
     for number in range(SLOTS):
         exemplar = exemplars[number] if number < len(exemplars) else None

@@ -1,4 +1,4 @@
-"""Faults of the program itself: the details go to a file, the console gets one line."""
+"""Errors of the program itself: details are logged to a file, and the console gets one line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TextIO
 
 from midms.programs import say
 
-MAX_BYTES = 10_000_000  # of the file: visitors cannot fill the disk with it
+MAX_BYTES = 10_000_000  # size limit of the file, so that visitors cannot fill the disk
 _BEGINNING = "Traceback (most recent call last)"
 
 
 class FaultLog(io.TextIOBase):
-    """A stream for standard error that writes everything to a file, and one line a fault to the console.
+    """A stream for standard error: all text goes to a file, and one line per fault to the console.
 
     Args:
-        file: made when something is written.
-        console: default: the present standard error.
+        file: created on the first write.
+        console: by default the current standard error.
     """
 
     def __init__(self, file: Path, console: TextIO | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Finished pictures, kept so that a page that is loaded again can show its last one."""
+"""Finished pictures, kept so that a reloaded page can show its last one."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from midms.app.actions import Frame, Result
 from midms.app.record import SavedResult
 from midms.visualize import Pixels
 
-KEPT = 16  # pictures of all visitors together; each holds the features that its matches compared
+KEPT = 16  # for all visitors together; each picture holds the features of its matches
 
 
 class ChosenCondition(NamedTuple):
-    """What the visitor had chosen as the condition."""
+    """The visitor's choice of condition."""
 
     kind: str  # "scene", "painting" or "file": the open tab
-    scene: int  # index of the picked one
+    scene: int  # index of the picked scene
     maps: NDArray[np.uint8] | None  # (L, H, W), of the uploaded file
     painting: Pixels | None  # (H, W, 3), of the canvas
 
 
 class Finished(NamedTuple):
-    """A finished picture with everything that the page shows of it."""
+    """A finished picture with all data that the page shows."""
 
     result: Result
     frames: list[Frame]
@@ -36,14 +36,14 @@ class Finished(NamedTuple):
 
 
 class FinishedPictures:
-    """The last `KEPT` finished pictures, each under a name that nobody can guess."""
+    """The last `KEPT` finished pictures, each under an unguessable name."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._items: OrderedDict[str, Finished] = OrderedDict()
 
     def add(self, finished: Finished) -> str:
-        """Keep it; returns its name."""
+        """Keep a finished picture. Returns its name."""
         name = secrets.token_urlsafe(16)
         with self._lock:
             self._items[name] = finished
@@ -52,7 +52,7 @@ class FinishedPictures:
         return name
 
     def get(self, name: object) -> Finished | None:
-        """The picture of that name, while it is kept and its files are there."""
+        """The picture of that name, while the picture is kept and its files exist."""
         with self._lock:
             finished = self._items.get(name) if isinstance(name, str) else None
         return finished if finished is not None and finished.saved.picture.is_file() else None

@@ -1,4 +1,4 @@
-"""What stands before the page: foreign hosts and origins are refused, and only what the page needs is answered."""
+"""Access control: foreign hosts and origins are refused, and only paths that the page needs are served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-#: What the page asks for, below the prefix of a proxy; everything else that Gradio serves is not public.
+#: Paths that the page requests, below a proxy's prefix. Gradio's other paths are not public.
 PAGE_READS = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/pwa_icon(/\w+)?|/(assets|static|svelte)/.+"
     r"|/gradio_api/(theme\.css|startup-events|heartbeat/\w+|queue/data|upload_progress|file=.+)"
@@ -21,14 +21,14 @@ PAGE_WRITES = re.compile(r"/gradio_api/(queue/join|upload|cancel|reset/?|compone
 
 
 class HostRules:
-    """Which names the page answers to.
+    """Host names under which the page is served.
 
-    A page of another site can reach this one under a name of its own that leads to this machine (DNS rebinding), or
-    send requests to it from the visitor's browser. Neither works with an address of numbers, so these need no list.
+    Another site can reach this page under its own name that resolves to this machine (DNS rebinding), or send requests
+    from the visitor's browser. Numeric addresses allow neither attack, so these need no list.
 
     Args:
         host: the address listened on.
-        allowed: further names, those of a proxy; "*" is every name.
+        allowed: further names, such as a proxy's; "*" allows every name.
     """
 
     def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
@@ -47,7 +47,7 @@ class HostRules:
         return address is not None and (address.is_loopback or not self.local)
 
     def takes_origin(self, origin: str, host: str) -> bool:
-        """Whether a request from a page of `origin` may reach this page, which was asked for as `host`."""
+        """Whether to accept a request to `host` from a page of `origin`."""
         parts = urlsplit(origin)
         if self.everything or (parts.netloc and parts.netloc.lower() == host.lower()):
             return True
@@ -55,7 +55,7 @@ class HostRules:
 
 
 class Guard:
-    """ASGI middleware: 403 for a foreign host or origin, 404 for what the page does not need.
+    """ASGI middleware: 403 for a foreign host or origin, 404 for paths that the page does not need.
 
     Args:
         prefix: path under which a proxy shows the page, or "".
@@ -95,13 +95,13 @@ class Guard:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on reaches this machine alone."""
+    """Whether an address to listen on is reachable from this machine only."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 def _name(host: str) -> str:
-    """The name in `name`, `name:port` or `[address]:port`, in small letters."""
+    """The name in `name`, `name:port` or `[address]:port`, in lower case."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Marks over pictures: the cell that was clicked, and where its match lies."""
+"""Marks over pictures: the clicked cell and its match."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def marked_exemplars(result: Result, trace: Trace, side: int) -> list[tuple[Pixe
 
 
 def describe_trace(trace: Trace, x: float, y: float, exemplars: int) -> str:
-    """A trace in words: how often the pixel was copied, and from where.
+    """A trace in words: how often and from which place the pixel was copied.
 
     Args:
-        exemplars: how many were given.
+        exemplars: number of exemplars.
     """
     name = "the exemplar" if exemplars == 1 else f"exemplar {trace.exemplar + 1}"
     said = f"This pixel was copied from {name} in {trace.trusted} of {trace.rewarps} steps."

@@ -1,4 +1,4 @@
-"""What all tabs share: the networks and pictures, messages for visitors, uploads."""
+"""Common parts of all tabs: networks and pictures, messages for visitors, uploads."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from midms.translate import condition_spec
 NETWORKS = "networks"  # events of this group run one at a time
 KEEP_SECONDS = 3600  # uploads and results
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}  # handlers are for this page alone
-MISTAKE = "⚠ "  # how a line begins that tells a visitor's mistake
+MISTAKE = "⚠ "  # first words of a line about a visitor's mistake
 
 
 @dataclass
 class AppContext:
-    """What the handlers share; the networks, and the pictures they made."""
+    """Shared state of the handlers: the networks and their pictures."""
 
     pipe: MIDMsPipeline
     weights: str
     results: Path  # folder for finished pictures
-    local: bool = True  # whether only this machine reaches the page
+    local: bool = True  # whether the page is reachable from this machine only
     finished: FinishedPictures = field(default_factory=FinishedPictures)
     spec: ConditionSpec = field(init=False)  # what the weights take as a condition
-    task: str | None = field(init=False)  # of the built-in scenes; None: there are none for these weights
+    task: str | None = field(init=False)  # of the built-in scenes; None: no scenes for these weights
 
     def __post_init__(self) -> None:
         self.spec = condition_spec(self.pipe)
@@ -52,30 +52,30 @@ class AppContext:
         """A built-in scene at the weights' size.
 
         Raises:
-            ConfigError: there is none of that number.
+            ConfigError: there is no scene of that number.
         """
         if self.task is None or not 0 <= index < scenes.COUNT:
             raise ConfigError(f"scene {index}: no such built-in scene")
         return scenes.scene(self.task, self.size, index)
 
     def built_in_exemplar(self, index: int) -> actions.ChosenExemplar:
-        """The exemplar of a scene, with its maps where the weights match them too."""
+        """The exemplar of a scene, with its maps if the weights use them for matching."""
         scene = self.scene(index)
         released = self.pipe.model.encoders.form == "released"
         return actions.ChosenExemplar(scene.exemplar, None, scene.exemplar_condition if released else None)
 
     def prune(self) -> None:
-        """Remove finished pictures that nobody can be waiting for."""
+        """Remove finished pictures that no visitor can be waiting for."""
         for place in self.results.glob("result-*"):
             if time.time() - place.stat().st_mtime > KEEP_SECONDS:
                 rmtree(place, ignore_errors=True)
 
 
 def show_user_errors(line: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Tell a mistake in `line`, a component among the handler's outputs; all others stay as they are.
+    """Show a mistake in `line`, one of the handler's outputs. The other outputs do not change.
 
-    A mistake is a ValueError. What else goes wrong inside is printed with its details to standard error, and told in
-    few words.
+    A ValueError is the visitor's mistake. Other exceptions are printed with details to standard error, and the page
+    shows a short message.
     """
 
     def tell(error: Exception) -> dict[Any, str]:
@@ -91,14 +91,14 @@ def show_user_errors(line: Any) -> Callable[[Callable[..., Any]], Callable[..., 
         def wrapped(*values: Any, **options: Any) -> Any:
             try:
                 return handler(*values, **options)
-            except Exception as error:  # whatever it is, the page goes on
+            except Exception as error:  # the page survives any exception
                 return tell(error)
 
         @functools.wraps(handler)
         def wrapped_generator(*values: Any, **options: Any) -> Iterator[Any]:
             try:
                 yield from handler(*values, **options)
-            except Exception as error:  # whatever it is, the page goes on
+            except Exception as error:  # the page survives any exception
                 yield tell(error)
 
         return wrapped_generator if inspect.isgeneratorfunction(handler) else wrapped

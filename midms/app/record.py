@@ -1,4 +1,4 @@
-"""A finished picture as files: settings inside the PNG, and the inputs with the command that makes it again."""
+"""A finished picture as files: settings inside the PNG, and the inputs with the command that reproduces it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from midms.visualize import Pixels, panels, save_animation
 
 
 class SavedResult(NamedTuple):
-    """Where a result was written."""
+    """Paths of a saved result."""
 
     picture: Path  # PNG with the settings as JSON in the text chunk `midms`
-    animation: Path  # GIF of the steps that were shown
+    animation: Path  # GIF of the displayed steps
     bundle: Path  # ZIP: the picture, its inputs, and the command as text
-    command: str  # to be run where the bundle was unpacked
+    command: str  # to be run in the folder of the unpacked bundle
 
 
 def input_files(task: Task) -> dict[str, bytes]:
-    """Names and contents of everything that the command reads."""
+    """Names and contents of all files that the command reads."""
     files = {"condition.npy": _npy(task.condition)}
     for number, chosen in enumerate(task.exemplars, start=1):
         files[f"exemplar_{number}.png"] = png_bytes(chosen.pixels)
@@ -43,7 +43,7 @@ def input_files(task: Task) -> dict[str, bytes]:
 
 
 def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
-    """How a result is made from the files of `input_files`, in the folder that holds them."""
+    """The record of a result made from the files of `input_files`, in their folder."""
     task = result.task
     count = range(1, len(task.exemplars) + 1)
     return Making(

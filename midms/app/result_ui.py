@@ -1,4 +1,4 @@
-"""The panel of the result: the picture, comparisons, numbers, downloads, and where a pixel came from."""
+"""The panel of the result: picture, comparisons, numbers, downloads, and the origin of a pixel."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class ResultView(NamedTuple):
     animation: Any
     bundle: Any
     command: Any
-    beside: Any  # what the result is compared with
+    beside: Any  # picture to compare the result with
     slider: Any
 
 
 class OriginView(NamedTuple):
-    """Components that show where a pixel came from."""
+    """Components that show the origin of a pixel."""
 
     sentence: Any
     marked: Any
@@ -81,7 +81,7 @@ def result_panel(context: AppContext) -> ResultView:
 
 
 def compare_panel() -> tuple[Any, Any]:
-    """The result beside another picture, divided by a line that can be moved."""
+    """The result beside another picture, with a movable dividing line."""
     slider = gr.ImageSlider(show_label=False, interactive=False, format="png", height=CANVAS, max_height=CANVAS,
                             elem_id="compare-picture", buttons=[])  # fmt: skip
     beside = gr.Radio([FIRST_WARP], value=FIRST_WARP, label="Left of the line", elem_id="compare-with",
@@ -90,7 +90,7 @@ def compare_panel() -> tuple[Any, Any]:
 
 
 def setting_sliders(context: AppContext) -> list[Any]:
-    """Sliders of what a run can change; `midms.app.style.HINTS` explains them."""
+    """Sliders for the settings of a run; `midms.app.style.HINTS` explains them."""
     own = context.pipe.settings
     if not isinstance(own, InterleaveSettings):
         calls = gr.Slider(1, 8, own.num_interleaved_steps, step=1, label="Pictures generated, N")
@@ -105,7 +105,7 @@ def setting_sliders(context: AppContext) -> list[Any]:
 
 
 def calls_of(amount: float, steps: int) -> int:
-    """N, the steps that are computed, of an amount of change and T."""
+    """N, the number of computed steps, from an amount of change and T."""
     return max(0, min(round(amount * steps), steps - 1))
 
 
@@ -123,7 +123,7 @@ def compared(finished: Finished | None, name: str) -> tuple[str, str] | None:
 
 
 def shown_progress(view: ResultView, steps: Any, progress: actions.Progress) -> dict[Any, Any]:
-    """Updates of the page for what is known so far."""
+    """Updates of the page during a translation."""
     return {
         view.picture: picture_file(scenes.enlarge(progress.frames[-1].pixels, CANVAS)),
         steps: gr.update(value=step_pictures(progress.frames), visible=True),
@@ -150,7 +150,7 @@ def shown_finished(view: ResultView, steps: Any, finished: Finished, message: st
 
 
 def nothing_finished(view: ResultView, origin: OriginView) -> dict[Any, Any]:
-    """Updates that take an earlier result off the page."""
+    """Updates that remove an earlier result from the page."""
     off = gr.update(interactive=False)
     hidden = gr.update(value=None, visible=False)
     return {
@@ -165,7 +165,7 @@ def step_pictures(frames: list[actions.Frame]) -> list[tuple[str, str]]:
 
 
 def origin_panel(view: ResultView) -> OriginView:
-    """A click on the result shows where in the exemplars its pixel came from."""
+    """Show, after a click on the result, the origin of the pixel in the exemplars."""
     which = gr.Radio([("at the last match", "last"), ("at the first match", "first")], value="last", show_label=False,
                      elem_id="which-match")  # fmt: skip
     sentence = gr.Markdown(_CLICK, elem_id="origin-text")

@@ -1,4 +1,4 @@
-"""The built-in scenes that a visitor can pick from, or paint further."""
+"""The built-in scenes, which a visitor can pick or paint on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from midms.data.procedural.dataset import TASKS, ProceduralPairs, Task, test_pai
 from midms.visualize import Pixels, condition_image, to_pixels
 
 COUNT = 24
-#: The pair that a page shows first, by its number in the test list: one whose result comes out well.
+#: Number in the test list of the pair that a page shows first, chosen for its good result.
 FIRST = {"faces": 22, "figures": 8, "churches": 23}
 
 
@@ -24,13 +24,13 @@ class Scene(NamedTuple):
     """One drawn pair of the benchmark's fixed test list."""
 
     condition: NDArray[np.uint8]  # (L, H, W)
-    drawing: Pixels  # the condition for the eye, (H, W, 3)
+    drawing: Pixels  # picture of the condition, (H, W, 3)
     exemplar: Pixels  # (H, W, 3)
     exemplar_condition: NDArray[np.uint8]  # (L, H, W)
 
 
 def scene_task(info_task: str | None, channels: int) -> str | None:
-    """The benchmark task whose conditions have the form that weights take, or None."""
+    """The benchmark task with the form of condition that the weights take, or None."""
     if info_task in TASKS:
         return info_task
     return {EDGE_CHANNELS: "faces", 20: "figures"}.get(channels)
@@ -51,7 +51,7 @@ def scene(task: str, size: int, index: int) -> Scene:
 
 
 def picture_of_maps(maps: NDArray[np.uint8]) -> Pixels:
-    """Condition maps, or a condition that is an image, (L, H, W), for the eye: uint8 (H, W, 3)."""
+    """Picture, uint8 (H, W, 3), of condition maps or of a condition image, (L, H, W)."""
     if len(maps) == 3:
         return np.ascontiguousarray(maps.transpose(1, 2, 0))
     return to_pixels(condition_image(torch.from_numpy(maps)[None].float() / 255))[0]
@@ -69,14 +69,14 @@ def painting_of_scene(task: str, size: int, index: int) -> Pixels:
 
 
 def enlarge(pixels: Pixels, side: int, smooth: bool = True) -> Pixels:
-    """Pixels at `side` pixels of height, for showing."""
+    """Pixels enlarged to `side` pixels of height for display."""
     height, width = pixels.shape[:2]
     method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(pixels).resize((round(width * side / height), side), method))
 
 
 def window(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
-    """Where a picture of `size` (width, height) lies on a square canvas: as large as it fits, in the middle.
+    """Where a picture of `size` (width, height) lies on a square canvas: as large as possible, in the middle.
 
     Returns:
         Left, top, width and height, in pixels of a canvas of `side`.

@@ -1,4 +1,4 @@
-"""The page behind a port: local, bounded, silent, and closed to other sites."""
+"""The server of the page: local, with limits, without telemetry, and closed to other sites."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from midms.app.uploads import MAX_BYTES
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
-AT_ONCE = 8  # small events of one kind, such as picking a scene; translations have a limit of their own
-WAITING = 16  # visitors in the queue before the next is asked to come back
+AT_ONCE = 8  # concurrent short events, such as picking a scene; translations have their own limit
+WAITING = 16  # longest queue of visitors; others are asked to come back
 
 
 class Address(NamedTuple):
-    """Where the page is served, and under which names."""
+    """Address and names of the page."""
 
     host: str = "127.0.0.1"
     port: int = 0  # 0 takes a free one
     root_path: str = ""  # path, or whole address, under which a proxy shows the page
-    allowed_hosts: Sequence[str] = ()  # names that the page answers to, besides its own
+    allowed_hosts: Sequence[str] = ()  # further accepted host names
 
 
 def build(context: AppContext, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
@@ -57,9 +57,9 @@ def launch(
     """Serve the page in a thread of its own; returns it, with its `local_url`.
 
     Args:
-        folder: where uploads and results go; nothing is written elsewhere. `GRADIO_TEMP_DIR` must lie inside it.
+        folder: the only folder that is written to, for uploads and results. `GRADIO_TEMP_DIR` must lie inside it.
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is in use.
     """
     context = AppContext(pipe, weights, folder / "results", is_loopback(address.host))
     page = build(context, text_weights, text_clip)
@@ -89,7 +89,7 @@ def launch(
 
 
 def guard(address: Address) -> Any:
-    """The middleware that refuses foreign hosts and what the page does not need."""
+    """The middleware that refuses foreign hosts and paths that the page does not need."""
     outside = urlsplit(address.root_path)  # a path alone has no host
     names = [*address.allowed_hosts, *([outside.hostname] if outside.hostname else [])]
     return Middleware(Guard, HostRules(address.host, names), outside.path)

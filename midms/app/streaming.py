@@ -1,4 +1,4 @@
-"""A function that reports by callback, as a generator that a page can show while it runs."""
+"""Turn a function that reports by callback into a generator, whose values the page shows during the run."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """How the work ended."""
+    """The result or the error of the work."""
 
     value: Any
     error: BaseException | None
 
 
 class Stopped(Exception):
-    """Raised inside the work's next report after nobody listens any more."""
+    """Raised in the work's next report after the generator was closed."""
 
 
 _RUNNING: dict[threading.Thread, threading.Event] = {}
 
 
 def stop_all(seconds: float = 10) -> None:
-    """Stop all work at its next report, and wait for it: a program that ends under its networks' threads crashes."""
+    """Stop all work at its next report, and wait: a program that exits while its networks' threads run crashes."""
     running = dict(_RUNNING)
     for stop in running.values():
         stop.set()
@@ -32,12 +32,12 @@ def stop_all(seconds: float = 10) -> None:
 
 
 def stream(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
-    """Run `work(report)` aside and yield what it reports, then its result as an `Outcome` without error.
+    """Run `work(report)` in a thread; yield its reports, then its result as an `Outcome` without error.
 
-    Closing the generator stops the work at its next report, and waits for it: two runs never share the networks.
+    Closing the generator stops the work at its next report, and waits: two runs never share the networks.
 
     Raises:
-        Whatever the work raises.
+        Any exception of the work.
     """
     reports: Queue[Any] = Queue()
     stop = threading.Event()
@@ -50,7 +50,7 @@ def stream(work: Callable[[Callable[[Any], None]], Any]) -> Iterator[Any]:
     def run() -> None:
         try:
             reports.put(Outcome(work(report), None))
-        except BaseException as error:  # handed over to the generator's own thread
+        except BaseException as error:  # raised again in the generator's thread
             reports.put(Outcome(None, error))
         finally:
             _RUNNING.pop(thread, None)

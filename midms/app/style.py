@@ -1,4 +1,4 @@
-"""How the page looks: colours and sizes for wide and narrow windows, explanations on hover, marks on old results."""
+"""Appearance of the page: colours and sizes for wide and narrow windows, tooltips, marks on old results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ body.inputs-changed #result:has(img)::after { content: "Made from other inputs: 
 }
 """
 
-#: Element -> what is said when the pointer rests on it.
+#: Element -> its tooltip.
 HINTS = {
     "translate": "Make the picture: the condition says what goes where, the exemplar how it looks",
     "stop": "End after the step that is being computed; nothing is kept",
@@ -66,19 +66,19 @@ for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (
 });
 </script>"""
 
-#: Run in the browser: the result on the page belongs to other inputs from here on, or no longer does.
-#: (Inputs that the page restores by itself, before anybody has touched it, are those of the result.)
+#: Run in the browser: mark the result as one of other inputs, or remove this mark.
+#: (Inputs that the page restores before any action of the visitor belong to the result.)
 MARK_OLD = "() => { if (window.midmsTouched) document.body.classList.add('inputs-changed'); }"
 MARK_NEW = "() => { document.body.classList.remove('inputs-changed'); }"
 
 
 def head() -> str:
-    """What the page's head holds besides Gradio's own: the style, which Gradio would rewrite, and the hints."""
+    """Additions to the page's head: the style, which Gradio would rewrite, and the hints."""
     return _HEAD % (STYLE, json.dumps(HINTS))
 
 
 def mark_old_unless(mistake: str) -> str:
-    """`MARK_OLD`, unless the line it is given begins with `mistake`."""
+    """`MARK_OLD`, unless its input line begins with `mistake`."""
     return (
         f"(line) => {{ if (!(line || '').startsWith({json.dumps(mistake)})) "
         "document.body.classList.add('inputs-changed'); }"
@@ -86,7 +86,7 @@ def mark_old_unless(mistake: str) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Fonts of the visitor's own machine: nothing is fetched."""
+    """Theme with the fonts of the visitor's machine: no font is downloaded."""
     return gr.themes.Soft(
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )

@@ -1,4 +1,4 @@
-"""The text tab: a picture, two prompts, and the edit as it grows."""
+"""The text tab: a picture, two prompts, and the steps of the edit."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NOT_HERE = "This app was started without them; whoever runs it names them by `--
 
 
 def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None:
-    """Layout and wiring, or what is missing."""
+    """Layout and event handlers, or a note on what is missing."""
     if importlib.util.find_spec("transformers") is None:
         gr.Markdown(NO_LIBRARY, elem_id="text-needs")
         return
-    if weights is None and not context.local:  # a visitor from elsewhere names no folders of this machine
+    if weights is None and not context.local:  # remote visitors may not name folders of this machine
         gr.Markdown(f"{NEEDS}\n{NOT_HERE}", elem_id="text-needs")
         return
     holder = editing.TextWeights(str(context.pipe.device))
@@ -64,7 +64,7 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
         task = text_task(image, source_words, target_words, values)
         yield {message: "Loading the weights ...", download: gr.update(interactive=False)}
         if not context.local:
-            weights_name, clip_weights_name = weights or "", clip or ""  # never what a request says
+            weights_name, clip_weights_name = weights or "", clip or ""  # never taken from a request
         pipeline = holder.get(weights_name, clip_weights_name)
         for progress in editing.edit(pipeline, task):
             updates: dict[Any, Any] = {message: f"Step {progress.done} of {progress.total} ..."}
@@ -85,7 +85,7 @@ def text_tab(context: AppContext, weights: str | None, clip: str | None) -> None
 
 
 def text_weights(context: AppContext, weights: str | None, clip: str | None) -> tuple[Any, Any]:
-    """Which networks edit: named by whoever runs the app, or by the visitor of this machine."""
+    """Choice of the networks: by the person who runs the app, or by a visitor on this machine."""
     with gr.Accordion("Weights", open=weights is None):
         gr.Markdown(NEEDS, elem_id="text-needs")
         name = gr.Textbox(weights or "", label="Stable Diffusion", elem_id="text-weights", interactive=context.local)
@@ -106,7 +106,7 @@ def picture_inputs() -> tuple[Any, Any, Any, Any]:
 
 
 def edit_outputs() -> tuple[Any, Any, Any, Any, Any]:
-    """The edit, the message below, the buttons that start and stop, and the one that downloads."""
+    """The edit, the message below, and the buttons to start, stop and download."""
     gr.Markdown("### Edit")
     result = gr.Image(show_label=False, interactive=False, height=CANVAS, format="png", buttons=[],
                       elem_id="text-result")  # fmt: skip
@@ -119,7 +119,7 @@ def edit_outputs() -> tuple[Any, Any, Any, Any, Any]:
 
 
 def edit_sliders() -> list[Any]:
-    """Sliders of an edit; the values are the method's own."""
+    """Sliders of an edit, with the method's defaults."""
     steps = gr.Slider(2, editing.MAX_STEPS, 50, step=1, label="Steps N", elem_id="text-steps")
     scale = gr.Slider(1, 20, 5, step=0.5, label="Guidance scale s")
     clip_weight = gr.Slider(0, 1, 0.1, step=0.01, label="λ₁, towards the words")

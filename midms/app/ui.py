@@ -1,4 +1,4 @@
-"""The translation tab: three panels, and the button that reads two of them and fills the third."""
+"""The translation tab: panels of condition and exemplars, and a button that fills the panel of the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from midms.config import ConfigError
 
 
 def translate_tab(context: AppContext, page: gr.Blocks) -> None:
-    """Condition, exemplars and result side by side, the steps and the origin of a pixel below."""
+    """Condition, exemplars and result side by side, with the steps and the origin of a pixel below."""
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
             condition = condition_panel(context)
@@ -55,7 +55,7 @@ def connect_translate_button(
     origin: OriginView,
     steps: gr.Gallery,
 ) -> None:
-    """Connect the button: read the inputs, show each step as it comes, save the result."""
+    """Connect the button: read the inputs, show each step as computed, save the result."""
 
     @show_user_errors(view.message)
     def run(kind: str, index: int, maps: Any, canvas: Any, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -92,7 +92,7 @@ def restore_on_load(
     view: ResultView,
     steps: gr.Gallery,
 ) -> None:
-    """Show a visitor's last picture with its inputs when the page is loaded again."""
+    """Show a visitor's last picture with its inputs when the page is reloaded."""
 
     def restore(name: object) -> Any:
         finished = context.finished.get(name)
@@ -123,8 +123,8 @@ def task_of(maps: Any, chosen: list[actions.ChosenExemplar], numbers: tuple[Any,
     """The visitor's inputs as a task.
 
     Args:
-        numbers: amount of change, T, gamma and seed; T and gamma are None, and the first is N, for weights without a
-            diffusion.
+        numbers: amount of change, T, gamma and seed; for weights without a diffusion, T and gamma
+            are None, and N replaces the amount of change.
     Raises:
         ConfigError: a number is missing.
     """
@@ -137,7 +137,7 @@ def task_of(maps: Any, chosen: list[actions.ChosenExemplar], numbers: tuple[Any,
 
 
 def done_message(progress: actions.Progress) -> str:
-    """What is said under a finished picture."""
+    """The message under a finished picture."""
     assert progress.result is not None
     whole = progress.result.task.steps
     said = (

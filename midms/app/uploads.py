@@ -1,4 +1,4 @@
-"""Files that visitors upload: bounded in bytes and pixels, and refused in words that name the file."""
+"""Uploaded files: limited in bytes and pixels; error messages name the file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Read = TypeVar("Read")
 
 
 class UploadError(ConfigError):
-    """A file that cannot be used; the text is for the visitor."""
+    """An unusable file. The message is for the visitor."""
 
 
 def read_upload(file: Path) -> Image.Image:
     """An uploaded picture, upright and RGB, transparent parts white.
 
     Raises:
-        UploadError: too large in bytes or pixels, of another format, broken, empty.
+        UploadError: the file is too large in bytes or pixels, of another format, broken, or empty.
     """
     picture = _read(file, read_rgb)
     if min(picture.size) < 2 or max(picture.size) > 100 * min(picture.size):
@@ -38,7 +38,7 @@ def read_upload(file: Path) -> Image.Image:
 
 
 def read_exemplar(file: Path, side: int) -> Pixels:
-    """An uploaded photo, (H, W, 3), at the size at which `midms translate` works on it: `side` squared in pixels.
+    """An uploaded photo, (H, W, 3), at the working size of `midms translate`: `side` squared in pixels.
 
     Raises:
         UploadError: see `read_upload`.
@@ -49,16 +49,16 @@ def read_exemplar(file: Path, side: int) -> Pixels:
 class ReadCondition(NamedTuple):
     """An uploaded condition; values are 0 to 255."""
 
-    maps: NDArray[np.uint8]  # (L, H, W); an image, for weights whose condition is one, is (3, H, W)
-    note: str  # what the visitor should know of it, or nothing
-    photo: Pixels | None  # the photo it was made of, (H, W, 3), aligned where it was
+    maps: NDArray[np.uint8]  # (L, H, W); (3, H, W) for weights whose condition is an image
+    note: str  # note for the visitor, or empty
+    photo: Pixels | None  # the photo behind the condition, (H, W, 3), after alignment if any
 
 
 def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None, align: bool = True) -> ReadCondition:
-    """Condition maps from whatever file `midms.conditions` knows, photos among them.
+    """Condition maps from any file that `midms.conditions` reads, including photos.
 
     Args:
-        align: whether the face of a portrait photo is cut out upright.
+        align: whether to crop the face of a portrait photo upright.
     Raises:
         UploadError: the file cannot be used for these weights.
     """
@@ -69,7 +69,7 @@ def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None, ali
 
 
 def _read(file: Path, reader: Callable[[Path], Read]) -> Read:
-    """What a reader makes of a file that is not too large; messages with its name in place of its path."""
+    """Read a file that is not too large. Error messages contain its name instead of its path."""
     size = file.stat().st_size
     if size == 0:
         raise UploadError(f"{file.name}: the file is empty")

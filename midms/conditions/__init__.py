@@ -1,4 +1,4 @@
-"""Condition maps: how each kind is drawn, and one made of whatever a user has; `make` is imported when asked for."""
+"""Condition maps: how each kind is drawn, and how one is made from a user's file. `make` is imported on demand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "pose_maps",
 ]
 
-#: Names of the last version -> those of today; the old ones work for one more version.
+#: Old names -> current names. The old names work for one more version.
 RENAMED = {"Made": "BuiltCondition", "Taken": "ConditionSpec"}
 
 

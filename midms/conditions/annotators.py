@@ -1,4 +1,4 @@
-"""Networks that annotate photos: face parts, scene classes, body poses. Each needs weights that others publish."""
+"""Networks that annotate photos with face parts, scene classes or body poses. Each needs third-party weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from midms.io.hub import hub_options
 
 LabelMaps = Callable[[Sequence[Image.Image]], list[NDArray[np.uint8]]]
 Poses = Callable[[Image.Image], list[Pose]]
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which all of these networks were trained with
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which all of these networks were trained
 _SIDE = 512
 #: Joints with a lower score count as unseen.
 MIN_SCORE = 0.3
@@ -29,7 +29,7 @@ MIN_SCORE = 0.3
 def face_parser(weights: str, device: str = "cpu") -> LabelMaps:
     """SegFormer face parser (a folder or hub id, such as jonathandinu/face-parsing): photos to part ids.
 
-    Ids are 1 ... 13 in the order of `FACE_PARTS`; classes of other names count as 0.
+    Ids are 1 ... 13 in the order of `FACE_PARTS`. Classes with other names become 0.
 
     Raises:
         ValueError: the weights cannot be loaded, or name no face part.
@@ -55,13 +55,13 @@ def scene_segmenter(weights: str, device: str = "cpu") -> LabelMaps:
 
 
 def rtmlib_poses(detector: str | None, pose: str | None, device: str = "cpu") -> Poses:
-    """RTMPose by rtmlib, in OpenPose's 18 joints; without files rtmlib downloads its own.
+    """Poses from rtmlib's RTMPose, as OpenPose's 18 joints. Without files, rtmlib downloads its default weights.
 
-    Where the detector (YOLOX) finds nobody, rtmlib looks for joints in the whole photo; a person without a sure joint
-    is left out here.
+    Where the detector (YOLOX) finds nobody, rtmlib looks for joints in the whole photo. A person without a confident
+    joint is left out.
 
     Raises:
-        ValueError: rtmlib is not installed, or a file is missing, no ONNX network or an RTMO one.
+        ValueError: rtmlib is not installed, or a file is missing, is not an ONNX network or is an RTMO network.
     """
     library = _library("rtmlib", "pip install rtmlib onnxruntime")
     _require_files(detector, pose)
@@ -81,18 +81,18 @@ def rtmlib_poses(detector: str | None, pose: str | None, device: str = "cpu") ->
 
 
 def _input_size(file: str) -> tuple[int, int] | None:
-    """(width, height) that an ONNX network takes, which rtmlib does not ask it; None where it takes any."""
+    """Input size (width, height) of an ONNX network, which rtmlib does not read. None: any size."""
     runtime = _library("onnxruntime", "pip install onnxruntime")
     try:
         shape = runtime.InferenceSession(file, providers=["CPUExecutionProvider"]).get_inputs()[0].shape
-    except Exception as error:  # classes of the library's own, all meaning a foreign file
+    except Exception as error:  # the library's own exception classes, all caused by an invalid file
         raise ValueError(f"{file}: no ONNX network ({str(error).splitlines()[0]})") from None
     height, width = shape[-2:]
     return (width, height) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def controlnet_poses(weights: str | None, device: str = "cpu") -> Poses:
-    """OpenPose's own body network by controlnet-aux (its weights are for non-commercial use).
+    """Poses from OpenPose's body network in controlnet-aux (weights for non-commercial use).
 
     Raises:
         ValueError: controlnet-aux is not installed, or the weights are missing or do not fit.
@@ -103,7 +103,7 @@ def controlnet_poses(weights: str | None, device: str = "cpu") -> Poses:
     _require_files(weights)
     try:
         body = library.Body(weights).to(device)
-    except Exception as error:  # whatever a foreign file raises
+    except Exception as error:  # an invalid file can raise any exception
         reason = str(error).partition(".")[0]
         raise ValueError(f"{weights}: no weights of OpenPose's body network ({reason})") from None
 
@@ -133,7 +133,7 @@ def image_features(kind: str, weights: str | None, device: str = "cpu") -> Calla
     network = vgg19(weights=None)
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # whatever a foreign file raises
+    except Exception as error:  # an invalid file can raise any exception
         raise ValueError(f"{file}: not torchvision's VGG-19 ({str(error).splitlines()[0]})") from None
     convolutions = network.features.to(device).eval()
     return lambda images: convolutions(_normalised(images))
@@ -171,7 +171,7 @@ def _load(class_name: str, weights: str, device: str) -> Any:
     transformers = _library("transformers", "pip install transformers")
     try:
         return getattr(transformers, class_name).from_pretrained(weights, **hub_options(weights)).to(device).eval()
-    except Exception as error:  # the library raises many classes for a missing or foreign folder
+    except Exception as error:  # the library raises many exception classes for a missing or invalid folder
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"{weights}: no {class_name} weights there ({reason}); give a local folder or, with a network, a hub id"

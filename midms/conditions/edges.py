@@ -13,7 +13,7 @@ FACE_PARTS = (
     "skin", "l_brow", "r_brow", "l_eye", "r_eye", "l_ear", "r_ear", "nose", "u_lip", "mouth", "l_lip", "eye_g", "hair",
 )  # fmt: skip
 EDGE_CHANNELS = len(FACE_PARTS) + 2
-#: Parts below which the skin goes on.
+#: Parts that lie on the skin: the skin mask includes them.
 INSIDE_SKIN = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip", "eye_g")
 #: Orders in which known face parsers number the parts from 1 on. The parts that `FACE_PARTS` lacks are not drawn.
 PART_ORDERS = {
@@ -30,7 +30,7 @@ PART_ORDERS = {
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels, (H, W), that differ from a 4-neighbour: lines two pixels wide, none at the frame of the image."""
+    """Pixels, (H, W), that differ from a 4-neighbour: lines two pixels wide, none at the image border."""
     edge = np.zeros(mask.shape, bool)
     across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
     edge[:, 1:] |= across
@@ -51,7 +51,7 @@ def distance_map(edge: NDArray[np.bool_], pixel: float = 1.0) -> NDArray[np.uint
     if not edge.any():
         return np.full(edge.shape, 255, np.uint8)
     distance = cv2.distanceTransform(np.where(edge, 0, 255).astype(np.uint8), cv2.DIST_L1, 3)
-    distance = np.minimum(distance, 1e6)  # without an edge OpenCV gives the largest float there is
+    distance = np.minimum(distance, 1e6)  # without an edge OpenCV returns the largest float
     return np.clip(distance * (pixel / 3), 0, 255).astype(np.uint8)
 
 
@@ -62,7 +62,7 @@ def edge_condition(
 
     Channel 0 holds the part outlines and, outside the inner parts, the Canny edges of the photo; channels 1 ... 13
     the distance to each part's outline in the order of `FACE_PARTS` (255 where the part is absent); channel 14 the
-    part outlines alone. Hair counts as outside, even over skin: it is the last part and opens the mask again.
+    part outlines alone. Hair, the last part, counts as outside even over skin.
 
     Args:
         grey: the photo in grey levels, (H, W).
@@ -93,13 +93,12 @@ def edge_condition(
 def part_masks(ids: NDArray[np.uint8], order: str = "midms") -> dict[str, NDArray[np.bool_]]:
     """Masks of the face parts in a map of ids (H, W), 0 for none; absent parts are left out.
 
-    In such a map what lies inside the face covers the skin; the masks of CelebAMask-HQ have skin there as well, and so
-    do these.
+    In such a map the inner parts of the face replace the skin. The skin mask includes those parts, as in CelebAMask-HQ.
 
     Args:
-        order: a key of `PART_ORDERS`: id k is its k-th part.
+        order: a key of `PART_ORDERS`: id k is the k-th part of the order.
     Raises:
-        ValueError: no such order, or an id that it does not have: the map is numbered in another order.
+        ValueError: unknown order, or an id outside of the order: the map is numbered in another order.
     """
     if order not in PART_ORDERS:
         raise ValueError(f"part order {order!r}: expected one of {', '.join(PART_ORDERS)}")

@@ -28,16 +28,16 @@ COLOURS = (
     (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
 KEYPOINT_CHANNELS = 3 + len(LIMBS)
-#: Pixels; a joint that lies farther from the photo's corner is a mistake of the file.
+#: In pixels. A joint farther from the photo's corner is an error in the file.
 MAX_COORDINATE = 100_000
 _RADIUS = 4
 
 
 def check_joints(joints: NDArray[np.floating]) -> None:
-    """Refuse coordinates that belong to no picture, (18, 2) in pixels; NaN where a joint is unseen.
+    """Refuse coordinates outside any possible picture, (18, 2) in pixels; NaN where a joint is unseen.
 
     Raises:
-        ValueError: beyond `MAX_COORDINATE`, or infinite.
+        ValueError: a coordinate beyond `MAX_COORDINATE`, or infinite.
     """
     far = np.abs(joints) > MAX_COORDINATE  # NaN compares false
     if far.any():
@@ -99,7 +99,7 @@ def draw_skeleton(
 
 
 def _limb_polygon(a: NDArray[np.floating], b: NDArray[np.floating], pixel: float) -> NDArray[np.int32] | None:
-    """Outline of the ellipse from joint a to joint b, (P, 2); none if one of them is unseen."""
+    """Outline of the ellipse from joint a to joint b, (P, 2); none if one of the joints is unseen."""
     if np.isnan(a).any() or np.isnan(b).any():
         return None
     (x_a, y_a), (x_b, y_b) = a, b

@@ -1,4 +1,4 @@
-"""The kinds of conditions that a user may give, by name; programs list them in `--help` without numpy."""
+"""Names of the condition kinds that a user may give. Programs list them in `--help` without importing numpy."""
 
-#: What each stands for is in `midms.conditions.make`.
+#: `midms.conditions.make` describes each kind.
 KINDS = ("map", "drawing", "edges", "keypoints", "segmentation")

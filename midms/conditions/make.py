@@ -1,4 +1,4 @@
-"""A condition from whatever a user has: ready maps, a line drawing, a photo, joints, a map of classes.
+"""A condition from a user's file: ready maps, a line drawing, a photo, joints, a map of classes.
 
     map            .npy, .npz (L, H, W), or a picture with as many channels as the weights take
     drawing        a picture of lines, dark on light or the reverse                                 15 channels
@@ -7,8 +7,8 @@
     segmentation   a PNG of class ids, or a photo with UperNet                                      one per class
 
 Face parts and joints of a photo come from the networks of `midms get photos` (`midms.conditions.photos`), or from
-heavier ones whose weights are named. Pictures are worked on at about the side the weights were trained with, in their
-own aspect ratio (`midms.io.images.working_size`); ready maps are taken as they are.
+larger networks whose weights the user names. Pictures are resized to about the training resolution of the weights, in
+their own aspect ratio (`midms.io.images.working_size`). Ready maps are not resized.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from midms.io.maps import MAP_SUFFIXES, read_maps
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
 _LEAST_CONTRAST = 16  # levels of 255 between paper and ink
 _MOST_INK = 0.3  # share of a drawing
-_ANNOTATED_SIDE = 1024  # photos are made smaller than this before a network annotates them
+_ANNOTATED_SIDE = 1024  # photos are reduced to this before a network annotates them
 
 
 class ConditionSpec(NamedTuple):
-    """What weights take as a condition."""
+    """The form of condition that weights take."""
 
     channels: int  # L
     side: int  # pixels per side of the pictures they were trained on
@@ -51,14 +51,14 @@ class ConditionSpec(NamedTuple):
 
 
 class BuiltCondition(NamedTuple):
-    """A condition, and what the user should know of it."""
+    """A condition, with a note for the user."""
 
     maps: Tensor  # (L, H, W) in [0, 1]; an image in [-1, 1] where the weights take one
-    size: tuple[int, int]  # (H, W) of what it was made from, and so of the result
+    size: tuple[int, int]  # (H, W) of the source, and so of the result
     kind: str
-    note: str = ""  # one line, or nothing
-    photo: Image.Image | None = None  # the photo it was made of, aligned where it was
-    models: bool = False  # whether the networks of `midms get photos` made it
+    note: str = ""  # one line, or empty
+    photo: Image.Image | None = None  # the photo behind the condition, after alignment if any
+    models: bool = False  # whether the networks of `midms get photos` made the condition
 
 
 def make_condition(
@@ -77,7 +77,7 @@ def make_condition(
         spec: what the weights take.
         kind: one of `KINDS`. None: by the file's ending, the weights (a picture is a drawing or a portrait, a
             photo of a person, a map of classes) and whether a picture `is_drawn`.
-        weights: of a network that annotates a photo instead of those of `midms get photos`, a folder, file or hub id:
+        weights: of a network to annotate photos instead of those of `midms get photos`: a folder, file or hub id of a
             SegFormer face parser (edges), pose network (keypoints: detector.onnx and pose.onnx of rtmlib, or
             body_pose_model.pth of controlnet-aux), UperNet (segmentation).
         canvas: (width, height) of the photo that joints in a file belong to.
@@ -110,8 +110,8 @@ def make_condition(
 def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> Tensor:
     """A drawing, dark ink on light paper (or the reverse), as the 15 edge channels with no face part known.
 
-    Channel 0 holds the ink; every distance map says "absent" (1), the part outlines are empty. Made smaller, thin lines
-    stay: a pixel is ink where at least half of what a line of one pixel across it would cover is ink.
+    Channel 0 holds the ink. Every distance map is 1 ("absent"), and the part outlines are empty. Reduction keeps thin
+    lines: a pixel is ink where the ink covers at least half of what a one-pixel line through the pixel would cover.
 
     Args:
         side: pixels per side to work on, see `midms.io.images.working_size`. None: the drawing's own size.
@@ -120,9 +120,9 @@ def line_drawing(drawing: Image.Image | str | Path, side: int | None = None) -> 
 
 
 def ink_of(drawing: Image.Image) -> NDArray[np.bool_]:
-    """Where a drawing (RGB) has ink, (H, W): the rarer of the two classes of grey that Otsu's threshold tells apart.
+    """Where a drawing (RGB) has ink, (H, W): the rarer of the two classes of grey by Otsu's threshold.
 
-    Nothing is ink where the means of the two classes differ by less than 16 of 255 levels: blank paper.
+    There is no ink where the means of the two classes differ by less than 16 of 255 levels: blank paper.
     """
     grey = np.asarray(drawing.convert("L"))
     counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
@@ -131,7 +131,7 @@ def ink_of(drawing: Image.Image) -> NDArray[np.bool_]:
     means = np.stack([sums / np.maximum(below, 1), (sums[-1] - sums) / np.maximum(above, 1)])  # (2, 256)
     between = below * above * (means[1] - means[0]) ** 2
     best = np.flatnonzero(between == between.max())
-    threshold = int(best[(len(best) - 1) // 2])  # the middle of the levels that tell the classes apart equally well
+    threshold = int(best[(len(best) - 1) // 2])  # the middle of the levels that separate the classes equally well
     if means[1, threshold] - means[0, threshold] < _LEAST_CONTRAST or not between.max() > 0:
         return np.zeros(grey.shape, bool)
     return grey <= threshold if below[threshold] <= above[threshold] else grey > threshold
@@ -151,7 +151,7 @@ def ink_maps(ink: NDArray[np.bool_], side: int | None = None) -> Tensor:
 
 
 def note_on_ink(ink: NDArray[np.bool_]) -> str:
-    """What the user should know where a picture is no drawing of lines; nothing else."""
+    """A note for the user where a picture is not a line drawing, else nothing."""
     share = float(ink.mean())
     if share == 0:
         return "no line was found in the drawing: it is blank, or its lines are nearly as light as its paper"
@@ -164,9 +164,9 @@ def note_on_ink(ink: NDArray[np.bool_]) -> str:
 
 
 def is_drawn(picture: Image.Image) -> bool:
-    """Whether an RGB picture looks like a drawing: nearly all of it ground, or most of it and the rest without colour.
+    """Whether an RGB picture looks like a drawing: nearly all of it background, or most of it and the rest grey.
 
-    A grey photo of something small on a plain ground looks the same; `kind` says what it is.
+    A grey photo of a small object on a plain background looks the same. The argument `kind` settles such cases.
     """
     small = picture.copy()
     small.thumbnail((256, 256), Image.Resampling.NEAREST)  # lines keep their darkness
@@ -202,7 +202,7 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
     """One channel per class, of ids (H, W), sampled at the working size.
 
     Raises:
-        ValueError: an id is no class.
+        ValueError: an id is not a class.
     """
     size = working_size((labels.shape[1], labels.shape[0]), side)
     ids = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
@@ -210,7 +210,7 @@ def label_maps(labels: NDArray[np.uint8], side: int, classes: int) -> Tensor:
 
 
 def default_kind(file: Path, spec: ConditionSpec) -> str:
-    """What a file is read as where nobody says it: by its ending and what the weights take."""
+    """The default kind of a file, by its ending and the form of condition that the weights take."""
     suffix = file.suffix.lower()
     if suffix in MAP_SUFFIXES or spec.images:
         return "map"
@@ -348,7 +348,7 @@ def _text_pair(file: Path) -> tuple[Path, Path]:
 
 
 def _size_of_photo_beside(file: Path) -> tuple[int, int] | None:
-    """Size of the photo that lies beside a file of joints under its name."""
+    """Size of the photo with the same name beside a file of joints."""
     stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
     for photo in sorted(file.absolute().parent.glob(f"{glob.escape(stem)}.*")):
         if photo.stem == stem and photo.suffix.lower() in IMAGE_SUFFIXES and photo.is_file():

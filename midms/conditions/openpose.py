@@ -1,4 +1,4 @@
-"""The form of OpenPose's JSON, with what ComfyUI, DWPose and version 1.1 write otherwise."""
+"""OpenPose's JSON format, with the variants of ComfyUI, DWPose and version 1.1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Canvas = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Person(BaseModel):
-    """One entry of ``people``; what else stands there (face, hands, ids) is not read."""
+    """One entry of ``people``; other entries (face, hands, ids) are not read."""
 
     #: x, y and score of each joint; ``pose_keypoints`` is the key of version 1.1.
     pose_keypoints_2d: list[_Number] | None = Field(
@@ -32,10 +32,10 @@ class Frame(BaseModel):
 
 
 def read_frame(file: Path) -> Frame:
-    """The picture that a file describes; of a list of frames (ComfyUI) there may be one.
+    """The picture that a file describes. A list of frames (ComfyUI) may hold only one.
 
     Raises:
-        BrokenFileError: no such file, not of this form, or a list of several frames.
+        BrokenFileError: the file is missing, has another format, or lists several frames.
     """
     content = read_json(file)
     if isinstance(content, list):

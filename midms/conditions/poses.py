@@ -1,7 +1,7 @@
 """Files of body poses: OpenPose's candidate/subset text files and its JSON, read, chosen from and written.
 
 A pose is float64 (18, 3): x and y in pixels of the photo and a score for each of `JOINTS`; a row of NaN where the
-joint is unseen. A file with several people is read whole; `main_person` takes the one with the highest total score.
+joint is unseen. All people in a file are read. `main_person` takes the one with the highest total score.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from midms.conditions.keypoints import JOINTS, check_joints
 from midms.io.files import BrokenFileError, atomic_write, write_atomically
 
 Pose = NDArray[np.float64]
-#: Rows of OpenPose's BODY_25 that are our 18 joints; the other seven are the mid-hip and the feet.
+#: Rows of OpenPose's BODY_25 that are the 18 `JOINTS`. The other seven are the mid-hip and the feet.
 _FROM_BODY_25 = (*range(8), *range(9, 19))
 
 
 def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
-    """Everyone in a pair of candidate and subset files.
+    """Poses of all people in a pair of candidate and subset files.
 
-    The candidate file has a line ``x y score index`` per detected joint (one line is fine); the subset file a line of
-    20 numbers per person: for each joint its row in the candidate file or -1, then total score and number of joints.
+    The candidate file has a line ``x y score index`` per detected joint; a single line is valid. The subset file has a
+    line of 20 numbers per person: each joint's row in the candidate file or -1, the total score, the number of joints.
 
     Raises:
-        BrokenFileError: a file is missing, is no table of numbers, or names a row that is not there.
+        BrokenFileError: a file is missing or not a table of numbers, or names a row that does not exist.
     """
     candidate, subset = _table(candidate_file, 2), _table(subset_file, len(JOINTS))
     people = []
@@ -48,27 +48,28 @@ def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
 
 
 class PoseFile(NamedTuple):
-    """What an OpenPose file holds."""
+    """The contents of an OpenPose file."""
 
     people: list[Pose]  # in pixels of the canvas, or in 0 ... 1 where `relative`
     canvas: tuple[int, int] | None  # width and height of the picture that was annotated, where the file says so
     relative: bool  # whether all coordinates lie in 0 ... 1 (OpenPose's --keypoint_scale 3)
 
     def in_pixels(self, size: tuple[int, int]) -> list[Pose]:
-        """The poses in pixels of a picture of `size` (width, height) that shows what the canvas shows."""
+        """The poses in pixels of a picture of `size` (width, height) with the same content as the canvas."""
         unit = (1, 1) if self.relative else self.canvas or size
         scale = np.array([size[0] / unit[0], size[1] / unit[1], 1.0])
         return [pose * scale for pose in self.people]
 
 
 def read_pose_file(file: Path) -> PoseFile:
-    """Everyone in an OpenPose JSON file: 18 joints, or 25 of which ours are taken.
+    """Poses of all people in an OpenPose JSON file of 18 or 25 joints; of 25, the 18 `JOINTS` are kept.
 
-    A joint is unseen where its score is 0 or less, or its place is (0, 0) or (-1, -1), which stand for "not found".
-    An entry of ``people`` that is null or has no joints is left out. Of a list of frames (ComfyUI) there may be one.
+    A joint is unseen where its score is 0 or less, or its position is (0, 0) or (-1, -1): "not found".
+    An entry of ``people`` that is null or has no joints is left out. A list of frames (ComfyUI) may hold only one.
 
     Raises:
-        BrokenFileError: missing, not JSON, not of this form, several frames, or coordinates that no picture has.
+        BrokenFileError: the file is missing, is not JSON, has another format or several frames, or holds coordinates
+            outside any possible picture.
     """
     from midms.conditions.openpose import read_frame  # noqa: PLC0415 - pydantic takes a tenth of a second
 
@@ -118,7 +119,7 @@ def read_json_poses(file: Path, size: tuple[int, int] | None = None) -> list[Pos
     Args:
         size: (width, height) of the photo; None: the canvas of the file is the photo.
     Raises:
-        BrokenFileError: see `read_pose_file`; or coordinates in 0 ... 1, and neither `size` nor a canvas.
+        BrokenFileError: see `read_pose_file`; or coordinates in 0 ... 1 without `size` and without a canvas.
     """
     found = read_pose_file(file)
     size = size or found.canvas
@@ -132,7 +133,7 @@ def read_json_poses(file: Path, size: tuple[int, int] | None = None) -> list[Pos
 
 
 def read_poses(stem: Path, size: tuple[int, int] | None = None) -> list[Pose]:
-    """Everyone in ``<stem>_keypoints.json``, or else in ``<stem>_candidate.txt`` and ``<stem>_subset.txt``.
+    """Poses of all people in ``<stem>_keypoints.json``, or else in ``<stem>_candidate.txt`` and ``<stem>_subset.txt``.
 
     Args:
         size: (width, height) of the photo, see `read_json_poses`.
@@ -144,10 +145,10 @@ def read_poses(stem: Path, size: tuple[int, int] | None = None) -> list[Pose]:
 
 
 def main_person(poses: Sequence[Pose], file: Path) -> Pose:
-    """The pose with the highest sum of scores; of equals the first.
+    """The pose with the highest sum of scores; the first of equal ones.
 
     Raises:
-        BrokenFileError: nobody, or nobody with a joint; `file` is named.
+        BrokenFileError: there is no pose, or none with a joint. The message names `file`.
     """
     best = max(poses, key=lambda pose: float(np.nansum(pose[:, 2])), default=None)
     if best is None or np.isnan(best[:, 0]).all():
@@ -161,7 +162,7 @@ def text_files(stem: Path) -> tuple[Path, Path]:
 
 
 def write_text_poses(stem: Path, poses: Sequence[Pose]) -> None:
-    """Write the candidate and the subset file, the subset last: with it the pair is complete."""
+    """Write the candidate file, then the subset file, whose presence marks the pair as complete."""
     candidate: list[tuple[float, ...]] = []
     subset: list[Pose] = []
     for pose in poses:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: 0 is "unlabelled", 1 ... 150 are the classes of ADE20K: labels are not shifted.
+#: 0 is "unlabelled", 1 ... 150 are the classes of ADE20K. Labels are not shifted.
 SEGMENTATION_CHANNELS = 151
 #: "Don't care" in files of class ids.
 IGNORED = 255
@@ -17,7 +17,7 @@ def class_map(labels: NDArray[np.uint8], classes: int = SEGMENTATION_CHANNELS) -
     """Class ids, (H, W) uint8 in 0 ... classes - 1; the "don't care" value 255 becomes the last class.
 
     Raises:
-        ValueError: another value of `classes` or above.
+        ValueError: a value other than 255 that is at least `classes`.
     """
     ids = np.where(labels == IGNORED, classes - 1, labels).astype(np.uint8)
     if ids.max(initial=0) >= classes:
@@ -28,7 +28,7 @@ def class_map(labels: NDArray[np.uint8], classes: int = SEGMENTATION_CHANNELS) -
 def one_hot(ids: Tensor, classes: int = SEGMENTATION_CHANNELS) -> Tensor:
     """Channel c is 1 where the label is c: (..., H, W) ids of any dtype to (..., classes, H, W) float32.
 
-    Works on batches and on any device, so a loader may carry ids and the training step expand them.
+    Works on batches and on any device: a loader may yield ids, which the training step expands on the device.
     """
     index = ids.long().unsqueeze(-3)  # (..., 1, H, W)
     shape = (*index.shape[:-3], classes, *index.shape[-2:])

@@ -1,4 +1,4 @@
-"""Data sets and their conditions; each is imported when it is asked for."""
+"""Data sets and their conditions, each imported on demand."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Prepared items: photo and condition maps of one image as one uncompressed array file.
 
-Decoding a face and its masks costs tens of milliseconds, reading its array one. The array is uint8 (3 + L, n, n):
-the photo (R, G, B) resized to the load size, then the condition maps at that size. It takes n² (3 + L) bytes: 1.2 MB
-for a face at 256, 1.5 MB at 286. Crop, flip and exemplar are drawn after it, so a prepared set trains as a raw one.
+Decoding a face and its masks takes tens of milliseconds, reading an array one. The array is uint8 (3 + L, n, n):
+the photo (R, G, B) resized to the load size, then the condition maps at that size. Its size is n² (3 + L) bytes: 1.2
+MB for a face at 256, 1.5 MB at 286. Crop, flip and exemplar are drawn after reading, so training is unchanged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from midms.io.files import atomic_write
 
 
 def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
-    """Where the item of an image lies: ``folder/kind-size/name.npy``; names that differ never share a file.
+    """Path of an image's item: ``folder/kind-size/name.npy``. Different names never share a file.
 
     Raises:
-        ValueError: the name would lead out of the folder.
+        ValueError: the name leads out of the folder.
     """
     if ".." in Path(name).parts:
         raise ValueError(f"image name {name!r}: a prepared item cannot lie outside {folder}")
@@ -27,7 +27,7 @@ def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
 
 
 def load_item(file: Path, channels: int, load_size: int) -> NDArray[np.uint8] | None:
-    """The array of an item, or none where there is no file or an unfinished, foreign one: it is then made anew."""
+    """The array of an item; None if the file is missing, incomplete or invalid: the caller then makes the item."""
     try:
         item = np.load(file)
     except (FileNotFoundError, ValueError, EOFError, OSError):
@@ -36,6 +36,6 @@ def load_item(file: Path, channels: int, load_size: int) -> NDArray[np.uint8] | 
 
 
 def save_item(file: Path, item: NDArray[np.uint8]) -> None:
-    """Write an item so that readers see all of it or nothing."""
+    """Write an item atomically: readers see the complete file or none."""
     with atomic_write(file) as temporary, temporary.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(item))

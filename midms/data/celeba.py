@@ -1,4 +1,4 @@
-"""CelebA-HQ with edge conditions, from CelebAMask-HQ as it is handed out.
+"""CelebA-HQ with edge conditions, from CelebAMask-HQ as published.
 
 root/CelebA-HQ-img/2994.jpg                              photo
 root/CelebAMask-HQ-mask-anno/1/02994_skin.png            one mask, 0 or 255, per facial part; folder = id // 2000
@@ -24,21 +24,21 @@ from midms.schema import Text
 
 
 def photo_file(root: Path, name: str) -> Path:
-    """``2994.jpg`` to its file."""
+    """Path of a photo such as ``2994.jpg``."""
     return root / "CelebA-HQ-img" / name
 
 
 def mask_file(root: Path, name: str, part: str) -> Path:
-    """``2994.jpg`` and ``skin`` to the file of that mask."""
+    """Path of a mask, such as ``skin`` of ``2994.jpg``."""
     number = int(Path(name).stem)
     return root / "CelebAMask-HQ-mask-anno" / str(number // 2000) / f"{number:05d}_{part}.png"
 
 
 def image_name(entry: str) -> str:
-    """An entry of an id list or of a pair list, with or without extension, padded or not, to ``2994.jpg``.
+    """Turn an entry of a list, with or without extension and padding, into a name such as ``2994.jpg``.
 
     Raises:
-        ValueError: not a number.
+        ValueError: the entry is not a number.
     """
     stem = entry.rpartition("/")[2].partition(".")[0]
     if not stem.isdigit():
@@ -49,9 +49,9 @@ def image_name(entry: str) -> str:
 class CelebAEdges(PairDataset):
     """Faces with 15 edge channels (`conditions.edges`); the items are those of `PairDataset`.
 
-    A part without a file is a part that the face does not show: its distance channel is 1 everywhere. A face without
-    a single mask file is broken, because then the folder is the wrong one. Masks other than the 13 parts (neck, cloth,
-    hat, earrings) are not read. A flip mirrors the maps and does not swap left and right parts, as released.
+    A part without a mask file is not visible: its distance channel is 1 everywhere. A face without any mask file is
+    an error, because the folder must be wrong. Masks other than the 13 parts (neck, cloth, hat, earrings) are not read.
+    As in the released code, a flip mirrors the maps without swapping left and right parts.
 
     Args:
         root: folder of CelebAMask-HQ.

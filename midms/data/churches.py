@@ -28,30 +28,30 @@ FOLDERS = {"train": "training", "val": "validation"}
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """Sorts ``a2`` before ``a10``: digit runs count as numbers."""
+    """Sort key that puts ``a2`` before ``a10``: runs of digits are compared as numbers."""
     parts = re.split(r"(\d+)", name)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def image_name(folder: str, entry: str) -> str:
-    """An entry of a list to ``validation/<name>.jpg``; an entry with a folder keeps its own."""
+    """Turn a list entry into ``validation/<name>.jpg``; an entry with a folder keeps that folder."""
     return entry if "/" in entry else f"{folder}/{entry}"
 
 
 class ChurchesSegmentation(PairDataset):
     """Scenes with 151 class channels (`conditions.segmentation`); the items are those of `PairDataset`.
 
-    Every photo of the split's folder is an item; in evaluation only those that the list names as conditions. Label
-    files hold 0 for unlabelled and 1 ... 150 for ADE20K's classes; 255 becomes 150, as released.
+    In training every photo of the split's folder is an item, in evaluation every condition of the pair list. Label
+    files hold 0 for unlabelled and 1 ... 150 for ADE20K's classes. 255 becomes 150, as in the released code.
 
     Args:
         root: folder with ``training`` and ``validation``.
         split: "train" (random views and exemplars) or "val" (first exemplars).
         pairs: pair list instead of the split's own.
-        exemplar_split: where the exemplars lie, "train" or "val". None: the conditions' split. ADE20K's list
+        exemplar_split: split of the exemplars, "train" or "val". None: the conditions' split. ADE20K's list
             takes conditions from validation and exemplars from training.
-        expand: give conditions as 151 channels (40 MB an image at 256). If not, they are ids, float32 (1, H, W), for
-            `conditions.segmentation.one_hot` to expand on the device.
+        expand: give conditions as 151 channels (40 MB per image at 256). If False, give ids, float32 (1, H, W),
+            which `conditions.segmentation.one_hot` expands on the device.
         options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
     Raises:
         ValueError: a folder or list is missing, or a list malformed.
@@ -69,7 +69,7 @@ class ChurchesSegmentation(PairDataset):
         **options: Any,
     ) -> None:
         self.root, self.expand, training = Path(root), expand, is_training(split)
-        is_training(exemplar_split or split)  # refuses other words
+        is_training(exemplar_split or split)  # refuses other names
         folder, exemplar_folder = FOLDERS[split], FOLDERS[exemplar_split or split]
         default = self.root / "lists" / ("lsun_church_ref.txt" if training else "lsun_church_ref_test.txt")
         listed_pairs = find_pairs(pairs or default, str, training, options)
@@ -98,7 +98,7 @@ class ChurchesSegmentation(PairDataset):
 
 
 def scan(folder: Path) -> list[str]:
-    """Names of the photos of a folder in natural order.
+    """Names of the photos in a folder, in natural order.
 
     Raises:
         ValueError: no such folder, or no photo in it.

@@ -1,8 +1,8 @@
 """DeepFashion (In-shop) with keypoint conditions, from photos and OpenPose files.
 
 root/img/WOMEN/Dresses/id_00000203/03_1_front.jpg                  photo
-root/pose/WOMEN/Dresses/id_00000203/03_1_front_candidate.txt       joints that were found (`poses`)
-root/pose/WOMEN/Dresses/id_00000203/03_1_front_subset.txt          which joint is whose
+root/pose/WOMEN/Dresses/id_00000203/03_1_front_candidate.txt       detected joints (`poses`)
+root/pose/WOMEN/Dresses/id_00000203/03_1_front_subset.txt          joints of each person
 root/train.txt, val.txt                                            photos, one per line, relative to root
 root/lists/deepfashion_ref.txt, deepfashion_ref_test.txt           pair lists of training and test
 """
@@ -23,22 +23,22 @@ from midms.schema import Text
 
 
 def image_name(entry: str) -> str:
-    """An entry of a list, with or without the folder ``img``, to ``img/WOMEN/.../03_1_front.jpg``."""
+    """Turn a list entry, with or without the folder ``img``, into ``img/WOMEN/.../03_1_front.jpg``."""
     return entry if entry.startswith("img/") else f"img/{entry}"
 
 
 def pose_stem(root: Path, name: str) -> Path:
-    """``img/A/B.jpg`` to ``root/pose/A/B``: the pose files without their endings."""
+    """Turn ``img/A/B.jpg`` into ``root/pose/A/B``, the common stem of the pose files."""
     return root / "pose" / Path(*Path(name).parts[1:]).with_suffix("")
 
 
 class DeepFashionKeypoints(PairDataset):
     """Fashion photos with 20 pose channels (`conditions.keypoints`); the items are those of `PairDataset`.
 
-    The easy exemplar is the last of its line and the hard one any training photo, as released; the released loader
-    draws the hard one once for each line (``released=True`` does), we draw it anew each time. It also trains without
-    crop jitter: give ``load_size=256`` for that. Of several people in a pose file the one with the highest score is
-    drawn; a candidate file with one line is a pose with one joint; a photo in which nobody was found is broken.
+    As in the released loader, the easy exemplar is the last of its line and the hard exemplar any training photo. The
+    hard exemplar is drawn anew each time, whereas the released loader draws it once per line (``released=True``). The
+    released loader also trains without crop jitter (``load_size=256``). Of several people in a pose file the one with
+    the highest score is drawn. A candidate file may have a single line. A photo without any person is an error.
 
     Args:
         root: folder with ``img`` and ``pose``.

@@ -1,7 +1,7 @@
-"""Which exemplar goes with a condition: pair lists in the field's format, and the draw of training.
+"""Exemplars of conditions: pair lists in the format of published lists, and the random choice in training.
 
 A line of a list is ``condition.jpg,exemplar1.jpg[,exemplar2.jpg...]``. Paths are relative to the root of the data set
-and may be written with ``/`` or with ``\\``; a name with a comma stands in double quotes, as in a CSV file.
+and may be written with ``/`` or with ``\\``. As in CSV files, a name with a comma is put in double quotes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-#: How often an exemplar is hard, easy, or the photo itself: the shares of the released loader.
+#: Shares of hard and easy exemplars and of the photo itself, as in the released loader.
 EXEMPLARS = {"hard": 0.2, "easy": 0.5, "self": 0.3}
 
 
 def normalise_name(name: str) -> str:
-    """A name as the data sets use it: forward slashes, no leading ``./`` or ``/``."""
+    """Normalise a name: forward slashes, no leading ``./`` or ``/``."""
     name = name.strip().replace("\\", "/")
     while name.startswith(("./", "/")):
         name = name.removeprefix("./").removeprefix("/")
@@ -26,10 +26,10 @@ def normalise_name(name: str) -> str:
 
 
 def read_names(file: Path) -> list[str]:
-    """One name a line; empty lines are left out.
+    """Read one name per line; empty lines are skipped.
 
     Raises:
-        ValueError: no such file, or not text.
+        ValueError: the file is missing or not text.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -43,14 +43,14 @@ def read_names(file: Path) -> list[str]:
 def read_pairs(
     file: Path, name_of: Callable[[str], str] = normalise_name, skip_malformed: bool = False
 ) -> dict[str, list[str]]:
-    """Condition -> its exemplars, in the order of the list; of two lines for a condition the last one counts.
+    """Condition -> its exemplars, in the order of the list. The last of several lines for a condition counts.
 
     Args:
         file: the list.
-        name_of: turns an entry into the name of an image.
-        skip_malformed: leave out lines that cannot be read.
+        name_of: maps an entry to the name of an image.
+        skip_malformed: skip lines that cannot be parsed.
     Raises:
-        ValueError: no such list, or a line without an exemplar or with an entry that `name_of` refuses.
+        ValueError: the list is missing, or a line has no exemplar or an entry that `name_of` refuses.
     """
     pairs: dict[str, list[str]] = {}
     for number, line in enumerate(read_names(file), start=1):
@@ -68,7 +68,7 @@ def split_line(line: str, name_of: Callable[[str], str] = normalise_name) -> tup
     """Condition and exemplars of one line of a list.
 
     Raises:
-        ValueError: one of them is missing, or quotes are not closed.
+        ValueError: the condition or the exemplar is missing, or quotes are not closed.
     """
     try:
         entries = [entry for entry in next(csv.reader([line], strict=True), []) if entry.strip()]
@@ -81,10 +81,10 @@ def split_line(line: str, name_of: Callable[[str], str] = normalise_name) -> tup
 
 
 def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
-    """The text of a pair list, which `read_pairs` reads.
+    """The text of a pair list for `read_pairs`.
 
     Raises:
-        ValueError: a name that no list can hold: with a line break, a backslash, or spaces at its ends.
+        ValueError: a name has a line break, a backslash, or spaces at its ends, which no list can hold.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -100,7 +100,7 @@ def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
 
 
 def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
-    """Shares of the three kinds; `EXEMPLARS` if none are given.
+    """Shares of the three kinds, by default `EXEMPLARS`.
 
     Raises:
         ValueError: an unknown kind, a negative share, or a sum other than 1.
@@ -113,7 +113,7 @@ def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def draw_kind(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
-    """ "hard", "easy" or "self": one uniform number against the running sum of the shares, in this order."""
+    """ "hard", "easy" or "self": a uniform number compared with the cumulative shares, in this order."""
     u, below = rng.random(), 0.0
     for kind in EXEMPLARS:
         below += shares.get(kind, 0.0)

@@ -1,8 +1,8 @@
-"""A folder of one's own photos, with edge, pose or segmentation conditions; no lists are needed.
+"""A folder of your own photos, with edge, pose or segmentation conditions and without lists.
 
     photos/**/name.jpg                      photos, at any depth
     photos_parts/**/name.png                edges: face parts as ids (1 ... 13 in the order of `FACE_PARTS`, or in
-                                            another of `PART_ORDERS`, by `part_order`); optional
+                                            another of `PART_ORDERS`, see `part_order`); optional
     photos_poses/**/name_candidate.txt      keypoints: with name_subset.txt, or name_keypoints.json
     photos_labels/**/name.png               segmentation: class ids
 
@@ -33,16 +33,16 @@ from midms.io.files import BrokenFileError
 from midms.io.images import IMAGE_SUFFIXES, read_labels
 from midms.schema import Channels, Text
 
-#: Condition -> ending of the folder with its annotations, which lies beside the photos.
+#: Condition -> suffix of the folder with its annotations, beside the photos.
 ANNOTATIONS = {"edges": "parts", "keypoints": "poses", "segmentation": "labels"}
 _CHANNELS = {"edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS, "segmentation": 1}
 
 
 def annotation_folder(root: Path, condition: str) -> Path:
-    """The folder beside the photos with their annotations: ``photos`` to ``photos_poses``.
+    """The folder of annotations beside the photos, such as ``photos_poses`` for ``photos``.
 
     Raises:
-        ValueError: no such condition.
+        ValueError: unknown condition.
     """
     if condition not in ANNOTATIONS:
         raise ValueError(f"condition {condition!r}: expected one of {', '.join(ANNOTATIONS)}")
@@ -54,14 +54,14 @@ class FolderScan(NamedTuple):
     """Files below a folder, relative to it, sorted."""
 
     photos: list[str]
-    others: list[str]  # files of other endings
+    others: list[str]  # files with other extensions
 
 
 def scan_folder(root: Path) -> FolderScan:
-    """All files below a folder; hidden ones are left out, links to folders outside of it are followed.
+    """All files below a folder. Hidden files are skipped, and links to outside folders are followed.
 
     Raises:
-        ValueError: no such folder, no photo, or two photos that differ in their extension alone.
+        ValueError: the folder is missing or has no photo, or two photos differ in their extension alone.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
@@ -73,7 +73,7 @@ def scan_folder(root: Path) -> FolderScan:
         for name in [name for name in folders if Path(folder, name).is_symlink()]:
             target = Path(folder, name).resolve()
             if target in seen or target.is_relative_to(inside) or inside.is_relative_to(target):
-                folders.remove(name)  # its files are met elsewhere, or without end
+                folders.remove(name)  # visited by another path, or a cycle
             seen.add(target)
         here = Path(folder).relative_to(root)
         for name in files:
@@ -98,24 +98,24 @@ def list_photos(root: Path) -> list[str]:
 class ImageFolder(PairDataset):
     """Photos of a folder with conditions of one kind; the items are those of `PairDataset`.
 
-    Edges are found on the fly: Canny edges and, where part maps are given, face parts. Poses and class maps are read
-    from files. Without a pair list the exemplar is the photo itself or any other photo: a random one in training, in
-    evaluation a fixed one. Photos are turned upright as their EXIF entry says.
+    Edge conditions are computed when read: Canny edges and, if there are part maps, face parts. Poses and class maps
+    are read from files. Without a pair list the exemplar is the photo itself or any other photo: a random one in
+    training, a fixed one in evaluation. Photos are turned upright by their EXIF orientation.
 
     Args:
         root: folder of photos.
         condition: "edges", "keypoints" or "segmentation".
         training: random views and exemplars.
-        annotations: folder of part maps, poses or labels; the one beside `root` if not given.
+        annotations: folder of part maps, poses or labels; by default the folder beside `root`.
         pairs: pair list, paths relative to `root`.
-        classes: segmentation classes, and so channels.
-        part_order: of the ids in part maps, a key of `midms.conditions.edges.PART_ORDERS`.
+        classes: number of segmentation classes, and so of channels.
+        part_order: numbering of the ids in part maps, a key of `midms.conditions.edges.PART_ORDERS`.
         options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
     Attributes:
-        without_line: photos that the pair list leaves out, and so no items.
-        without_photo: conditions of the pair list that are no photos of the folder.
+        without_line: photos without a line in the pair list; these are not items.
+        without_photo: conditions of the pair list that the folder lacks.
     Raises:
-        ValueError: a folder is missing or empty, or the list malformed, or names no photo of the folder.
+        ValueError: a folder is missing or empty, or the list is malformed or names no photo of the folder.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ImageFolder(PairDataset):
     ) -> None:
         self.root, self.condition, self.classes, self.part_order = Path(root), condition, classes, part_order
         self.annotations = Path(annotations) if annotations else annotation_folder(self.root, condition)
-        annotation_folder(self.root, condition)  # refuses other words
+        annotation_folder(self.root, condition)  # refuses other names
         if part_order not in PART_ORDERS:
             raise ValueError(f"part order {part_order!r}: expected one of {', '.join(PART_ORDERS)}")
         if condition != "edges" and not self.annotations.is_dir():

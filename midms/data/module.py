@@ -1,4 +1,4 @@
-"""Loaders for training and validation whose order survives a stop."""
+"""Loaders for training and validation whose order can be resumed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ Workers = Annotated[int, Interval(ge=0, le=1024)]
 
 
 class StepSampler(Sampler[Any]):
-    """Shuffled indices for a fixed number of samples, epoch after epoch, that can start anywhere.
+    """Shuffled indices for a fixed number of samples over several epochs, with any starting point.
 
-    The order is a function of `seed` alone; `start` skips what an earlier run has used, so that a resumed run sees
-    just the samples that the uninterrupted one would have seen, whatever its batch size. Ranks take every `ranks`-th
-    index.
+    The order is a function of `seed` alone. `start` skips the samples of an earlier run: a resumed run sees the same
+    samples as an uninterrupted run, for any batch size. Each rank takes every `ranks`-th index.
 
     Args:
         length: items of the data set.
-        samples: that this rank draws in the whole training, those before `start` included.
-        start: samples of all ranks together that were drawn before.
-        used: batches of this rank that were drawn before, of `samples` in their present size.
-        draws: yield (index, epoch) instead of the index, for data sets that draw an item's views anew each time; then
-            what is drawn, too, is a function of the place in the order.
+        samples: number that this rank draws in the whole training, including those before `start`.
+        start: number of samples that all ranks together drew in earlier runs.
+        used: samples of this rank in earlier runs, counted at the current batch size; `samples` includes them.
+        draws: yield (index, epoch) instead of the index, for data sets that draw an item's views anew each time. The
+            views are then a function of the position in the order.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class StepSampler(Sampler[Any]):
 
 
 class ShardSampler(Sampler[int]):
-    """Every `ranks`-th index from `rank` on, in order: what one rank validates. A rank is never left without any."""
+    """Every `ranks`-th index from `rank` on, in order: the validation items of one rank, at least one."""
 
     def __init__(self, length: int, rank: int = 0, ranks: int = 1) -> None:
         self.indices = range(length)[rank::ranks] or range(length)[-1:]
@@ -80,10 +79,10 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         train: training set.
-        validation: validation set, read in order; none skips validation.
-        batch_size: samples a step and rank.
+        validation: validation set, read in order. None: no validation.
+        batch_size: samples per step and rank.
         num_workers: loader processes; 0 loads in the training process.
-        seed: of the training order.
+        seed: seed of the training order.
     Raises:
         ValueError: a set is empty.
     """
@@ -106,12 +105,12 @@ class DataModule(pl.LightningDataModule):
         self.samples_seen = 0  # by all ranks together, in batches of any size
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches from where an earlier run stopped to the trainer's `max_steps`."""
+        """Batches from the end of an earlier run to the trainer's `max_steps`."""
         assert self.trainer is not None
         return self._loader(self.train, sampler=self._sampler(self.trainer.max_steps * self.batch_size))
 
     def _sampler(self, samples: int) -> StepSampler:
-        """This rank's order from the present place on; `samples` are those of the whole training."""
+        """This rank's order from the current position; `samples` counts those of the whole training."""
         assert self.trainer is not None
         return StepSampler(
             length_of(self.train),
@@ -125,13 +124,13 @@ class DataModule(pl.LightningDataModule):
         )
 
     def advance(self) -> None:
-        """A batch is used up."""
+        """Count a finished batch."""
         assert self.trainer is not None
         self.batches_seen += 1
         self.samples_seen += self.batch_size * self.trainer.world_size
 
     def items_of(self, batch: dict[str, Any]) -> list[str]:
-        """What this rank's present batch holds: the names in the batch, or else indices."""
+        """Items of this rank's current batch: names if the batch has them, else indices."""
         if "name" in batch:
             return [str(name) for name in batch["name"]]
         order = self._sampler((self.batches_seen + 1) * self.batch_size)
@@ -158,11 +157,11 @@ class DataModule(pl.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the data order."""
+        """State of the data order for a checkpoint."""
         return {"batches_seen": self.batches_seen, "samples_seen": self.samples_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the samples that a checkpoint had seen; older checkpoints count batches of the present size."""
+        """Resume after the samples of a checkpoint; older checkpoints count batches of the current size."""
         assert self.trainer is not None
         self.batches_seen = int(state_dict["batches_seen"])
         older = self.batches_seen * self.batch_size * self.trainer.world_size
@@ -170,12 +169,12 @@ class DataModule(pl.LightningDataModule):
 
 
 def length_of(dataset: Dataset[Any]) -> int:
-    """Items of a data set; torch's own type promises no length."""
+    """Number of items of a data set, whose torch type declares no length."""
     sized: Any = dataset
     return len(sized)
 
 
 def data_of(trainer: pl.Trainer) -> DataModule:
-    """The data of a training: an attribute that Lightning's trainer has and its declared type lacks."""
+    """The trainer's data module, an attribute that Lightning does not declare in the trainer's type."""
     data: DataModule = vars(trainer)["datamodule"]
     return data

@@ -1,4 +1,4 @@
-"""The command `pairs` of `scripts/prepare_data.py`: a list of each photo's most alike photos, its exemplars."""
+"""The command `pairs` of `scripts/prepare_data.py`: for each photo, the most similar photos as exemplars."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from midms.data.retrieval import (
 from midms.io.files import atomic_write, write_atomically
 from midms.programs import warn
 
-_BLOCK = 512  # photos whose features make one file
+_BLOCK = 512  # photos per file of features
 _FEATURE_SIDE = 128
-_PAIRS = 20  # exemplars per line, as in the lists of the field
+_PAIRS = 20  # exemplars per line, as in published lists
 
 
 def pairs(options: argparse.Namespace) -> int:
-    """A pair list: the most alike photos of each photo, never itself or the same person."""
+    """Write a pair list: the most similar photos of each photo, never itself or the same person."""
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
     run = ParallelRun(options, "features")
@@ -55,10 +55,10 @@ def pairs(options: argparse.Namespace) -> int:
 
 
 def identities(names: Sequence[str], root: Path, source: str | None) -> list[str]:
-    """Who or what each photo shows: itself, its folder, or what a file of ``photo identity`` lines says.
+    """Identity of each photo: the photo itself, its folder, or its entry in a file of ``photo identity`` lines.
 
     Raises:
-        ValueError: the file is missing or leaves out a photo.
+        ValueError: the file is missing or lacks a photo.
     """
     if source is None:
         return [str((root / name).resolve()) for name in names]
@@ -76,7 +76,7 @@ def identities(names: Sequence[str], root: Path, source: str | None) -> list[str
 
 
 def _photo_and_identity(line: str, known: set[str]) -> tuple[str, str]:
-    """The longest known name that a line begins with, and the rest; both may hold spaces, tabs and commas."""
+    """Split a line into its longest known name and the rest; both may hold spaces, tabs and commas."""
     for separator in reversed(list(re.finditer(r"[,\s]+", line))):
         photo = line[: separator.start()]
         quoted = photo[1:-1].replace('""', '"') if len(photo) > 1 and photo[0] == photo[-1] == '"' else photo
@@ -86,12 +86,12 @@ def _photo_and_identity(line: str, known: set[str]) -> tuple[str, str]:
 
 
 def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
-    """The photos of a folder that a list of names names, or all; names without a photo are told and counted.
+    """The photos of a folder that are in a list of names, or all. Names without a photo are reported and counted.
 
-    Names are paths relative to the folder or to the one above, with or without extension.
+    Names are paths relative to the folder or to its parent, with or without extension.
 
     Raises:
-        ValueError: no such folder or list, or the list names no photo of the folder.
+        ValueError: the folder or list is missing, or the list names no photo of the folder.
     """
     photos = list_photos(root)
     if listed is None:
@@ -122,7 +122,7 @@ def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
 def photo_features(
     root: Path, everyone: Sequence[str], options: argparse.Namespace, folder: Path, run: ParallelRun
 ) -> tuple[list[str], Tensor]:
-    """Names and features of the photos that can be read; finished blocks are kept in `folder`."""
+    """Names and features of the readable photos; finished blocks of features are stored in `folder`."""
     rows, names = [], []
     network: Callable[[Tensor], Tensor] | None = None
     for start in range(0, len(everyone), _BLOCK):

@@ -1,7 +1,7 @@
-"""Conditions and exemplars from photos on disk: what the data sets have in common.
+"""Conditions and exemplars from photos on disk: the common base of the data sets.
 
-A data set says where a photo lies and how its condition maps are made. Here: reading through the cache, the views of
-training, the choice of the exemplar, and what happens to broken files.
+A data set defines the path of a photo and how its condition maps are made. This module reads through the cache, draws
+the training views, chooses the exemplar, and handles broken files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from midms.io.images import read_rgb
 from midms.schema import Pixels, Seed, Share, Text
 
 Split = Literal["train", "val"]
-#: Photos are loaded at 286 and cropped to 256 in training; other sizes keep the proportion.
+#: In training, photos are loaded at 286 and cropped to 256. Other sizes keep this ratio.
 LOAD_RATIO = 286 / 256
 
 
@@ -34,7 +34,7 @@ def is_training(split: str) -> bool:
     """Whether a split is for training.
 
     Raises:
-        ValueError: neither "train" nor "val".
+        ValueError: the split is neither "train" nor "val".
     """
     if split not in ("train", "val"):
         raise ValueError(f"split {split!r}: expected 'train' or 'val' (which holds the published test images)")
@@ -42,7 +42,7 @@ def is_training(split: str) -> bool:
 
 
 def find_names(file: Path, name_of: Callable[[str], str], options: Mapping[str, Any]) -> list[str]:
-    """The images that a list names; with ``skip_broken`` in `options`, without the entries that cannot be read.
+    """The images in a list. With ``skip_broken`` in `options`, entries that cannot be parsed are skipped.
 
     Raises:
         ValueError: the list is missing, or `name_of` refuses an entry.
@@ -60,10 +60,10 @@ def find_names(file: Path, name_of: Callable[[str], str], options: Mapping[str, 
 def find_pairs(
     file: str | Path, name_of: Callable[[str], str], training: bool, options: Mapping[str, Any]
 ) -> dict[str, list[str]]:
-    """The pair list of a data set with these `options`; empty where all exemplars are the photo itself.
+    """The pair list of a data set with these `options`; empty if every exemplar is the photo itself.
 
     Raises:
-        ValueError: the list is missing or malformed; the message says how to make one.
+        ValueError: the list is missing or malformed. The message explains how to make a list.
     """
     if training and (options.get("exemplars") or {}).get("self", 0.0) == 1:
         return {}
@@ -80,35 +80,35 @@ class PairDataset(Dataset[dict[str, Any]]):
 
     Keys of an item (H = W = size; L condition channels):
         condition (L, H, W) float32 in [0, 1] and source (3, H, W) float32 in [-1, 1]: maps and photo of the image,
-        in one view. exemplar (3, H, W) in [-1, 1] and exemplar_condition (L, H, W): another photo and its maps, in a
-        view of their own. name and exemplar_name: the images, without extension.
+        in the same view. exemplar (3, H, W) in [-1, 1] and exemplar_condition (L, H, W): another photo and its maps, in
+        their own view. name and exemplar_name: the images, without extension.
 
-    In training a view is a random crop and flip, and the exemplar is hard, easy or the photo itself. What is drawn for
-    an image depends on `seed`, its index and a draw number alone: ``dataset[index, draw]`` is always the same item,
-    and ``dataset[index]`` takes the draw number from torch's generator. Evaluation draws nothing.
+    In training a view is a random crop and flip, and the exemplar is hard, easy or the photo itself. The draws for
+    an image depend on `seed`, its index and a draw number alone: ``dataset[index, draw]`` is always the same item,
+    and ``dataset[index]`` takes the draw number from torch's generator. Evaluation is deterministic.
 
     Args:
         names: images, one item each.
         pairs: image -> its exemplars.
-        training: whether views and exemplars are drawn; if not, the first exemplar of the list is taken.
+        training: whether views and exemplars are random; if not, the first exemplar of the list is taken.
         size: pixels per side of an item.
         load_size: pixels per side before the crop; 286 / 256 of `size` in training.
         exemplars: share of each kind in training, {"hard": 0.2, "easy": 0.5, "self": 0.3}.
-        released: do as the released loader did where it has a fault (see the data set's own text, and `_item`).
-        cache_folder: keep prepared items here, and read them from here; one folder for one root. Nothing notices that
-            a raw file was changed afterwards: delete the folder then.
-        skip_broken: take the next image instead of one that cannot be read; `broken` lists those met so far.
-        seed: of all draws.
+        released: reproduce the faults of the released loader (see the data set's docstring and `_item`).
+        cache_folder: folder of prepared items, one per root. Later changes of a raw file are not detected: delete the
+            folder then.
+        skip_broken: take the next image instead of one that cannot be read; `broken` lists the unreadable ones so far.
+        seed: seed of all draws.
     Raises:
-        ValueError: no images, or an image without exemplar (with `skip_broken` it is left out and counted).
+        ValueError: no images, or an image has no exemplar (with `skip_broken` it is skipped and counted).
     """
 
-    kind: str  #: names the folder of prepared items
-    channels: int  #: maps in a prepared item
+    kind: str  #: name of the folder of prepared items
+    channels: int  #: number of maps in a prepared item
 
     @property
     def draws_views(self) -> bool:
-        """Whether an item differs from draw to draw, so that a loader should give the draw's number with the index."""
+        """Whether an item differs from draw to draw, so that a loader should pass the draw number with the index."""
         return self.training
 
     def __init__(
@@ -138,17 +138,17 @@ class PairDataset(Dataset[dict[str, Any]]):
         self._require_exemplars()
 
     def __init_subclass__(cls) -> None:
-        """Name the options in the signature, so that a misspelt key of a config is found and told the right one."""
+        """Add the options to the signature, so that the error for a misspelt config key suggests the right one."""
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
         named = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
         if len(named) < len(own):
             already_named = {parameter.name for parameter in named} | {"training"}
             options = inspect.signature(PairDataset.__init__).parameters.values()
             named += [p for p in options if p.kind is p.KEYWORD_ONLY and p.name not in already_named]
-        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]  # what inspect reads
+        cls.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]  # read by inspect
 
     def photo_file(self, name: str) -> Path:
-        """Where the photo of an image lies."""
+        """Path of the photo of an image."""
         raise NotImplementedError
 
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
@@ -164,22 +164,22 @@ class PairDataset(Dataset[dict[str, Any]]):
         return transforms.unit_tensor(maps)
 
     def choose(self, index: int, kind: str, rng: np.random.Generator) -> str:
-        """The exemplar of a kind for an item: easy is the first of its line, hard the last."""
+        """The exemplar of a kind for an item: "easy" is the first of its line, "hard" the last."""
         name = self.names[index]
         return name if kind == "self" else self.pairs[name][0 if kind == "easy" else -1]
 
     @property
     def images(self) -> list[str]:
-        """All images, conditions and exemplars, each once."""
+        """All images (conditions and exemplars), each once."""
         return list(self._slots)
 
     @property
     def broken(self) -> list[str]:
-        """Images that were met and could not be read, in this process or in its loader processes."""
+        """Images that could not be read so far, in this process or its loader processes."""
         return [name for name, slot in self._slots.items() if self._broken[slot]]
 
     def read(self, name: str) -> NDArray[np.uint8]:
-        """Photo and maps of an image at the load size, (3 + channels, n, n), prepared or made now.
+        """Photo and maps of an image at the load size, (3 + channels, n, n), from the cache or made now.
 
         Raises:
             BrokenFileError: a file of the image is missing or cannot be used.
@@ -215,7 +215,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         return self.item(key % len(self), int(torch.randint(2**62, ())) if self.training else 0)
 
     def _item(self, index: int, draw: int) -> dict[str, Any]:
-        """One item. The released loader gives the photo of a self-exemplar the view of the condition, its maps not."""
+        """One item. In the released loader the photo of a self-exemplar, not its maps, has the condition's view."""
         rng = np.random.default_rng([self.seed, index, draw])
         view = exemplar_view = transforms.centre_view(self.load_size, self.size)
         kind, name = "first", self.names[index]
@@ -251,7 +251,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         return np.concatenate([transforms.photo_pixels(photo, self.load_size), maps])
 
     def _require_exemplars(self) -> None:
-        """Leave out, or refuse, images that the list has no line for; none is needed where exemplars are all self."""
+        """Skip or refuse images without a line in the list, unless every exemplar is the photo itself."""
         if not self.training or self.shares.get("self", 0.0) < 1:
             without = [name for name in self.names if not self.pairs.get(name)]
             if without and not self.skip_broken:

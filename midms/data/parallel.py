@@ -1,4 +1,4 @@
-"""The same work on every photo of a folder, in several processes."""
+"""Apply a function to every photo of a folder in several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from midms.programs import say, warn
 
 
 class FunctionDataset(Dataset[tuple[str, Any]]):
-    """Calls a function for each name, in loader processes; a broken file is a result as well."""
+    """Call a function for each name in loader processes. A broken file is returned as a result."""
 
     def __init__(self, names: Sequence[str], function: Callable[[str], Any]) -> None:
         self.names, self.function = names, function
@@ -34,7 +34,7 @@ class FunctionDataset(Dataset[tuple[str, Any]]):
 
 
 class ParallelRun:
-    """Results of `function` over names, with a progress bar; broken files are told and counted."""
+    """Results of `function` over names, with a progress bar. Broken files are reported and counted."""
 
     def __init__(
         self, options: argparse.Namespace, text: str, word: str = "skipped ", workers: int | None = None
@@ -54,11 +54,11 @@ class ParallelRun:
                 yield name, result
 
     def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
-        """The results, with a progress bar over `total` unless it was asked to be quiet."""
+        """The results, with a progress bar over `total` unless quiet."""
         return tqdm(results, self.text, total, disable=self.quiet)
 
     def finish(self, out: Path, made: int, present: int) -> int:
-        """Say what was done; 1 if a file was broken."""
+        """Print a summary; 1 if a file was broken."""
         say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
         return int(self.broken > 0)
 

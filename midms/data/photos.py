@@ -1,4 +1,4 @@
-"""Photos alone, for the first two stages."""
+"""Photos without conditions, for the first two training stages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Photos(Dataset[dict[str, Tensor]]):
     """Every photo below a folder: {"image": (3, size, size) in [-1, 1]}.
 
     Args:
-        root: folder of photos, searched with its folders.
+        root: folder of photos, searched recursively.
         size: pixels per side.
-        training: a random crop from 286 / 256 of `size` and a random flip; else whole. ``photos[index, draw]`` is
-            always the same view, ``photos[index]`` that of draw 0.
-        every: take each so-manieth photo, from `first` on: (20, 0) and so forth split a folder without lists.
-        seed: of crops and flips.
+        training: a random crop from 286 / 256 of `size` and a random flip; otherwise the whole photo.
+            ``photos[index, draw]`` is always the same view; ``photos[index]`` is the view of draw 0.
+        every, first: take each `every`-th photo, starting at `first`; this splits a folder without lists.
+        seed: seed of crops and flips.
     Raises:
-        ValueError: no such folder, or no photo in it.
+        ValueError: the folder is missing or has no photo.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Photos(Dataset[dict[str, Tensor]]):
 
     @property
     def draws_views(self) -> bool:
-        """Whether an item differs from draw to draw, so that a loader should give the draw's number with the index."""
+        """Whether an item differs from draw to draw, so that a loader should pass the draw number with the index."""
         return self.training
 
     def __len__(self) -> int:

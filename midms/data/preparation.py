@@ -39,11 +39,11 @@ DATA_SETS: dict[str, type[PairDataset]] = {
     "deepfashion": DeepFashionKeypoints,
     "churches": ChurchesSegmentation,
 }
-_MOST_PROCESSES, _WORTH_PROCESSES = 8, 16  # at most so many at once, and for so many photos or more
+_MOST_PROCESSES, _WORTH_PROCESSES = 8, 16  # most processes at once, and fewest photos that use more than one
 
 
 def _processes(options: argparse.Namespace, photos: int) -> int:
-    """Processes for networks that run on one core each: as asked, else one per core; none for a handful of photos."""
+    """Number of processes for networks on one core each: as asked, else one per core, or 0 for few photos."""
     if options.workers is not None:
         return int(options.workers)
     return min(os.cpu_count() or 1, _MOST_PROCESSES) if photos >= _WORTH_PROCESSES else 0
@@ -51,7 +51,7 @@ def _processes(options: argparse.Namespace, photos: int) -> int:
 
 @contextmanager
 def _named(photo: Path) -> Iterator[None]:
-    """A photo that no annotation can be made of is a broken file; the networks keep to one core."""
+    """Report a photo that cannot be annotated as a broken file, and limit the networks to one core."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -81,7 +81,7 @@ def _face_parts(root: Path, out: Path, name: str) -> None:
 
 
 def edges(options: argparse.Namespace) -> int:
-    """Part maps by the networks of `midms get photos` or a face parser; without either the Canny edges, to look at."""
+    """Part maps by the networks of `midms get photos` or a face parser; without either, pictures of Canny edges."""
     if options.parser is not None:
         return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
     names, found = list_photos(options.photos), models.have_models()
@@ -118,7 +118,7 @@ def keypoints(options: argparse.Namespace) -> int:
     """Candidate and subset files and OpenPose JSON of each photo; the JSON is written last.
 
     Raises:
-        ValueError: no tool is named, and the networks of `midms get photos` are not here.
+        ValueError: no tool is named, and the networks of `midms get photos` are missing.
     """
     tool = options.tool or ("rtmlib" if options.det or options.weights else "mediapipe")
     if tool == "mediapipe" and not models.have_models():
@@ -173,7 +173,7 @@ def _has_both(stem: Path) -> bool:
 
 
 def cache(options: argparse.Namespace) -> int:
-    """Prepared items of a split; a training split needs no pair list for it."""
+    """Prepared items of a split. Training splits need no pair list here."""
     settings: dict[str, Any] = {"exemplars": {"self": 1.0}} if options.split == "train" else {}
     make = DATA_SETS[options.data]
     dataset = make(options.root, options.split, size=options.size, cache_folder=options.out, **settings)
@@ -187,7 +187,7 @@ def _prepare(dataset: PairDataset, name: str) -> None:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Print every fault and the counts; 1 if there is a fault."""
+    """Print all faults and counts; 1 if there is a fault."""
     if options.data == "folder":
         return _verify_photos(options)
 
@@ -204,7 +204,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def _verify_photos(options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the pair list: what it leaves out is named below
+        warnings.simplefilter("ignore")  # of the pair list, whose missing photos are named below
         dataset = ImageFolder(
             options.root, options.condition, training=False, pairs=options.pairs, part_order=options.part_order
         )

@@ -1,7 +1,7 @@
-"""Finding exemplars: features of photos, and the nearest others by cosine similarity.
+"""Exemplar retrieval: features of photos, and nearest neighbours by cosine similarity.
 
 The published lists were made from VGG features and cosine similarity. `colour_and_gradient_features` needs no weights;
-any torch module that gives one vector per image does as well.
+any torch module that gives one vector per image works, too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CELLS, _ORIENTATIONS, _HUES = 4, 8, 4
-#: Weight of the gradients beside the colours: exemplars are wanted for their style, so colours lead.
+#: Weight of gradients relative to colours. Exemplars are chosen for style, so colours weigh more.
 _GRADIENT_WEIGHT = 0.5
 
 
 def colour_and_gradient_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """One vector for a photo, RGB (H, W, 3): colours of the whole and of its cells, and directions of gradients.
+    """One vector for a photo, RGB (H, W, 3): colours of the photo and of its cells, and gradient directions.
 
     Colours are a joint Lab histogram (4 x 4 x 4 bins) under a square root, and mean Lab values of 4 x 4 cells;
     gradients a histogram of 8 unsigned directions in each cell (HOG). Each of the three has unit length.
@@ -44,7 +44,7 @@ def colour_and_gradient_features(pixels: NDArray[np.uint8]) -> NDArray[np.float3
 def module_features(
     module: Callable[[Tensor], Tensor], images: Iterable[Tensor], device: str | torch.device = "cpu"
 ) -> Tensor:
-    """Features of batches (B, 3, H, W) by any module, (N, D); maps (B, C, h, w) are averaged over their places."""
+    """Features of batches (B, 3, H, W) by any module, (N, D); maps (B, C, h, w) are averaged over positions."""
     rows = []
     with torch.inference_mode():
         for batch in images:
@@ -66,11 +66,11 @@ def nearest(
 
     Args:
         queries, keys: features, (Q, D) and (K, D).
-        query_groups, key_groups: integers, (Q,) and (K,): a key of the query's own group is never taken. Number the
-            photos for leaving out the photo itself, number the people for leaving out all photos of that person.
-        chunk: queries at a time; memory is chunk x K numbers.
+        query_groups, key_groups: integers, (Q,) and (K,): keys of the query's own group are excluded. One group per
+            photo excludes the photo itself, one group per person all photos of that person.
+        chunk: queries per block; memory is chunk x K numbers.
     Raises:
-        ValueError: fewer keys outside its group than `count` for some query, or groups of one side only.
+        ValueError: a query has fewer than `count` keys outside its group, or only one side has groups.
     """
     if (query_groups is None) != (key_groups is None):
         raise ValueError("groups of one side only: expected both query_groups and key_groups, or neither")
@@ -95,13 +95,13 @@ def nearest(
 
 
 def group_numbers(labels: Sequence[str], more: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-    """Integers for two lists of words, the same for the same word."""
+    """Integer ids for two lists of names, equal for equal names."""
     numbers = {word: number for number, word in enumerate(dict.fromkeys((*labels, *more)))}
     return torch.tensor([numbers[word] for word in labels]), torch.tensor([numbers[word] for word in more])
 
 
 def fewest_candidates(query_groups: Tensor, key_groups: Tensor) -> int:
-    """How many keys of another group every query has, at least; groups (Q,) and (K,) as for `nearest`."""
+    """Fewest keys of other groups that any query has; groups (Q,) and (K,) as for `nearest`."""
     own = (query_groups.unique()[:, None] == key_groups).sum(1)  # (groups of the queries,)
     return len(key_groups) - int(own.max())
 

@@ -1,4 +1,4 @@
-"""Resize, crop and flip, the same for a photo and its condition maps."""
+"""Resize, crop and flip: the same for a photo and its condition maps."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class View(NamedTuple):
 
 
 def draw_view(rng: np.random.Generator, load_size: int, size: int) -> View:
-    """A random view: x, then y, uniform over all places that fit, then a flip half the time."""
+    """A random view: x, then y, uniform over all valid positions, then a flip with probability 0.5."""
     x, y = (int(rng.integers(0, load_size - size + 1)) for _ in range(2))
     return View(x, y, bool(rng.random() < 0.5), size)
 
 
 def centre_view(load_size: int, size: int) -> View:
-    """The view of evaluation: nothing is cut where `load_size` is `size`, nothing is mirrored."""
+    """The view of evaluation: the centre crop (all, if `load_size` is `size`), not mirrored."""
     corner = (load_size - size) // 2
     return View(corner, corner, False, size)
 
 
 def apply_view(maps: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """(C, n, n) to (C, size, size), without a copy."""
+    """Crop and flip (C, n, n) to (C, size, size) without a copy."""
     window = maps[:, view.y : view.y + view.size, view.x : view.x + view.size]
     return window[:, :, ::-1] if view.flip else window
 
@@ -46,7 +46,7 @@ def photo_pixels(photo: Image.Image, size: int) -> NDArray[np.uint8]:
 
 
 def grey_pixels(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The photo resized with the bilinear filter, then to grey levels, (size, size): what the edges are found in."""
+    """The photo resized with the bilinear filter, then to grey levels, (size, size), as the input of edge detection."""
     if photo.size != (size, size):
         photo = photo.resize((size, size), Image.Resampling.BILINEAR)
     return np.array(photo.convert("L"), np.uint8)

@@ -1,7 +1,7 @@
-"""Walk a data set and name every file that is broken, missing or does not fit the others.
+"""Check a data set and name every file that is broken, missing or inconsistent with the others.
 
-Nothing is changed. What a loader would decide quietly (one of two people, a photo turned to RGB, an id that occurs
-twice) is named here as well, so that a clean report means that nothing was decided.
+No file is changed. Silent decisions of a loader (one of two people, a photo converted to RGB, an id that occurs twice)
+are reported as well: a clean report means that there are none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong: the file, relative to the root, and what is wrong with it."""
+    """One fault: the file, relative to the root, and the reason."""
 
     file: str
     reason: str
@@ -36,7 +36,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class Report:
-    """What was found."""
+    """The faults and counts of a check."""
 
     counts: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -52,13 +52,13 @@ class ListFile(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where a data set keeps what. Names of images are their photos' paths relative to the root."""
+    """File layout of a data set. An image's name is the path of its photo relative to the root."""
 
     lists: tuple[ListFile, ...]
     photos: Callable[[list[str]], list[str]]  # all files -> photos
     check: Callable[[Path, list[str], str], list[Fault]]  # root, annotation files, photo
     annotations: Callable[[list[str]], dict[str, list[str]]]  # all files -> photo -> its annotation files
-    misplaced: Callable[[str], str | None]  # an annotation file -> what is wrong with its place
+    misplaced: Callable[[str], str | None]  # an annotation file -> the fault of its location
 
 
 def verify(kind: str, root: Path, workers: int = 0, progress: Progress = lambda faults, total: faults) -> Report:
@@ -67,10 +67,10 @@ def verify(kind: str, root: Path, workers: int = 0, progress: Progress = lambda 
     Args:
         kind: "celeba", "deepfashion" or "churches".
         root: its folder.
-        workers: processes that decode; 0 does it here.
-        progress: wraps the results of the images as they come, with their number.
+        workers: processes that decode. 0: this process.
+        progress: wraps the iterator over the images' results; also gets the number of images.
     Raises:
-        ValueError: no such kind, no such folder, or not a photo in the folder.
+        ValueError: unknown kind, or the folder is missing or has no photo.
     """
     if kind not in LAYOUTS:
         raise ValueError(f"data set {kind!r}: expected one of {', '.join(LAYOUTS)}")
@@ -96,7 +96,7 @@ def verify(kind: str, root: Path, workers: int = 0, progress: Progress = lambda 
 
 
 def check_lists(layout: Layout, root: Path, files: set[str]) -> tuple[set[str], list[Fault]]:
-    """All images that the lists name, and what is wrong with the lists."""
+    """All images in the lists, and the faults of the lists."""
     faults: list[Fault] = []
     named: dict[str, list[str]] = {}  # image -> lists that name it
     splits: dict[str, list[str]] = {}  # list of images -> its images
@@ -130,7 +130,7 @@ def check_lists(layout: Layout, root: Path, files: set[str]) -> tuple[set[str], 
 
 
 def _leaks(item: ListFile, exemplars: list[str], training: list[str] | None, files: set[str]) -> list[Fault]:
-    """Exemplars of a training list that are no training images: a model would be tested on what it has seen."""
+    """Training exemplars that are not training images: a model would be tested on images it has seen."""
     if not item.pairs or _split_list(item.file) != "train.txt":
         return []
     known, other = set(training or ()), f"{churches.FOLDERS['val']}/"
@@ -172,7 +172,7 @@ def _entries(layout: Layout, root: Path) -> Iterator[tuple[str, int]]:
 
 
 def _merged(faults: list[Fault]) -> list[Fault]:
-    """Each fault once; the reasons of a file that is no list together."""
+    """Each fault once, with all reasons for a file that is not a list joined."""
     merged: dict[str, list[Fault]] = {}
     for fault in dict.fromkeys(faults):
         key = f"{fault.file}: {fault.reason}" if fault.file.endswith(".txt") else fault.file
@@ -213,7 +213,7 @@ def _photo(root: Path, photo: str, faults: list[Fault]) -> Image.Image | None:
 
 
 def check_face(root: Path, masks: list[str], photo: str) -> list[Fault]:
-    """A photo and its part masks: decodable, 0 and 255 alone, all of one size and of the photo's proportions."""
+    """Check a photo and its part masks: decodable, only 0 and 255, equal sizes, and the photo's aspect ratio."""
     faults: list[Fault] = []
     image = _photo(root, photo, faults)
     if not masks:
@@ -237,7 +237,7 @@ def check_face(root: Path, masks: list[str], photo: str) -> list[Fault]:
 
 
 def check_person(root: Path, files: list[str], photo: str) -> list[Fault]:
-    """A photo and its pose: one person, with joints inside the photo."""
+    """Check a photo and its pose: one person, with all joints inside the photo."""
     faults: list[Fault] = []
     image = _photo(root, photo, faults)
     stem = deepfashion.pose_stem(root, photo)
@@ -256,7 +256,7 @@ def check_person(root: Path, files: list[str], photo: str) -> list[Fault]:
 
 
 def check_scene(root: Path, files: list[str], photo: str) -> list[Fault]:
-    """A photo and its class map: one channel, 0 ... 150 or 255, of the photo's size."""
+    """Check a photo and its class map: one channel, values 0 ... 150 or 255, and the photo's size."""
     faults: list[Fault] = []
     image = _photo(root, photo, faults)
     file = Path(photo).with_suffix(".png").as_posix()

@@ -1,4 +1,4 @@
-"""Whether the loader keeps up with a training step on the device at hand: both measured in one short training."""
+"""Whether the loader keeps up with a training step on the device at hand: both measured in one short run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks import timing
 from midms.config import check, instantiate, load_config
 
 _WARM = 2  # steps that are not counted: allocation, compilation, start of the loader processes
-#: Share of the time that a device may wait for data where the loader still counts as keeping up.
+#: Largest share of the time that a device may wait for data if the loader keeps up.
 _WAITING = 0.05
 
 
 class StepClock(pl.Callback):
-    """Milliseconds of each training step, and of the wait for its batch after the step before; stops after `stop`."""
+    """Milliseconds of each training step, and of the wait for its batch after the previous step; stops after `stop`."""
 
     def __init__(self, stop: int) -> None:
         self.stop = stop
@@ -51,7 +51,7 @@ class StepClock(pl.Callback):
 def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
     """Rows "step" (the device), "loader" (the config's loader alone) and "training" (both together).
 
-    `items_per_second` is what the row could do alone; `ratio` of the loader is the step's time over the loader's.
+    `items_per_second` is the rate of the row alone. `ratio` of the loader is the step's time over the loader's.
     "training" adds `waiting`, the share of its time that the device waits for data, and `keeps_up`, whether that is
     below 5 percent.
 
@@ -65,7 +65,7 @@ def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
     data, module = instantiate(config.data), instantiate(config.model)
     clock, steps = StepClock(_WARM + options.steps), options.steps
     trainer = pl.Trainer(
-        max_steps=_WARM + steps + _queued(data),  # the loader alone reads on
+        max_steps=_WARM + steps + _queued(data),  # the loader alone continues to read
         accelerator="gpu" if options.device == "cuda" else "cpu",
         devices=1,
         precision=config.trainer.get("precision", "32-true"),
@@ -78,7 +78,7 @@ def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
         use_distributed_sampler=False,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice for a training that is meant to last
+        warnings.simplefilter("ignore")  # Lightning's advice for long trainings
         trainer.fit(module, datamodule=data)
     step, wait = clock.steps[_WARM:], clock.waits[_WARM - 1 :]
     loader = time_loader(data, steps)
@@ -99,7 +99,7 @@ def feeding_rows(options: argparse.Namespace) -> Iterator[timing.Row]:
 
 
 def time_loader(data: Any, batches: int) -> list[float]:
-    """Milliseconds from batch to batch of a data module's own loader, once its processes' queue has been emptied.
+    """Milliseconds from batch to batch of a data module's own loader, after the queue of its processes was emptied.
 
     Processes deliver in bursts, so each number is the mean.
     """

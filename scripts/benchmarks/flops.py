@@ -1,4 +1,4 @@
-"""Counted work of a translation and the rate at which a device could do it at best."""
+"""FLOP count of a translation, and the highest rate of a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from midms.models.midms import MIDMs
 
 
 def count_flop(function: Callable[[], object]) -> int:
-    """FLOP of the products and convolutions in a call, 2 per multiply-add."""
+    """FLOP of matrix products and convolutions in a call, 2 per multiply-add."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -24,7 +24,7 @@ def count_flop(function: Callable[[], object]) -> int:
 
 
 def sampling_flop(config: str, size: int) -> dict[str, float]:
-    """FLOP of one lean translation at the released schedule by part, counted on tensors without storage.
+    """FLOP of one lean translation with the released schedule by part, counted on tensors without storage.
 
     Args:
         config: one of `networks.SIZES`. size: pixels per side.
@@ -33,7 +33,7 @@ def sampling_flop(config: str, size: int) -> dict[str, float]:
 
     with FakeTensorMode():
         model = random_model(config)
-        plain_attention(model)  # the counter knows its products
+        plain_attention(model)  # the counter covers its products
         return _parts(model, size)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "the matching block: streaming against dense, time and peak memory"
 MATRIX_NAMES = ("qk_matrix", "dense", "released_dense")  # they hold N x N tensors
-BLOCK_NAMES = ("streaming", "dense", "released_dense")  # they do the whole work
+BLOCK_NAMES = ("streaming", "dense", "released_dense")  # variants of the whole block
 NAMES = ("sgemm_ceiling", "qk_product", "qk_matrix", "streaming", "dense", "released_dense")
 
 

@@ -2,7 +2,7 @@
 
 The block is what one re-warp of the interleaved loop needs: correlation, warp of 3 latent and 15 label channels, cycle
 warp of the latents, the flows of both directions and the confidence mask. "released" is the arithmetic of the released
-code: one matrix, its softmax made anew for every use.
+code: one matrix, whose softmax is computed again for every use.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ TEMPERATURE = 0.005
 THRESHOLD = 0.3
 CHANNELS = 256
 LATENT_CHANNELS, LABEL_CHANNELS = 3, 15
-CEILING_SIZE = 2048  # of the square product that shows what the device can do
+CEILING_SIZE = 2048  # of the square product that measures the rate of the device
 
 
 class Inputs(NamedTuple):
-    """What every variant of the block is given; S x S tokens."""
+    """Inputs of every variant of the block; S x S tokens."""
 
     query: Tensor  # (B, 256, S, S)
     key: Tensor  # (B, 256, S, S)
     latent: Tensor  # (B, 3, S, S)
     labels: Tensor  # (B, 15, S, S)
-    weight: Tensor  # (B, 21, S, S), what the outputs are summed with before going backward
+    weight: Tensor  # (B, 21, S, S), weights of the outputs in the loss of the backward pass
 
 
 def make_inputs(size: int, batch: int, device: str, dtype: torch.dtype) -> Inputs:
-    """Features in which every query has a match somewhere else in the exemplar, with noise on it."""
+    """Random features: every query has a noisy match at another position of the exemplar."""
     generator = torch.Generator().manual_seed(size)
     key = torch.randn(batch, CHANNELS, size, size, generator=generator)
     query = key.roll((size // 4, size // 3), (2, 3)) + torch.randn(key.shape, generator=generator)
@@ -122,7 +122,7 @@ def _products(inputs: Inputs, count: int) -> None:
 
 
 def _matrices(query: Tensor, key: Tensor, count: int) -> None:
-    """Products of queries and keys, each as a whole."""
+    """Products of queries and keys, each as a full matrix."""
     for _ in range(count):
         torch.bmm(query.mT, key)
 

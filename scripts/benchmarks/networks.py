@@ -1,4 +1,4 @@
-"""Networks of known sizes with random weights, and random pairs for them: what the benchmarks run."""
+"""Inputs of the benchmarks: networks of known sizes with random weights, and random pairs."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Pairs(NamedTuple):
     condition: Tensor  # (B, L, H, W)
     exemplar: Tensor  # (B, 3, H, W)
     exemplar_condition: Tensor  # (B, L, H, W)
-    source: Tensor  # (B, 3, H, W), the photo that belongs to the condition
+    source: Tensor  # (B, 3, H, W), photo of the condition
 
 
 def random_model(name: str, device: str | torch.device = "cpu", seed: int = 0) -> MIDMs:
     """A whole model of one of the `SIZES`, in evaluation mode.
 
     Raises:
-        ValueError: no such size.
+        ValueError: unknown size.
     """
     if name not in SIZES:
         raise ValueError(f"--config: got {name!r}, expected one of {', '.join(SIZES)}")

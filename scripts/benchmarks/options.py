@@ -1,4 +1,4 @@
-"""Options that the benchmarks of whole translations and training steps share; nothing heavy is imported here."""
+"""Options shared by the benchmarks of translations and training steps. No slow library is imported here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: s
     """`--reference`, `--config`, `--size`, `--batch`, `--rounds`.
 
     Args:
-        config, size: what is taken when the option is left out, in words.
+        config, size: description of the default.
         rounds: the help of `--rounds`.
     """
     parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
@@ -23,12 +23,12 @@ def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: s
 
 
 def add_plot(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--plot FILE`; `what` is drawn."""
+    """`--plot FILE`; `what` describes the figure."""
     parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw {what} to this picture")
 
 
 def check_shape(batch: int, rounds: int, size: int) -> None:
-    """Counts of 1 or more, and a side that the networks can halve.
+    """Check that counts are at least 1 and that the networks can halve the side.
 
     Raises:
         ValueError: otherwise.

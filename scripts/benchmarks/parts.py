@@ -1,4 +1,4 @@
-"""Time by part: which share of a run the U-Net, the first stage, the encoders and the matching take."""
+"""Time by part: the shares of U-Net, first stage, encoders and matching in a run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PartClock:
 
 @contextmanager
 def watching(model: MIDMs, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Put `wrap(part, method)` in the place of the methods that do the parts' work, inside the block."""
+    """Within the context, replace the methods of the parts by `wrap(part, method)`."""
     watched = []
     for part, places in METHODS.items():
         for owner, method in places:

@@ -32,7 +32,7 @@ _NEAR = 0.05  # of the photo's longer side
 
 
 class FaceScore(NamedTuple):
-    """One face photo's maps against the true ones."""
+    """Errors of the maps of one face photo."""
 
     difference: float
     canny: float
@@ -42,7 +42,7 @@ class FaceScore(NamedTuple):
 
 
 class PoseScore(NamedTuple):
-    """One photo's joints against the true ones, as numbers of joints."""
+    """Errors of the joints of one photo, in numbers of joints."""
 
     joints: int
     found: int
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row per photo, and one for all.
 
     Raises:
-        ValueError: no folder is named, one holds no photo, or the networks are not here.
+        ValueError: no folder is named, a folder has no photo, or the networks are missing.
     """
     import cv2
 
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def score_face(photo: Image.Image, masks: Mapping[str, NDArray[np.bool_]]) -> FaceScore:
-    """A face photo against its true masks, each (256, 256)."""
+    """Compare a face photo with its true masks, each (256, 256)."""
     from midms.conditions.edges import edge_condition, part_masks
     from midms.conditions.photos.annotate import portrait
     from midms.data.transforms import grey_pixels
@@ -101,7 +101,7 @@ def score_face(photo: Image.Image, masks: Mapping[str, NDArray[np.bool_]]) -> Fa
 
 
 def score_pose(photo: Image.Image, true: Pose) -> PoseScore:
-    """A photo of a person against its true joints, (18, 3)."""
+    """Compare a photo of a person with its true joints, (18, 3)."""
     from midms.conditions.photos.annotate import pose_of_person
 
     start = time.process_time()
@@ -114,7 +114,7 @@ def score_pose(photo: Image.Image, true: Pose) -> PoseScore:
 
 
 def _sampled(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A map of ids at 256 x 256, each pixel that of the nearest centre."""
+    """A map of ids resampled to 256 x 256 by nearest neighbour."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(ids).resize((SIDE, SIDE), Image.Resampling.NEAREST))
@@ -139,7 +139,7 @@ def _score_deepfashion(root: Path, file: Path) -> PoseScore:
 
 
 def _row(name: str, scores: list[Any]) -> dict[str, Any]:
-    """The scores of one photo or of several: means of what is a share, sums of what is counted."""
+    """The scores of one or several photos: means of shares, sums of counts."""
     row: dict[str, Any] = {"name": name[:15], "size": len(scores), "device": "cpu", "dtype": "float32"}
     row |= {"pass": "face" if isinstance(scores[0], FaceScore) else "person"}
     row["median_ms"] = round(1e3 * float(np.median([score.seconds for score in scores])), 1)

@@ -1,4 +1,4 @@
-"""Pictures of what the benchmarks measure."""
+"""Plots of the benchmarks' results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DPI = 100
 
 @contextmanager
 def figure(file: Path, *grid: int, **options: Any) -> Iterator[Any]:
-    """Axes of a new figure (`pyplot.subplots`), saved to `file` behind the block, without a screen."""
+    """Axes of a new figure (`pyplot.subplots`), saved to `file` at the end of the context, without a display."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,12 +29,12 @@ def figure(file: Path, *grid: int, **options: Any) -> Iterator[Any]:
 def stacked_bars(
     file: Path, bars: Mapping[str, Mapping[str, float]], unit: str, line: tuple[str, float] | None = None
 ) -> None:
-    """One bar a name, of its parts from left to right, with the sum at its end.
+    """One bar per name: its parts from left to right, and the sum at the end.
 
     Args:
         bars: name -> part -> value.
-        unit: of the values: the axis's label.
-        line: name and place of a dotted line.
+        unit: unit of the values, the axis's label.
+        line: name and position of a dotted line.
     """
     parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
     with figure(file, figsize=(7.5, 1.7 + 0.5 * len(bars))) as axis:
@@ -56,12 +56,12 @@ def stacked_bars(
 def curves(
     file: Path, points: Mapping[str, Sequence[float]], places: Mapping[str, float], labels: tuple[str, Sequence[str]]
 ) -> None:
-    """Panels side by side of numbered points over a logarithmic axis, with one list of names below.
+    """Panels side by side of numbered points over a logarithmic axis, with a common legend below.
 
     Args:
         points: name -> its value in each panel.
-        places: name -> its place on the common axis.
-        labels: of the common axis, and of each panel's own.
+        places: name -> its position on the common axis.
+        labels: of the common axis, and of each panel's axis.
     """
     across, panels = labels
     with figure(file, 1, len(panels), figsize=(4.2 * len(panels), 4.6), squeeze=False) as axes:

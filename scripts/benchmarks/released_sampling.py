@@ -1,7 +1,7 @@
-"""The released code's inference in our words, with all that it computes: what `benchmark.py sampling` compares with.
+"""Reimplementation of the released inference with all its computation: the reference of `benchmark.py sampling`.
 
 Per pair: 2 encodings, 10 encoder runs, 6 correlations held in full with 13 warps and 2 flow pairs, 29 U-Net calls (4
-for the exemplar, 4 for the source, 1 for a loss, 20 of the refinement) and 7 decodings. Attention holds its matrices.
+for the exemplar, 4 for the source, 1 for a loss, 20 of the refinement) and 7 decodings. Attention keeps its matrices.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MatchBlock = Callable[..., Rewarp]
 
 
 def plain_attention(model: MIDMs) -> None:
-    """Attention that forms its matrix and the softmax of it one after the other, in U-Net and first stage."""
+    """Attention in U-Net and first stage that forms the full matrix and then its softmax."""
     from diffusers.models.attention_processor import Attention, AttnProcessor
 
     for module in model.modules():
@@ -34,7 +34,7 @@ def plain_attention(model: MIDMs) -> None:
 
 
 def dense_match(query: Tensor, key: Tensor, latent: Tensor, labels: Tensor | None, temperature: float) -> Tensor:
-    """The first match: the matrix, and a softmax of it for each of the things that are warped; gives the warp.
+    """The first match: the matrix, and its softmax again for each warped tensor. Returns the warp.
 
     Features (B, C, h, w), `latent` (B, c, h, w) and `labels` (B, L, h, w) on grids of one size.
     """
@@ -55,11 +55,11 @@ def dense_rematch(
     matching = DenseMatching.of(query, key, temperature)
     warp = matching.warp(latent)
     cycle = matching.warp_back(warp)
-    if labels is None:  # source branch: only its cycle is looked at
+    if labels is None:  # source branch: only its cycle is used
         return Rewarp(warp, torch.zeros_like(warp[:, :1]), (cycle,))
     matching.warp(labels)
     masks = [cycle_consistency_mask(one, None, settings.threshold, "released") for one in matching.maps()]
-    return Rewarp(warp, masks[0], (cycle,))  # the second mask is computed and not used
+    return Rewarp(warp, masks[0], (cycle,))  # the second mask is computed but not used
 
 
 class Branches(NamedTuple):
@@ -72,7 +72,7 @@ class Branches(NamedTuple):
 
 
 def encode_branches(model: MIDMs, pairs: Pairs) -> Branches:
-    """Everything that is encoded before the first match."""
+    """Encode all inputs before the first match."""
     with torch.no_grad():
         source, latent = model.first_stage.encode(pairs.source), model.first_stage.encode(pairs.exemplar)
     size = (latent.shape[-2], latent.shape[-1])
@@ -93,7 +93,7 @@ def rematcher(
     settings: InterleaveSettings,
     block: MatchBlock,
 ) -> Callable[[Tensor], Rewarp]:
-    """A matching block as `interleave` calls it; without `labels` (B, L, h, w) it is the source branch's."""
+    """A matching block for `interleave`. Without `labels` (B, L, h, w), the block of the source branch."""
 
     def rematch(prediction: Tensor) -> Rewarp:
         query = model.encoders.encode_iterate(prediction, condition)  # (B, C, h, w)
@@ -110,11 +110,11 @@ def released_translation(
     first: Callable[..., Tensor] = dense_match,
     again: MatchBlock = dense_rematch,
 ) -> Tensor:
-    """Images (B, 3, H, W) of pairs, and everything else that the release computes beside them.
+    """Images (B, 3, H, W) of pairs, with all other computation of the release.
 
     Args:
         generators: one per pair; the exemplar branch reads them as `MIDMs.translate` does.
-        first, again: the two matching blocks, for a clock to be put around.
+        first, again: the two matching blocks, as arguments so that they can be timed.
     """
     settings, tau = InterleaveSettings.released(), model.temperature
     condition, exemplar, source, labels = encode_branches(model, pairs)
@@ -128,7 +128,7 @@ def released_translation(
     loop = interleave(model.denoiser, warp, rematch, model.schedule, settings, noise())
     steps = [noise() for _ in range(settings.refine_steps - 1)]
     result = refine(model.denoiser, loop.latent, model.schedule, settings, noise(), steps)
-    # the source's own chain and the call for the diffusion loss: nothing of them reaches the result
+    # the source branch and the call for the diffusion loss do not affect the result
     fixed = torch.randn(warp.shape, generator=torch.Generator().manual_seed(1)).to(warp)
     source_rematch = rematcher(model, condition, source, None, settings, again)
     interleave(model.denoiser, source_warp, source_rematch, model.schedule, settings, fixed)

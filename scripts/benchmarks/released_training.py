@@ -1,7 +1,8 @@
-"""The released training iteration in our words, everything materialised: what `benchmark.py training` compares with.
+"""Reimplementation of the released training iteration, without fused operations: the reference of
+`benchmark.py training`.
 
-Exemplar and source branch go one after the other: 9 U-Net calls, 2 decodings, every correlation held in full with a
-softmax for each of its uses, attention matrices, and nothing recomputed in the backward pass.
+Exemplar and source branch run one after the other: 9 U-Net calls and 2 decodings. Every correlation is a full matrix,
+with a softmax for each use. Attention keeps its matrices, and the backward pass recomputes nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def plain_iteration(
     index: int,
     block: MatchBlock = dense_rematch,
 ) -> Iteration:
-    """What `ReleasedTrainingObjective.iteration` gives, the long way.
+    """The result of `ReleasedTrainingObjective.iteration`, without its optimisations.
 
     Args:
         noise: of "exemplar_start", "source_start" and "fresh".
         index: call whose time the diffusion term takes.
-        block: the matching, for a clock to be put around.
+        block: the matching block, as an argument so that it can be timed.
     """
     condition, exemplar, source, labels = encode_branches(model, pairs)
     tau, schedule = model.temperature, model.schedule

@@ -1,4 +1,4 @@
-"""Retrieval of exemplars: how long it takes among many photos, and how often it finds the same style."""
+"""Retrieval of exemplars: time for many photos, and share of hits with the same style."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNT, _LENGTH = 20, 512  # exemplars per photo, and numbers of a feature (VGG-
 def retrieval_rows(photos: int) -> Iterator[timing.Row]:
     """Row "pairs": the 20 nearest of `photos` random features of length 512, for each of them, without itself.
 
-    Then a row "styles" a task: `hits`, how often the nearest picture has the same style, and `times_chance`.
+    Then a row "styles" per task: `hits`, how often the nearest picture has the same style, and `times_chance`.
 
     Raises:
         ValueError: `photos` is 20 or fewer.
@@ -33,7 +33,7 @@ def retrieval_rows(photos: int) -> Iterator[timing.Row]:
 
 
 def style_hits(task: str, styles: int = 100, scenes: int = 2, size: int = 64) -> tuple[float, float]:
-    """How often colour features find a picture of the same style first, among unseen ones, and how often chance does.
+    """Share of unseen pictures whose nearest neighbour by colour features has the same style, and the chance level.
 
     Args:
         task: of the built-in benchmark.

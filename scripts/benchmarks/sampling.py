@@ -126,7 +126,7 @@ def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClo
 
 
 def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[PartClock]]) -> Row:
-    """Counted FLOP of the lean run over the rate of a large product, and how far the wholes are from it."""
+    """Counted FLOP of the lean run over the rate of a large product, and the ratio of each total time to it."""
     from benchmarks import timing
     from benchmarks.flops import product_rate, sampling_flop
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
 
 SUMMARY = "quality against the number of U-Net calls, for shorter schedules"
-SHARE = 0.25  # of the first row's calls: the most that a schedule to be chosen makes
+SHARE = 0.25  # largest share of the first row's calls for a schedule to be chosen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def schedules() -> dict[str, InterleaveSettings]:
-    """The rows; threshold and refining network are the paper's everywhere."""
+    """The schedules, all with the paper's threshold and refining network."""
     from midms.diffusion.settings import InterleaveSettings
 
     paper = InterleaveSettings.paper()
@@ -73,7 +73,7 @@ def schedules() -> dict[str, InterleaveSettings]:
         "T=64 N=16 k=4": loop(64, 16, interval=4),
         "fast": InterleaveSettings.fast(),  # T=50 N=12 k=4
         "T=50 N=12 k=4 2M": loop(50, 12, "dpm2", 4),
-        "T=32 N=8 k=2": loop(32, 8, interval=2),  # what the shipped weights of faces translate with
+        "T=32 N=8 k=2": loop(32, 8, interval=2),  # the default of the shipped weights for faces
         "T=32 N=8 k=2 2M": loop(32, 8, "dpm2", 2),
         "T=32 N=8 k=2 2M + 4": loop(32, 8, "dpm2", 2, 4),
         "T=16 N=4": loop(16, 4),
@@ -116,16 +116,16 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def choose(rows: list[Row]) -> str | None:
-    """Of the schedules with at most a quarter of the first's calls the one with the smallest feature distance."""
+    """The schedule with the smallest feature distance among those with at most a quarter of the first one's calls."""
     short = [row for row in rows if row["calls"] <= SHARE * rows[0]["calls"]]
     return min(short, key=lambda row: row["feature_distance"])["name"] if short else None
 
 
 def lpips_network(file: Path | None, device: str) -> tuple[nn.Module | None, Row]:
-    """LPIPS with AlexNet's weights, or None and a note for the rows if no file was asked for and none is there.
+    """LPIPS with AlexNet's weights, or None and a note for the rows if no file was named and none is found.
 
     Raises:
-        ValueError, FileNotFoundError: `file` is not there, or is something else.
+        ValueError, FileNotFoundError: `file` is missing or has other contents.
     """
     from midms.metrics.diversity import LPIPS
 
@@ -145,7 +145,7 @@ def _rows(
     batch_size: int,
     network: nn.Module | None,
 ) -> Iterator[Row]:
-    """One row a schedule, measured on the first `count` pairs of a split."""
+    """One row per schedule, measured on the first `count` pairs of a split."""
     import torch
 
     from benchmarks import timing
@@ -175,7 +175,7 @@ def _rows(
 
 
 def _quality(scores: Scores, first: Scores, truth: Tensor, network: nn.Module | None, batch_size: int) -> Row:
-    """The columns of quality of one schedule, and how they compare with the first one's."""
+    """The quality columns of one schedule, and their differences from the first schedule."""
     import torch
 
     from midms.metrics.swd import sliced_wasserstein_distance

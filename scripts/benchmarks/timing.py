@@ -28,7 +28,7 @@ def row(
     peak_mb: float | None,
     reference: Sequence[float] | None,
 ) -> Row:
-    """Median time, peak memory and gain over the reference; null if unknown."""
+    """Median time, peak memory and speed-up over the reference; null if unknown."""
     return {
         "name": name,
         "size": size,
@@ -44,8 +44,8 @@ def row(
 def time_rounds(variants: dict[str, Run], rounds: int, device: str) -> dict[str, list[float]]:
     """Milliseconds of every variant in every round.
 
-    Variants take turns, so that a change of the machine's speed meets all of them. On the CPU it is processor time (run
-    with one thread, or the sum over threads is counted); on CUDA it is device time between two events.
+    Variants take turns, so that a change of the machine's speed affects all of them. On the CPU, times are processor
+    time, summed over threads. On CUDA, times are device time between two events.
     """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
@@ -64,8 +64,8 @@ def ratio_of_rounds(reference: Sequence[float], times: Sequence[float]) -> float
 def peak_mb(build: Callable[..., Run], *arguments: Any, device: str) -> float:
     """Largest memory above its inputs, in MB, that one call of `build(*arguments)()` needs.
 
-    On the CPU a fresh process is started and the high-water mark of its resident memory read, so what the allocator of
-    this process happens to hold does not count. `build` must be importable.
+    On the CPU a fresh process is started and the high-water mark of its resident memory read, so memory held by
+    the allocator of this process does not count. `build` must be importable.
     """
     if device != "cpu":
         return _cuda_peak(build(*arguments))
@@ -99,9 +99,9 @@ def _cuda_peak(run: Run) -> float:
 def _resident_peak(build: Callable[..., Run], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     run = build(*arguments)
-    torch.rand(64, 64) @ torch.rand(64, 64)  # the matrix library's own start-up room
+    torch.rand(64, 64) @ torch.rand(64, 64)  # start-up memory of the matrix library
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again at the present size
+    Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark to the current size
     before = _status_mb("VmRSS")
     run()
     return _status_mb("VmHWM") - before

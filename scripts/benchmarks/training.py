@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """Stacked bars, one per mode, of what the parts save."""
+    """Stacked bars, one per mode, of the memory saved by each part."""
     from benchmarks.plots import stacked_bars
 
     bars: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""The two training steps that `scripts/benchmark.py training` compares, and what autograd saves in their parts."""
+"""The two training steps that `scripts/benchmark.py training` compares, and the memory saved by autograd per part."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Step:
             self.model.denoiser.unet.enable_gradient_checkpointing()
 
     def loss(self, wrap: Wrap = lambda _, function: function) -> Tensor:
-        """The weighted sum of the released objective; `wrap` is put around features and dense matching."""
+        """The weighted sum of the released objective; `wrap` is applied to features and dense matching."""
         features: FeatureNetwork = wrap("features", self.features)
         weights = ReleasedLossWeights(warp=0.0)
         if not self.plain:
@@ -87,7 +87,7 @@ def build(mode: str, config: str, size: int, batch: int, device: str) -> Callabl
 
 
 def saved_megabytes(mode: str, config: str, size: int, batch: int, device: str) -> dict[str, float]:
-    """What autograd saves for the backward pass in each part of the forward pass, and in all, in MB."""
+    """Memory saved by autograd for the backward pass, in MB: per part of the forward pass, and in total."""
     step = Step(mode, config, size, batch, device)
     saved, bytes_by_part = SavedTensors(nn.ModuleList([step.model, step.features])), Counter[str]()
 

@@ -1,4 +1,4 @@
-"""What a photo of a person gives: the parts of its face or the joints of its body, or a clear word why not."""
+"""Face parts or body joints from a photo of a person, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from midms.conditions.photos.networks import Pixels, Window
 from midms.conditions.poses import Pose
 from midms.config import ConfigError
 
-_SIDE = 512  # pixels of the longer side at which faces and bodies are looked at
-_MAX_ALIGNED = 1024  # pixels a side of an aligned face
-#: Degrees from which a face counts as a profile: the mesh of the far half is guessed.
+_SIDE = 512  # pixels of the longer side when faces and bodies are detected
+_MAX_ALIGNED = 1024  # pixels per side of an aligned face
+#: Degrees from which a face counts as a profile: the mesh of the hidden half is unreliable.
 MAX_YAW = 36.0
 _MIN_PRESENCE = 0.5
 _MIN_PERSON = 0.05  # of the photo: a person without a face is told from a photo of something else
@@ -25,27 +25,27 @@ _LAYERS = ("hair", "skin", "l_ear", "r_ear", "l_brow", "r_brow", "l_eye", "r_eye
 
 
 class PhotoError(ConfigError):
-    """A photo that no condition can be made of; the message says why and what would help."""
+    """A photo that gives no condition. The message states the reason and a remedy."""
 
 
 class Portrait(NamedTuple):
     """A face photo, and the parts of the face."""
 
-    photo: Image.Image  # aligned, if that was asked for
-    parts: NDArray[np.uint8]  # ids (h, w): k + 1 for part k of `FACE_PARTS`, 0 for none; of the photo's proportions
-    note: str = ""  # what the user should know, or nothing
+    photo: Image.Image  # aligned, if requested
+    parts: NDArray[np.uint8]  # ids (h, w): k + 1 for part k of `FACE_PARTS`, 0 for none; with the photo's aspect ratio
+    note: str = ""  # for the user, or empty
 
 
 def portrait(photo: Image.Image, align: bool = True, min_side: int = 0) -> Portrait:
     """The parts of the face of an RGB photo.
 
     Args:
-        align: cut out the face as in CelebA-HQ and FFHQ, upright and in the middle; a photo that is aligned already
-            is left as it is.
-        min_side: pixels a side that an aligned face has at least.
+        align: cut out the face as in CelebA-HQ and FFHQ, upright and in the middle; an aligned photo is
+            not cut again.
+        min_side: smallest number of pixels per side of an aligned face.
     Raises:
-        PhotoError: no face, or one seen from the side or behind.
-        MissingModels: the network files are not here.
+        PhotoError: there is no face, or the face is seen from the side or from behind.
+        MissingModels: the network files are not in the cache.
     """
     small = _at_most(photo, _SIDE)
     pixels = np.asarray(small)
@@ -65,10 +65,10 @@ def portrait(photo: Image.Image, align: bool = True, min_side: int = 0) -> Portr
 
 
 def find_face(photo: Pixels) -> tuple[faces.Face, int]:
-    """The largest face of a photo (H, W, 3), and how many there are.
+    """The largest face of a photo (H, W, 3), and the number of faces.
 
     Raises:
-        PhotoError: none that shows its front.
+        PhotoError: no face is seen from the front.
     """
     boxes = faces.find_boxes(photo) or _in_windows(photo)
     found = [faces.fit_mesh(photo, box) for box in boxes]
@@ -87,11 +87,11 @@ def find_face(photo: Pixels) -> tuple[faces.Face, int]:
 
 
 def pose_of_person(photo: Image.Image) -> Pose:
-    """OpenPose's 18 joints of the person in an RGB photo, (18, 3) in its pixels; NaN where one is unseen.
+    """OpenPose's 18 joints of the person in an RGB photo, (18, 3) in its pixels; NaN where a joint is unseen.
 
     Raises:
         PhotoError: nobody was found.
-        MissingModels: the network files are not here.
+        MissingModels: the network files are not in the cache.
     """
     small = _at_most(photo, _SIDE)
     joints = people.find_joints(np.asarray(small))
@@ -111,7 +111,7 @@ def part_ids(masks: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 
 def _in_windows(photo: Pixels) -> list[faces.Box]:
-    """Faces that are too small in the whole photo: looked for in nine overlapping windows of half its side."""
+    """Detect faces that are too small in the whole photo, in nine overlapping windows of half its side."""
     height, width = photo.shape[:2]
     side = max(height, width) / 2
     found: list[faces.Box] = []
@@ -124,7 +124,7 @@ def _in_windows(photo: Pixels) -> list[faces.Box]:
 
 
 def _at_most(photo: Image.Image, side: int) -> Image.Image:
-    """The photo with its longer side at `side` pixels; a smaller one as it is."""
+    """Reduce the photo to `side` pixels of its longer side; smaller photos are unchanged."""
     small = photo.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

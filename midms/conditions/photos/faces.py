@@ -1,4 +1,4 @@
-"""Faces of a photo: where they are (128 px detector), 468 points of each (face mesh), and the FFHQ alignment."""
+"""Faces of a photo: boxes (128 px detector), meshes of 468 points, and the FFHQ alignment."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from midms.conditions.photos.networks import Pixels, Points, Window, open_networ
 
 _DETECTOR_SIDE, _STRIDES = 128, ((8, 2), (16, 6))  # (stride, boxes per cell)
 _MESH_SIDE = 192
-#: Detections with a lower score are no faces: the back of a head reaches 0.55.
+#: Detections with a lower score are rejected: the back of a head reaches 0.55.
 MIN_SCORE = 0.6
-_BESIDE = 0.3  # boxes that overlap by more (intersection over union) are of one face
+_BESIDE = 0.3  # boxes with a larger intersection over union belong to the same face
 _MARGIN = 1.5  # side of the mesh's window over the longer side of the face
 #: Corner points of the mesh: outer corners of the eyes, chin and top, sides of the face.
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (362, 263)
@@ -80,7 +80,7 @@ def find_boxes(photo: Pixels, window: Window | None = None) -> list[Box]:
 
 
 def fit_mesh(photo: Pixels, box: Box, passes: int = 2) -> Face:
-    """The 468 points of a detected face; each pass looks at the window that the last one found."""
+    """The 468 points of a detected face; each pass reads the window around the previous mesh."""
     across = box.eyes[1] - box.eyes[0]
     window = Window(box.centre, _MARGIN * float(max(box.size)), float(np.arctan2(across[1], across[0])))
     network = open_network(model_file(FACE_MESH))
@@ -105,7 +105,7 @@ def aligned_window(face: Face) -> Window:
 
 
 def is_aligned(window: Window, size: tuple[int, int]) -> bool:
-    """Whether a photo of `size` (width, height) is the aligned square already, up to the recipe's own spread."""
+    """Whether a photo of `size` (width, height) is aligned, within the variation of the FFHQ recipe."""
     width, height = size
     away = np.abs(window.centre - np.array(size) / 2).max() / max(size)
     ratio = window.side / max(size)
@@ -113,7 +113,7 @@ def is_aligned(window: Window, size: tuple[int, int]) -> bool:
 
 
 def cut_aligned(photo: Pixels, window: Window, side: int) -> Pixels:
-    """The aligned square at side x side pixels; beyond the frame the photo is mirrored and fades into blur."""
+    """The aligned square at side x side pixels; outside its borders the photo is mirrored and blurred."""
     cut = window.cut(photo, side, cv2.BORDER_REFLECT)
     inside = np.full(photo.shape[:2], 255, np.uint8)
     cover = cv2.warpAffine(inside, window.matrix(side), (side, side), flags=cv2.INTER_LINEAR)
@@ -153,7 +153,7 @@ def _around(points: NDArray[np.float64]) -> Window:
 
 
 def polygon(points: NDArray[np.floating], ids: Sequence[int], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels (H, W) inside the polygon through points `ids`, to a sixteenth of a pixel."""
+    """Pixels (H, W) inside the polygon through points `ids`, accurate to a sixteenth of a pixel."""
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(points[list(ids), :2] * 16).astype(np.int32)], 1, shift=4)
     return mask.astype(bool)

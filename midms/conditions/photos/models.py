@@ -1,6 +1,6 @@
-"""The network files: four of MediaPipe's, Apache-2.0, taken out of a wheel of the package index and kept in the cache.
+"""The four network files of MediaPipe (Apache-2.0), extracted from its wheel at the package index into the cache.
 
-The wheel is unzipped, never installed. Each file is compared with its SHA-256 before it is kept and before it is used.
+The wheel is unzipped, never installed. The SHA-256 of each file is checked when it is stored and when it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from midms.io.download import download
 from midms.io.files import sha256_of, write_atomically
 
 PACKAGE = "mediapipe==0.10.21"
-#: Any platform's wheel holds the same networks; this one is asked for.
+#: Platform of the requested wheel; the wheels of all platforms hold the same networks.
 _WHEEL = ("--python-version", "3.12", "--platform", "manylinux_2_28_x86_64", "--only-binary", ":all:")
 FACE_DETECTOR = "face_detection_short_range.tflite"
 FACE_MESH = "face_landmark.tflite"
@@ -57,22 +57,22 @@ MEMBERS = {
 
 
 class MissingModels(ConfigError):
-    """The network files are not in the cache, or not what they should be."""
+    """The network files are missing from the cache, or have the wrong content."""
 
 
 def model_folder() -> Path:
-    """Where the files are kept: ``$MIDMS_CACHE/photos``, by default ``~/.cache/midms/photos``."""
+    """Folder of the files: ``$MIDMS_CACHE/photos``, by default ``~/.cache/midms/photos``."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("MIDMS_CACHE") or f"{cache}/midms").expanduser() / "photos"
 
 
 def have_models() -> bool:
-    """Whether all files are in the cache with their right content."""
+    """Whether all files are in the cache with the right content."""
     return not missing(model_folder())
 
 
 def missing(folder: Path) -> list[str]:
-    """Names of the files that a folder lacks, or has with another content."""
+    """Names of the files that are missing from a folder or have the wrong content."""
     return [name for name, member in MEMBERS.items() if not _is_whole(folder / name, member)]
 
 
@@ -80,7 +80,7 @@ def model_file(name: str) -> Path:
     """The path of a network file.
 
     Raises:
-        MissingModels: it is not in the cache; the message says what to run.
+        MissingModels: the file is not in the cache. The message names the command to run.
     """
     file = model_folder() / name
     if not _is_whole(file, MEMBERS[name]):
@@ -95,13 +95,13 @@ def digests() -> dict[str, str]:
 
 
 def get_models(wheel: Path | None = None) -> Path:
-    """Put the files into the cache; files that are there are left alone. Returns the folder.
+    """Put the missing files into the cache. Returns the folder.
 
     Args:
-        wheel: a wheel of MediaPipe on this machine; None: it comes from the package index, going on with a download
-            that was stopped.
+        wheel: a wheel of MediaPipe on this machine; None: download the wheel from the package index, resuming an
+            interrupted download.
     Raises:
-        ConfigError: no network, no pip, or not the right wheel; one line says what to do.
+        ConfigError: there is no network or pip, or the wheel is a wrong one. The message names a remedy.
     """
     folder = model_folder()
     if not missing(folder):
@@ -125,7 +125,7 @@ def take_out(wheel: Path, folder: Path) -> None:
     """Copy the files that `folder` lacks out of a wheel.
 
     Raises:
-        ConfigError: no such file, no wheel, or one with other files.
+        ConfigError: the file is missing, is not a wheel, or has other contents.
     """
     if not wheel.is_file():
         raise ConfigError(f"{wheel}: no such file; {_elsewhere()}")
@@ -164,7 +164,7 @@ def _elsewhere() -> str:
 
 
 def _content(archive: zipfile.ZipFile, member: Member) -> bytes:
-    """The bytes of a member; KeyError where there is none of that name and size."""
+    """The bytes of a member. KeyError: no member has that name and size."""
     if archive.getinfo(member.path).file_size != member.size:
         raise KeyError(f"{member.path} has not {member.size} bytes")
     return archive.read(member.path)

@@ -1,4 +1,4 @@
-"""MediaPipe's networks through OpenCV, and the square windows of a photo that they read."""
+"""MediaPipe's networks run by OpenCV, and the square windows of a photo that are their inputs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Points = NDArray[np.float64]  # (P, 2) or (P, 3): x and y in pixels, and a depth
 
 
 class Network:
-    """A TFLite file, called with an RGB picture (S, S, 3) of floats; gives its outputs by name, flattened.
+    """A TFLite file, called with an RGB picture (S, S, 3) of floats; returns its outputs by name, flattened.
 
     Raises:
         ValueError: OpenCV cannot read the file.
     """
 
     def __init__(self, file: Path) -> None:
-        # OpenCV 5 has several engines; its default one returns the first output alone
+        # OpenCV 5 has several engines; the default engine returns the first output alone
         engine = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
         try:
             self.network = cv2.dnn.readNetFromTFLite(str(file), *engine)
@@ -60,14 +60,14 @@ class Window(NamedTuple):
         return np.column_stack([turn, size / 2 - turn @ self.centre])
 
     def cut(self, photo: Pixels, size: int, border: int = cv2.BORDER_CONSTANT) -> Pixels:
-        """The window of a photo at size x size pixels, smoothed first where it is made smaller."""
+        """The window of a photo at size x size pixels, smoothed first if it is reduced."""
         shrink = self.side / size
         smooth = cv2.GaussianBlur(photo, (0, 0), 0.35 * shrink) if shrink > 1 else photo
         cut = cv2.warpAffine(smooth, self.matrix(size), (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
         return np.asarray(cut, np.uint8)
 
     def to_photo(self, points: NDArray[np.floating], size: int) -> Points:
-        """Points (P, 2 or 3) in the window's pixels, in pixels of the photo."""
+        """Convert points (P, 2 or 3) from pixels of the window to pixels of the photo."""
         back = cv2.invertAffineTransform(self.matrix(size))
         found = np.array(points, np.float64)
         found[:, :2] = found[:, :2] @ back[:, :2].T + back[:, 2]

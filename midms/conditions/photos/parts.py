@@ -1,4 +1,4 @@
-"""Masks of the 13 face parts of a photo: inner parts from the mesh, skin and hair by GrabCut, ears by their place."""
+"""Masks of the 13 face parts of a photo: inner parts from the mesh, skin and hair by GrabCut, ears by position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INNER = {
     "l_lip": (*_LOWER_OUTER, *reversed(_LOWER_INNER)),
 }  # fmt: skip
 _MOUTH = (*_UPPER_INNER, *reversed(_LOWER_INNER))
-_LIPS_APART = 0.02  # of the face's height: below, the mouth is shut
+_LIPS_APART = 0.02  # in units of the face's height: smaller openings count as a closed mouth
 _FAR_SIDE = 18  # degrees of a turned head from which its far ear is hidden
 _GRABCUT_SIDE = 192
 
@@ -46,14 +46,14 @@ class Frame(NamedTuple):
 
 
 class Areas(NamedTuple):
-    """Masks (H, W) that hair, skin and ears are found from."""
+    """Masks (H, W) from which hair, skin and ears are segmented."""
 
     person: Mask
     oval: Mask  # the mesh of the face
     tall: Mask  # the oval stretched upwards to where hair usually begins
     core: Mask  # the oval without its rim
     crown: Mask  # above the face: hair, if there is any
-    skin: Mask  # of the colour of the face's skin, rather than of the crown's
+    skin: Mask  # nearer in colour to the face's skin than to the crown
 
 
 def person_mask(photo: Pixels) -> NDArray[np.float32]:
@@ -66,9 +66,9 @@ def person_mask(photo: Pixels) -> NDArray[np.float32]:
 
 
 def face_masks(photo: Pixels, face: Face) -> dict[str, Mask]:
-    """Masks (H, W) of the parts that the face shows, by the names of `FACE_PARTS`.
+    """Masks (H, W) of the visible face parts, by the names of `FACE_PARTS`.
 
-    As in CelebAMask-HQ the skin goes on below brows, eyes, nose and lips, and hair is no skin.
+    As in CelebAMask-HQ the skin includes brows, eyes, nose and lips, but not hair.
     """
     shape = photo.shape[:2]
     masks = {name: polygon(face.points, ids, shape) for name, ids in INNER.items()}
@@ -105,7 +105,7 @@ def frame_of(face: Face, shape: tuple[int, int]) -> Frame:
 
 
 def find_areas(photo: Pixels, face: Face, frame: Frame, person: NDArray[np.floating]) -> Areas:
-    """Where the person, the face and the crown are, and which pixels have the colour of the face's skin."""
+    """Masks of the person, the face, the crown, and the pixels with the colour of the face's skin."""
     shape, body = photo.shape[:2], person > 0.5
     points = face.points[:, :2]
     up = (points[TOP] - points[CHIN]) / face.height
@@ -120,7 +120,7 @@ def find_areas(photo: Pixels, face: Face, frame: Frame, person: NDArray[np.float
 
 
 def skin_coloured(photo: Pixels, bare: Mask, crown: Mask) -> Mask:
-    """Pixels near the median colour of bare skin, and nearer to it than to the crown's; shade counts little."""
+    """Pixels near the median colour of bare skin, and nearer to it than to the crown. Lightness weighs little."""
     lab = cv2.cvtColor(cv2.GaussianBlur(photo, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float64)
     skin = np.median(lab[bare], axis=0)
     away = _colour_distance(lab, skin)
@@ -160,7 +160,7 @@ def hair_mask(photo: Pixels, face: Face, frame: Frame, areas: Areas, person: NDA
 
 
 def skin_mask(face: Face, area: Mask, hair: Mask) -> Mask:
-    """The largest piece of the face's area that is no hair, with small holes closed."""
+    """The largest piece of the face's area outside the hair, with small holes closed."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((area & ~hair).astype(np.uint8))
     largest = labels == (1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))) if len(stats) > 1 else area
     return cv2.morphologyEx(largest.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.02 * face.height)).astype(bool)
@@ -169,8 +169,8 @@ def skin_mask(face: Face, area: Mask, hair: Mask) -> Mask:
 def ear_masks(face: Face, frame: Frame, areas: Areas) -> dict[str, Mask]:
     """Ears in an ellipse beside each end of the mesh.
 
-    Where the ellipse also holds background, no hair hangs beside the head and the ear is the person there. Where it
-    lies on the person altogether, an ear needs pixels of the colour of skin. The far ear of a turned head is hidden.
+    If the ellipse also holds background, no hair covers the ear, and the person's pixels there are the ear. If the
+    ellipse lies inside the person, an ear needs skin-coloured pixels. The far ear of a turned head is left out.
     """
     points = face.points[:, :2]
     up = (points[TOP] - points[CHIN]) / face.height
@@ -202,7 +202,7 @@ def _grab(photo: Pixels, seeds: NDArray[np.uint8]) -> NDArray[np.float32]:
     cv2.setRNGSeed(0)  # of its k-means
     try:
         cv2.grabCut(lab, small, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # the seeds are all of one kind
+    except cv2.error:  # all seeds have the same label
         return np.zeros(seeds.shape, np.float32)
     cut = np.isin(small, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR))

@@ -20,16 +20,16 @@ _RIGHT_SHOULDER, _LEFT_SHOULDER = 12, 11
 _FACE, _RIGHT_EAR, _LEFT_EAR = (0, 14, 15), 16, 17  # joints: nose and eyes, ears
 _HEAD = 0.9  # side of the window of a head over the distance from the neck to the hips
 _TURNED = 15  # degrees of a turned head from which its far ear counts as unseen
-_MIN_MASK = 0.01  # of the photo: less of a person is nobody
-#: Joints that are less likely to be seen count as unseen, and so does a body that is less likely to be one.
+_MIN_MASK = 0.01  # share of the photo: a smaller person does not count
+#: Smallest probabilities of a visible joint and of a body; below them both count as absent.
 MIN_VISIBLE, MIN_BODY = 0.3, 0.5
 
 
 def find_joints(photo: Pixels, passes: int = 8) -> NDArray[np.float64] | None:
     """The joints of the person in the middle of a photo, (18, 3): x, y and a score; NaN where unseen.
 
-    The first look is at the whole person mask, each further one at the circle that the last one found, until it
-    stays. None where there is nobody.
+    The first pass reads the window around the person mask. Each further pass reads the circle of the previous pass,
+    until the circle is stable. None: there is no person.
     """
     height, width = photo.shape[:2]
     window = _first_window(photo)
@@ -52,7 +52,7 @@ def find_joints(photo: Pixels, passes: int = 8) -> NDArray[np.float64] | None:
 
 
 def _first_window(photo: Pixels) -> Window | None:
-    """The square around the person mask, with a margin; None where the mask is as good as empty."""
+    """The square around the person mask, with a margin; None if the mask is nearly empty."""
     mask = person_mask(photo) > 0.5
     if mask.mean() < _MIN_MASK:
         return None
@@ -69,7 +69,7 @@ def _around(points: Points) -> Window:
 
 
 def _openpose(points: Points, score: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Landmarks as OpenPose's joints, NaN where one is unlikely or beyond the frame."""
+    """Landmarks as OpenPose's joints, NaN where a joint is unlikely or outside the photo."""
     joints = np.full((len(_LANDMARKS), 3), np.nan)
     shoulders = [_RIGHT_SHOULDER, _LEFT_SHOULDER]
     for joint, landmark in enumerate(_LANDMARKS):
@@ -81,7 +81,7 @@ def _openpose(points: Points, score: NDArray[np.float64], width: int, height: in
 
 
 def _hide_unseen(photo: Pixels, points: Points, joints: NDArray[np.float64]) -> None:
-    """Drop what the network guesses: nose and eyes of a head seen from behind, the far ear of a turned one."""
+    """Remove guessed joints: nose and eyes of a head seen from behind, and the far ear of a turned head."""
     neck, hips = points[[_RIGHT_SHOULDER, _LEFT_SHOULDER]].mean(axis=0), points[_HIPS]
     head = points[: _RIGHT_SHOULDER - 1].mean(axis=0)
     boxes = find_boxes(photo, Window(head, max(1.0, _HEAD * float(np.hypot(*(neck - hips))))))
