@@ -79,7 +79,9 @@ class MultiScaleDiscriminator(nn.Module):
         """
         if min(images.shape[-2:]) < self.smallest:
             size = tuple(images.shape[-2:])
-            raise ValueError(f"discriminator: images of {size}, needs {self.smallest} pixels per side; take fewer scales")
+            raise ValueError(
+                f"discriminator: images of {size}, needs {self.smallest} pixels per side; take fewer scales"
+            )
         logits = []
         for part in self.parts:
             logits.append(part(images))  # (B, 1, h, w)
