@@ -19,7 +19,7 @@ _MAX_ALIGNED = 1024  # pixels per side of an aligned face
 #: Degrees from which a face counts as a profile: the mesh of the hidden half is unreliable.
 MAX_YAW = 36.0
 _MIN_PRESENCE = 0.5
-_MIN_PERSON = 0.05  # of the photo: a person without a face is told from a photo of something else
+_MIN_PERSON = 0.05  # share of the photo: a smaller person mask counts as no person
 #: Order in which parts are laid over each other in a map of ids.
 _LAYERS = ("hair", "skin", "l_ear", "r_ear", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth", "l_lip")
 
