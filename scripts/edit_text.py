@@ -17,13 +17,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from midms.config import ConfigError
 from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
+    from midms.oig.settings import EditOptions, InversionOptions
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 INVERSION_OPTIONS = ("resolution", "resize", "sample_posterior", "schedule")
@@ -129,18 +130,19 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
     ]
 
 
-def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+def method_options(options: argparse.Namespace) -> tuple[InversionOptions, EditOptions]:
     """Arguments for inversion and edit: options given one by one override --released."""
     from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings
 
     if options.num_inference_steps < 2:
         raise ConfigError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
-    inversion = dict(RELEASED_INVERSION) if options.released else {}
-    editing = dict(RELEASED_EDIT) if options.released else {}
+    inversion: dict[str, Any] = {**RELEASED_INVERSION} if options.released else {}
+    editing: dict[str, Any] = {**RELEASED_EDIT} if options.released else {}
     inversion |= {name: v for name in INVERSION_OPTIONS if (v := getattr(options, name)) is not None}
     editing |= {name: v for name in EDIT_OPTIONS if (v := getattr(options, name)) is not None}
-    EditSettings(**{name: value for name, value in editing.items() if name != "negative_prompt"})  # checks them
-    return inversion, editing
+    chosen = cast("InversionOptions", inversion), cast("EditOptions", editing)
+    EditSettings.from_options(chosen[1])  # checks them
+    return chosen
 
 
 def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
@@ -217,7 +219,7 @@ def fingerprint(job: Job) -> str | None:
     return None if job.picture is None else short_digest(job.picture)
 
 
-def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
+def recipe_of(options: argparse.Namespace, inversion: InversionOptions, editing: EditOptions) -> dict[str, Any]:
     """All settings of the result, besides picture and seed."""
     plain = ("source_prompt", "target_prompt", "task", "model", "clip", "captioner", "dtype", "num_inference_steps")
     return {name: getattr(options, name) for name in plain} | {"inversion": inversion, "edit": editing}

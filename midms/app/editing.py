@@ -16,6 +16,7 @@ from midms.visualize import Pixels
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
+    from midms.oig.settings import EditOptions
 
 MAX_STEPS = 200
 MAX_PROMPT = 500
@@ -102,7 +103,7 @@ def edit(pipeline: OIGPipeline, task: EditTask) -> Iterator[EditProgress]:
     from midms.oig.editing import edit_image  # noqa: PLC0415 - imports transformers
 
     _check(pipeline, task)
-    options = {
+    options: EditOptions = {
         "guidance_scale": task.guidance_scale,
         "clip_weight": task.clip_weight,
         "structure_weight": task.structure_weight,
