@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The demo from end to end: train MIDMs for some minutes, translate fixed test pairs, measure them, draw everything.
+"""The demo from end to end: train MIDMs for some minutes, translate fixed test pairs, measure them, draw the results.
 
 python scripts/demo.py                                    # drawn portraits, edges
 python scripts/demo.py --task figures                     # drawn people, poses
