@@ -131,7 +131,7 @@ def _check_stored(value: Tensor, file: Path, key: str) -> None:
         kind = "meta" if value.is_meta else "quantised" if value.is_quantized else form
         raise CheckpointError(file, f"{key} is a {kind} tensor; expected a plain one")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise CheckpointError(file, f"{key} claims shape {tuple(value.shape)}, of which the file holds a part only")
+        raise CheckpointError(file, f"{key} claims shape {tuple(value.shape)}, but the file holds only a part of it")
 
 
 def _plain_names(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def load_restricted(file: Path, allowed: Sequence[Any] = (), mapped: bool = Fals
     except Exception as error:  # a damaged file makes the reader fail in any way
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
-        raise BrokenFileError(file, f"damaged or no weights file ({reason})") from None
+        raise BrokenFileError(file, f"damaged, or not a weights file ({reason})") from None
 
 
 def _refused(message: str) -> str:
@@ -42,7 +42,7 @@ def _refused(message: str) -> str:
         if marker in message:
             name = message.split(marker, 1)[1].split(maxsplit=1)[0]
             return f"{words}{name}, and weights need no such thing"
-    return f"it is no plain weights file ({message.strip().splitlines()[-1][:120]})"
+    return f"it is not a plain weights file ({message.strip().splitlines()[-1][:120]})"
 
 
 def read_state(file: Path, network: str) -> dict[str, Tensor]:
