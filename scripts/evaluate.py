@@ -161,8 +161,8 @@ def _answer(args: argparse.Namespace, folders: Folders, results: list[Result]) -
     skipped = [result for result in results if result.status == "skipped" and result.metric in requested]
     for result in skipped:
         warn(f"evaluate.py: {result.metric} was skipped: {result.reason}")
-    if not any(result.status == "ok" for result in results):
-        print("evaluate.py: no metric could be computed", file=sys.stderr)
+    if not skipped and not any(result.status == "ok" for result in results):
+        warn("evaluate.py: no metric could be computed")
         return 2
     return 2 if skipped else 0
 
