@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tables.rows import PlannedRow
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands")
+TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands", "regions")
 BENCHMARKS = {
     "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
     "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
@@ -42,8 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp "
-                        "and bands (table 3 by pyramid level) are our own")  # fmt: skip
+    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp, "
+                        "bands (table 3 by pyramid level) and regions (table 3 by what the exemplar shows) "
+                        "are our own")  # fmt: skip
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--benchmark", choices=sorted(BENCHMARKS), help="drawn pairs with known answers (default: faces)")
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
@@ -93,8 +94,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     if options.train is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("--train: train without torchrun (trainer.devices of the config), then measure with it")
-    if "bands" in options.table and options.config:
-        parser.error("--table bands: compares with the true translation, which only a --benchmark knows")
+    with_truth = [table for table in options.table if table in ("bands", "regions")]
+    if with_truth and options.config:
+        parser.error(f"--table {with_truth[0]}: compares with the true translation, which only a --benchmark knows")
     if options.set and not options.config:
         parser.error("--set: changes a --config, and none is given")
     if options.config and not options.weights and not (options.train is not None and trained):
