@@ -80,14 +80,14 @@ def test_curves_stay_inside_their_picture(points):
 def test_published_numbers_are_those_of_the_paper(shared):
     """Every number of the tables' text is in `published`, and nothing else."""
     text = (shared / "paper" / "midms_full_text.md").read_text()
-    for table in TITLES:
+    for table in (name for name in TITLES if name != "8"):  # pictures
         block = text[text.index(f"Table {table}: ") :].partition("\n\n")[2]
         block = block[: re.search(r"\n\n(?!\w+[^\n]*\t)", block).start()]
         block = re.sub(r"\(.*?\)|</?b>|\$.*?\$|\d+%|v2|relu\S+", "", block)
         printed = sorted(map(float, re.findall(r"\d+\.\d+", block)))
         both = [
-            published(table, dataset) for dataset in (("DeepFashion", "CelebA-HQ") if table == "1" else ("CelebA-HQ",))
+            published(table, dataset) for dataset in (("DeepFashion", "CelebA-HQ") if table in "19" else ("CelebA-HQ",))
         ]
         ours = sorted(value for rows in both for row in rows.values() for value in row.values())
         assert printed == ours, table
-    assert published("3", "DeepFashion") == {}
+    assert published("3", "DeepFashion") == {} == published("8", "DeepFashion")
