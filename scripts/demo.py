@@ -9,7 +9,6 @@ python scripts/demo.py --task churches --skip-training    # drawn churches, clas
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -87,19 +86,6 @@ def contact_sheet(weights: str, task: str, out: Path, count: int) -> None:
         save_png(out / "masks.png", grid([("result", result), *masks]))
 
 
-def training_curves(run: Path, out: Path) -> None:
-    """The run's metrics.csv as a picture."""
-    from midms.visualize import curves
-
-    table: dict[str, list[tuple[float, float]]] = {}
-    with (run / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch", "train/skipped") and not name.startswith("run/"):
-                    table.setdefault(name, []).append((float(row["step"]), float(value)))
-    curves(out / "training_curves.png", table, "training")
-
-
 def comparable(options: argparse.Namespace) -> bool:
     """Whether the training started from weights that can translate, not only from the first two stages."""
     from midms.checkpoints.loading import open_weights
@@ -109,12 +95,14 @@ def comparable(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Train, translate, draw and measure."""
+    from midms.training.curves import draw_curves
+
     task, out, weights = options.task, options.out.resolve(), options.weights
     if not options.skip_training:
         folder = out / "run"
         start = f"model.params.weights={weights}"
         call("main.py", "--base", TASKS[task][1], "-t", "--run", str(folder), start, *options.overrides)
-        training_curves(folder, out)
+        draw_curves(folder, out / "training_curves.png")
         weights = str(folder / "weights")
     pairs = ("--benchmark", task, "--pairs", str(options.pairs), "--weights", weights)
     call("scripts/sample.py", *pairs, "--out", str(out / "pairs"), "--save-intermediates", "--overwrite")

@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--json", action="store_true", help="print JSON instead of a table")
     out.add_argument("--per-image", action="store_true", help="with --json: the numbers of every image too")
     out.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML page")
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -170,7 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     _check(parser, args)
     import torch
 
+    from midms.evaluation.rows import rank_and_world
     from midms.evaluation.suite import Folders, Options, evaluate
+    from midms.progress import one_progress
 
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
@@ -182,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     named = {name: value for name in ("clip", "dino") if (value := getattr(args, name)) is not None}
     options = Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
     folders = Folders(**{role: getattr(args, role) for role in FOLDERS})
-    results = evaluate(folders, options, args.metrics)
+    with one_progress("evaluation", hidden=args.quiet or rank_and_world()[0] > 0):
+        results = evaluate(folders, options, args.metrics)
     if distributed:
         rank = torch.distributed.get_rank()
         torch.distributed.destroy_process_group()

@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--report", type=Path, metavar="FILE", help="also one self-contained HTML page: tables, plots, "
                      "pictures")  # fmt: skip
     out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -231,6 +231,8 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every requested table."""
+    from midms.evaluation.rows import rank_and_world
+    from midms.progress import one_progress
     from tables.measure import measure_table
 
     info = weights_info(options)
@@ -238,7 +240,9 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     job = make_job(options, info)
     tables = []
     for number in dict.fromkeys(options.table):
-        table = measure_table(number, job, rows_of(options, number, settings))
+        rows = rows_of(options, number, settings)
+        with one_progress(f"table {number}", hidden=options.quiet or rank_and_world()[0] > 0):
+            table = measure_table(number, job, rows)
         if compares_trainings(options, number):
             note_training(options, table)
         tables.append(table)

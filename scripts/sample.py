@@ -262,9 +262,9 @@ def make(
 def sample(options: argparse.Namespace) -> dict[str, int]:
     """Translate the missing pairs of this process's share. Returns the numbers of new and existing pairs."""
     import torch
-    from tqdm import tqdm
 
     from midms.pipelines.making import loop_settings
+    from midms.progress import Progress
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
@@ -275,14 +275,17 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     mine = [pairs[index] for index in share(len(pairs), rank, world)]
     images = options.out / "images"
     missing = [p for p in mine if options.overwrite or not is_made(images / f"{p.name}.png", p, pipe)]
-    for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
-        batch = missing[start : start + options.batch_size]
-        loaded = [pair.load() for pair in batch]
-        if len({shapes_of(item) for item in loaded}) == 1:
-            make(options, pipe, batch, loaded, settings)
-        else:  # pairs of several sizes are translated one by one
-            for pair, item in zip(batch, loaded, strict=True):
-                make(options, pipe, [pair], [item], settings)
+    starts = range(0, len(missing), options.batch_size)
+    with Progress("sampling", len(missing), hidden=rank > 0) as bar:
+        for start in starts:
+            batch = missing[start : start + options.batch_size]
+            loaded = [pair.load() for pair in batch]
+            if len({shapes_of(item) for item in loaded}) == 1:
+                make(options, pipe, batch, loaded, settings)
+            else:  # pairs of several sizes are translated one by one
+                for pair, item in zip(batch, loaded, strict=True):
+                    make(options, pipe, [pair], [item], settings)
+            bar.update(len(batch))
     return merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
 
 

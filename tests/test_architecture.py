@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the ground up. A room is a folder or a single module of midms/; it imports only from lower floors and itself.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_lazy", "_moved", "options", "programs", "schema"),
-    ("settings",),
+    ("settings", "progress"),
     ("config",),
     ("matching",),
     ("diffusion", "losses"),
@@ -42,6 +42,7 @@ LIBRARY = {
     "midms.evaluation.report": "a page of an evaluation",
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
     "midms.evaluation.suite": "the metrics of folders of images",
+    "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.
 PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}

@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from midms.conditions import annotators, poses
 from midms.conditions.edges import edge_condition
@@ -31,6 +30,7 @@ from midms.io.files import BrokenFileError, write_atomically
 from midms.io.images import read_header
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
+from midms.progress import track
 
 __all__ = ["cache", "edges", "keypoints", "pairs", "segment", "verify"]  # the commands
 
@@ -192,7 +192,7 @@ def verify(options: argparse.Namespace) -> int:
         return _verify_photos(options)
 
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
-        return tqdm(results, "verify", total, disable=options.quiet)
+        return track(results, "verify", total, options.quiet)
 
     report = verify_data_set(options.data, options.root, options.workers or 0, bar)
     for fault in report.faults:
