@@ -8,6 +8,7 @@
     python scripts/prepare_data.py pairs photos --out pairs.txt           # pair list by likeness
     python scripts/prepare_data.py cache --data celeba --root CelebAMask-HQ --split train --out prepared
     python scripts/prepare_data.py verify --data celeba --root CelebAMask-HQ
+    python scripts/prepare_data.py verify --data folder --root photos --lists lists     # also train.txt and val.txt
 
 Every command can be stopped and started again: what is finished is left alone, and no file is ever half written.
 docs/data.md says what the files hold.
@@ -92,6 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
                                  help="of --data folder (default: %(default)s)")  # fmt: skip
             command.add_argument("--pairs", type=Path, metavar="FILE", help="pair list of --data folder")
+            command.add_argument("--annotations", type=Path, metavar="DIR",
+                                 help="of --data folder (default: beside the photos)")  # fmt: skip
+            command.add_argument("--classes", type=_positive, default=151, metavar="N", help="of --condition "
+                                 "segmentation (default: %(default)s)")  # fmt: skip
+            command.add_argument("--lists", type=Path, metavar="DIR", help="of --data folder: write the photos without "
+                                 "a fault as train.txt and, a tenth of them, val.txt")  # fmt: skip
             command.add_argument("--part-order", choices=PART_ORDERS, default="midms",
                                  help="of the part ids of --data folder (default: %(default)s)")  # fmt: skip
         if name == "cache":

@@ -19,7 +19,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
-    if path.name == "released.yaml":
+    if path.name in ("released.yaml", "small.yaml"):
         return [ROOT / "configs/celeba.yaml"]
     if path.name == "demo128_start.yaml":
         return [ROOT / "configs/first_stage/demo128_faces.yaml"]

@@ -31,6 +31,7 @@ from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_che
 from midms.training.errors import Interrupted, TrainingError
 from midms.training.export import export
 from midms.training.folder import CONFIG, TABLE, claimed
+from midms.training.missing import require_files
 from midms.training.progress import LossChanges, progress_of_run
 from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
@@ -130,6 +131,7 @@ def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
     _silence_lightning_advice()
     settings = RunSettings(**(resolve(config).get("run") or {}))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
+    require_files(config)
     data, module = instantiate(config.data), instantiate(config.model)
     module.max_bad_losses = settings.max_bad_losses
     return settings, data, module
