@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the ground up. A room is a folder or a single module of midms/; it imports only from lower floors and itself.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_lazy", "_moved", "options", "programs", "schema"),
+    ("io",),
     ("settings", "progress"),
     ("config",),
     ("matching",),
     ("diffusion", "losses"),
-    ("io",),
     ("models", "oig", "visualize"),
     ("metrics",),
     ("conditions",),

@@ -245,7 +245,7 @@ def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp
         (["--table", "3", "--gan", "nowhere"], "--gan: compared in tables 1, 2, 8 and 9 only"),
         (["--table", "5"], "this table compares trainings"),
         (["--table", "5", "--continue"], "--continue: goes with --train on a --benchmark"),
-        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),
+        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "none.yaml: no such file"),
         (["--table", "1", "--report", "nowhere/x.html"], "--report: no folder"),
     ],
 )
