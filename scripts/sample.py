@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Translate pairs with trained weights; what is already there is not made again.
+"""Translate pairs with trained weights. Pictures that exist already are kept.
 
     python scripts/sample.py --benchmark faces --pairs 16 --out outputs/faces --save-intermediates
     python scripts/sample.py --condition sketch.png --exemplar photo.jpg --out outputs/mine
@@ -7,12 +7,12 @@
     python scripts/sample.py --config configs/celeba.yaml --split val --weights runs/celeba/weights --out outputs/celeba
     torchrun --nproc-per-node 2 scripts/sample.py --benchmark faces --pairs 256 --out outputs/faces
 
-Under torchrun each process takes its share of the pairs; OUT has to be one folder that all of them see. A pair's noise
-depends on the seed and the pair alone: pair i of your own files is what `midms translate --seed SEED+i` makes. When a
-process is lost, run the same command again: a picture whose own record names the same files and settings is kept.
-Results go to OUT/images. OUT/exemplars, OUT/conditions, with the benchmark OUT/truth and with a data set OUT/sources
-(the photos that the conditions were made from) have the same names, so that
-`scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures them.
+Under torchrun each process takes its share of the pairs. All processes must see the same folder OUT. A pair's noise
+depends only on the seed and the pair: pair i of your own files is the picture of `midms translate --seed SEED+i`. To
+continue after an interruption, run the same command again: pictures whose record names the same files and settings are
+kept. Results go to OUT/images, and OUT/exemplars and OUT/conditions have the same file names. With --benchmark there is
+also OUT/truth, so that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results; with
+--config OUT/sources, the photos of the conditions.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_loop_options(parser)
     parser.add_argument("--batch-size", type=between(1, 4096), default=8)
     add_computing_options(parser)
-    parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
+    parser.add_argument("--save-intermediates", action="store_true", help="also save warps, masks and predictions")
     parser.add_argument("--contact-sheet", type=between(1, 100), metavar="K",
                         help="also OUT/contact_sheet.png: the first K pairs")  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures that exist already")
     options = parser.parse_args(arguments)
     if sum(map(bool, (options.benchmark, options.config, options.condition))) != 1:
         parser.error("give one of --benchmark, --config, and --condition with --exemplar")

@@ -31,6 +31,9 @@ from tables.bands import DETAIL, band_columns, band_detail, level_cells
 from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
 from tables.matching import matching_notes, matching_numbers
 from tables.published import OWN_TITLES, TITLES, published
+from tables.regions import COLUMNS as REGION_COLUMNS
+from tables.regions import NOTE as REGION_NOTE
+from tables.regions import region_psnr
 from tables.rows import AXES, PlannedRow, exemplar_counts
 from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
 
@@ -98,9 +101,11 @@ class MeasuredRow:
     per_pair: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, name: str, rows: np.ndarray) -> None:
-        """Add one number per pair, and their mean with its standard error."""
-        error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
-        self.per_pair[name], self.values[name] = rows, Cell(float(rows.mean()), error)
+        """Add one number per pair, and their mean with its standard error. NaN: not measured on that pair."""
+        measured = rows[~np.isnan(rows)]
+        error = float(measured.std(ddof=1) / np.sqrt(len(measured))) if len(measured) > 1 else float("nan")
+        mean = float(measured.mean()) if len(measured) else float("nan")
+        self.per_pair[name], self.values[name] = rows, Cell(mean, error)
 
 
 class Session:
@@ -193,6 +198,10 @@ class Session:
             for level, detail in band_detail(_images(folder)).items():
                 measured.add(f"detail_{level}", detail)
             return measured
+        if table == "regions":
+            for name, accuracy in region_psnr(_images(folder).float() / 127.5 - 1, self.job.dataset).items():
+                measured.add(name, accuracy)
+            return measured
         reference, exemplars = self.partners / "sources", self.partners / "exemplars"
         truth = self.partners / "truth" if self.job.truth else None
         metrics = _SUITE.get(table, ("fid",) if truth else ("fid", "swd"))
@@ -278,7 +287,7 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         folders |= session.sample(pipe.model, digest, own)
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
-        if job.truth and table != "bands" and rank_and_world()[0] == 0:
+        if job.truth and table not in ("bands", "regions") and rank_and_world()[0] == 0:
             dataset: Any = job.dataset  # drawn pairs, whose items have the truth
             pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
@@ -323,7 +332,7 @@ def _assemble(
     names = {row.name for row in rows}
     rows += [Row(name, paper=dict(numbers)) for name, numbers in prints.items() if name not in names]
     keys = {key for row in rows for key in (*row.values, *row.paper)}
-    columns = [*band_columns(keys), *(column for column in COLUMNS if column.key in keys)]
+    columns = [*band_columns(keys), *(column for column in [*REGION_COLUMNS, *COLUMNS] if column.key in keys)]
     record = {"data": job.data, "pairs": job.count, "seeds": job.seeds, "protocol": job.options.protocol}
     record |= {"networks": session.networks, "versions": library_versions(), "skipped": session.skipped}
     record["settings"] = {p.plan.name: _steps(p.plan.settings) for p, _ in planned}
@@ -356,6 +365,8 @@ def _notes(session: Session, keys: set[str]) -> list[str]:
         details = band_detail(_images(session.partners / "truth"))
         truth = ", ".join(f"{rows.mean():.2f} at {level}" for level, rows in details.items())
         notes.append(f"{DETAIL}; the truth has {truth}")
+    if "psnr_visible" in keys:
+        notes.append(REGION_NOTE)
     if "fixed_distance" in keys:
         notes.append(f"distance-L: feature distance on {fixed_features.NAME}, the same for all weights and releases")
     if keys & {"fd_reference", "diversity_encoder", "colour_encoder"}:

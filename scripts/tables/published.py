@@ -29,6 +29,7 @@ TITLES = {
 OWN_TITLES = {
     "rewarp": "Re-warp every k-th step",
     "bands": "Components by pyramid level: SWD to the true translation, and fine detail",
+    "regions": "Components by what the exemplar shows",
 }
 
 _TABLE1_COLUMNS = ("fid_reference", "swd_average", "lpips_diversity", "fid_exemplars")

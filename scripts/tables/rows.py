@@ -46,7 +46,7 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
     """The rows of a table.
 
     Args:
-        table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
+        table: "1", "2", "3", "4", "5", "7", "rewarp", or "bands" and "regions", which have the rows of "3".
         settings: of the full method; a GAN has rows only in "1" and "2".
         truth: whether the true translation is known; otherwise the bounds that need it are left out.
         steps: T of Table 4. None: that of the settings, but at least 20, so that 20 % to 35 % are different N.

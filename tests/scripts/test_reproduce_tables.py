@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from programs import load_program
 
+from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs
 from midms.pipelines.midms import MIDMsPipeline
+from tables.regions import region_psnr
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce_tables.py"
 STAGE = {"kind": "vq", "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64, "norm_groups": 4}
@@ -88,6 +90,23 @@ def test_components_by_pyramid_level(program, run, tiny_pipeline_folder, tmp_pat
     assert rows["other style"]["differences"]["swd_level_16"]["error"] > 0
     assert rows["other style"]["differences"]["detail_32"]["error"] > 0
     assert "the truth has" in bands["notes"][-1] and "| Δ SWD 16 |" in out
+
+
+def test_components_by_what_the_exemplar_shows(program, run, tiny_pipeline_folder, tmp_path):
+    arguments = ["--table", "regions", "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path]
+    code, out, err = run(program, *arguments)
+    assert code == 0, err
+    table = json.loads((tmp_path / "tableregions.json").read_text())
+    keys = ["psnr_visible", "psnr_hidden", "psnr_absent"]
+    assert [column["key"] for column in table["columns"]][:3] == keys
+    rows = {row["name"]: row for row in table["rows"]}
+    assert "| Δ PSNR dB, hidden |" in out and "hidden: it shows the part" in table["notes"][-1]
+    pairs = fixed_test_pairs("faces", 32, 4)
+    exemplars = torch.stack([pairs[index]["exemplar"] for index in range(4)])
+    expected = region_psnr(exemplars, pairs)
+    for key in keys[:2]:
+        assert rows["exemplar itself"]["values"][key]["mean"] == pytest.approx(expected[key].mean(), abs=0.05)  # 8 bits
+        assert rows["no confidence mask"]["differences"][key]["error"] >= 0
 
 
 @pytest.mark.parametrize(("task", "ours"), [("figures", 10.89), ("churches", None)])
@@ -177,6 +196,7 @@ def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp
         (["--table", "4", "--train"], "--train: trains the rows of tables 3 and 5"),
         (["--table", "1", "--config", "configs/celeba.yaml"], "--config: give the --weights"),
         (["--table", "bands", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
+        (["--table", "regions", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
         (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
         (["--table", "1", "--weights", "nowhere"], "nowhere"),
         (["--table", "5"], "this table compares trainings"),

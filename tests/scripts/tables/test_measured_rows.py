@@ -147,7 +147,7 @@ def test_weights_of_another_task_are_refused() -> None:
         check_task({"task": "figures"}, "faces", "w")
 
 
-@pytest.mark.parametrize("table", ["3", "4", "5", "7", "rewarp", "bands"])
+@pytest.mark.parametrize("table", ["3", "4", "5", "7", "rewarp", "bands", "regions"])
 def test_a_gan_has_no_rows_where_a_diffusion_is_varied(table: str) -> None:
     with pytest.raises(ConfigError, match=rf"--table {table}: varies a diffusion, .* take 1 or 2"):
         plans(table, GANSettings(), False)

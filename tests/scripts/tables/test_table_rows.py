@@ -32,7 +32,7 @@ def test_every_row_that_the_paper_prints_is_measured_under_its_name(table: str) 
 
 
 def test_differences_are_taken_from_the_method_itself() -> None:
-    for table in ("3", "5", "bands"):
+    for table in ("3", "5", "bands", "regions"):
         assert plans(table, SETTINGS, True)[0].plan.name == FULL
     for table in ("1", "2"):
         assert plans(table, SETTINGS, True)[0].plan.name == OURS
