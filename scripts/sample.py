@@ -10,9 +10,9 @@
 Under torchrun each process takes its share of the pairs. All processes must see the same folder OUT. A pair's noise
 depends only on the seed and the pair: pair i of your own files is the picture of `midms translate --seed SEED+i`. To
 continue after an interruption, run the same command again: pictures whose record names the same files and settings are
-kept. Results go to OUT/images, and OUT/exemplars and OUT/conditions have the same file names. With --benchmark there is
-also OUT/truth, so that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results; with
---config OUT/sources, the photos of the conditions.
+kept. Results go to OUT/images. OUT/exemplars, OUT/conditions, with --benchmark OUT/truth, and with --config OUT/sources
+(the photos of the conditions) have the same file names, so that
+`scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results.
 """
 
 from __future__ import annotations

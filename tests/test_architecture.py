@@ -39,9 +39,8 @@ LIBRARY = {
     "midms.checkpoints.convert": "foreign checkpoints to folders of weights and back",
     "midms.data.preparation": "condition maps and exemplar lists of a data set",
     "midms.evaluation.benchmark": "a method's scores where the truth is known",
-    "midms.evaluation.report": "a page of an evaluation",
+    "midms.evaluation.comparison_report": "several methods on the same pairs",
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
-    "midms.evaluation.suite": "the metrics of folders of images",
     "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.

@@ -98,6 +98,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
             if settings.export and trainer.is_global_zero:
                 seen = {key: getattr(data.train, key) for key in ("task", "size") if hasattr(data.train, key)}
                 facts = {"name": settings.name, "stage": type(module).__name__, "steps": trainer.global_step}
+                facts |= {"seed": settings.seed}
                 export(folder / "weights", module.components(), facts | seen)
         return found
 
