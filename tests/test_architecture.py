@@ -43,7 +43,7 @@ LIBRARY = {
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
 }
 #: Packages beside the programs of scripts/.
-PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+PROGRAM_PACKAGES = {"parity", "benchmarks", "tables", "others"}
 
 Graph = Mapping[str, set[str]]
 
