@@ -189,7 +189,9 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
         exemplars.append(encoded)
         photos.append(photo)
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
-            raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
+            raise ConfigError(
+                f"{options.exemplar_mask[index]}: the white part is smaller than one cell of the matching grid"
+            )
     return Inputs(condition, exemplars, photos)
 
 

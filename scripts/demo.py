@@ -8,7 +8,7 @@ python scripts/demo.py --from-scratch                     # train the encoders f
 
 1. The shipped weights translate fixed pairs of all three tasks into one sheet, shipped.png.
 2. With --exemplar: the same conditions in the style of your photo, yours.png.
-3. A short training goes on from the weights that the task's config names. before_and_after.png shows fixed pairs
+3. A short training continues from the weights that the task's config names. before_and_after.png shows fixed pairs
    before and after, training_curves.png the losses; a line says how much the results gained.
 4. The result is measured, component by component: table3.md.
 """

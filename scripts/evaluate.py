@@ -6,8 +6,8 @@
     python scripts/evaluate.py --generated out --reference photos --metrics fid,swd --protocol clean --json
     torchrun --nproc-per-node 4 scripts/evaluate.py --generated out --reference photos --cache features
 
-Partners of an image have its name up to the extension. Several methods (NAME=DIR) are compared pair by pair.
-docs/protocols.md says what each number means.
+Images that belong together have the same name up to the extension. Several methods (NAME=DIR) are compared pair by
+pair. docs/protocols.md explains each number.
 """
 
 from __future__ import annotations
@@ -66,12 +66,17 @@ def build_parser() -> argparse.ArgumentParser:
                          "of several methods with their names")  # fmt: skip
     folders.add_argument("--reference", type=Path, metavar="DIR", help="photographs of the conditions, or any real set")
     folders.add_argument("--exemplars", type=Path, metavar="DIR", help="exemplars, by the outputs' names")
-    folders.add_argument("--truth", type=Path, metavar="DIR", help="right answers, where they are known")
+    folders.add_argument("--truth", type=Path, metavar="DIR", help="true translations, where they are known")
     folders.add_argument("--labels", type=Path, metavar="DIR", help="label maps of the conditions, for `semantic`")
     folders.add_argument("--masks", type=Path, metavar="DIR", help="objects (non-zero), for `background`")
     folders.add_argument("--prompts", type=Path, metavar="FILE", help="JSON, name -> target prompt, for `clip`")
     how = parser.add_argument_group("how to measure")
-    how.add_argument("--metrics", type=_metric_list, metavar="A,B", help=f"of {','.join(METRICS)} (default: what fits)")
+    how.add_argument(
+        "--metrics",
+        type=_metric_list,
+        metavar="A,B",
+        help=f"of {','.join(METRICS)} (default: all that the given folders allow)",
+    )
     how.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="of FID and KID (default: %(default)s)")
     how.add_argument("--size", type=_positive, metavar="N", help="resize all images to N x N first")
     how.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="default: %(default)s")
@@ -80,12 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--fid-infinity", action="store_true", help="also extrapolate FID to infinitely many outputs")
     how.add_argument("--style-cosine", choices=COSINES, default="channel-mean", help="default: %(default)s")
     how.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
-    how.add_argument("--cache", type=Path, metavar="DIR", help="keep features here; a second run goes on from them")
+    how.add_argument("--cache", type=Path, metavar="DIR", help="keep features in this folder; a second run reuses them")
     several = parser.add_argument_group("several methods")
     several.add_argument("--common", action="store_true", help="compare the pairs that all methods have, where some "
                          "lack outputs")  # fmt: skip
     several.add_argument("--paired-test", choices=TESTS, default="t", help="default: %(default)s")
-    nets = parser.add_argument_group("network files (default: torch's cache; an absent one is named)")
+    nets = parser.add_argument_group("network files (default: torch's cache; a missing file is named)")
     nets.add_argument("--inception", type=Path, metavar="FILE", help="weights-inception-2015-12-05-6726825d.pth")
     nets.add_argument("--vgg19", type=Path, metavar="FILE", help="vgg19_conv.pth, or torchvision's")
     nets.add_argument("--vgg19-weights", choices=("caffe", "torchvision"), default="caffe", help="default: %(default)s")
@@ -95,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     nets.add_argument("--dino", metavar="DIR", help="DINO ViT as a folder or hub name (default: ViT-B/8)")
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    out.add_argument("--per-image", action="store_true", help="with --json: the numbers of every image too")
+    out.add_argument("--per-image", action="store_true", help="with --json: also the numbers of each image")
     out.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML page")
     out.add_argument("--latex", type=Path, metavar="FILE", help="also write the table as LaTeX, with its footnotes")
     out.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as comma-separated values")
@@ -241,7 +246,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(**{name: getattr(args, name) for name in fields}, **named, progress=not args.quiet)
 
 
-@handle_user_errors("evaluate.py", "stopped; with --cache DIR the same command goes on")
+@handle_user_errors("evaluate.py", "stopped; with --cache DIR the same command continues from the features kept there")
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print. 0: every named metric has its numbers; 2: a mistake, or a named metric was skipped."""
     parser = build_parser()

@@ -129,7 +129,7 @@ def diffusers(options: argparse.Namespace) -> int:
     return 0
 
 
-@handle_user_errors("pairs_for.py", "stopped; the same command goes on")
+@handle_user_errors("pairs_for.py", "stopped; run the same command to continue")
 def main(arguments: list[str] | None = None) -> int:
     """0: done; 1: pairs without an output; 2: a mistake."""
     options = build_parser().parse_args(arguments)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the paper's tables: sample what is missing, measure it, and set the paper's own numbers beside it.
+"""Reproduce the paper's tables: sample missing pictures, measure them, and show the paper's numbers beside the results.
 
     python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
@@ -8,9 +8,9 @@
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
     torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
 
-On the built-in benchmark the true translation is known: rows are also compared with it pair by pair. With --config the
-pairs are those of data.params.validation. OUT gets tableN.md, .tex and .json, and samples and features, from which a
-second run goes on. docs/protocols.md says what each number means.
+On the built-in benchmark the true translations are known, so that each row is also compared with them, pair by pair.
+With --config the pairs are those of data.params.validation. OUT gets tableN.md, .tex and .json, and the samples and
+features, which a second run reuses. docs/protocols.md explains each number.
 """
 
 from __future__ import annotations
@@ -69,12 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, nargs="?", const=0, metavar="STEPS", help="tables 3 and 5: train a model "
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
     parser.add_argument("--continue", action="store_true", dest="continue_training", help="with --benchmark and "
-                        "--train: go on from the encoders of --weights through the whole loop "
+                        "--train: start from the encoders of --weights and train through the whole loop "
                         "(configs/demo_end_to_end.yaml), "
                         "instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
-    nets = parser.add_argument_group("network files (default: torch's cache; what is absent is left out and named)")
+    nets = parser.add_argument_group(
+        "network files (default: torch's cache; metrics whose file is missing are left out, and the file is named)"
+    )
     nets.add_argument("--inception", type=Path, metavar="FILE", help="weights-inception-2015-12-05-6726825d.pth")
     nets.add_argument("--vgg19", type=Path, metavar="FILE", help="vgg19_conv.pth")
     nets.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet")
@@ -338,7 +340,7 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         print("\n".join(markdown(table) for table in tables))
 
 
-@handle_user_errors("reproduce_tables.py", "stopped; the same command goes on with what is not there yet")
+@handle_user_errors("reproduce_tables.py", "stopped; run the same command again to make what is missing")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

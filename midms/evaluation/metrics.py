@@ -176,7 +176,8 @@ def _swd_once(
         for (height, _), one in zip(levels, sets, strict=True):
             if not one.varies:
                 raise NotApplicableError(
-                    f"the {role} images have nothing at level {height} in some colour: SWD divides by its deviation"
+                    f"the {role} images have one colour without any detail at level {height}, "
+                    "and SWD divides by its standard deviation"
                 )
     pairs = zip(levels, patches["generated"], patches["reference"], strict=True)
     return [swd.SCALE * swd.sliced_distance(a, b, swd.random_directions(size, 3, seed)) for size, a, b in pairs]

@@ -285,7 +285,7 @@ def _report_broken(data: DataModule) -> None:
     """Print which images were left out."""
     broken = getattr(data.train, "broken", [])
     if broken:
-        say(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
+        say(f"skipped {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
 
 
 def _config_of(checkpoint: Path, folder: Path) -> Path:
