@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--report", type=Path, metavar="FILE", help="also one self-contained HTML page: tables, plots, "
                      "pictures")  # fmt: skip
     out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -300,6 +300,8 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every requested table."""
     from midms.checkpoints.loading import open_weights
     from midms.diffusion.settings import InterleaveSettings
+    from midms.evaluation.rows import rank_and_world
+    from midms.progress import one_progress
     from tables.measure import measure_table
     from tables.notes import training_notes
     from tables.rows import COMPARISONS
@@ -310,7 +312,8 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     tables = []
     for number in dict.fromkeys(options.table):
         rows = rows_of(options, number, settings)
-        table = measure_table(number, job, rows)
+        with one_progress(f"table {number}", hidden=options.quiet or rank_and_world()[0] > 0):
+            table = measure_table(number, job, rows)
         if compares_trainings(options, number):
             note_training(options, table)
         if number in COMPARISONS:
