@@ -157,6 +157,9 @@ def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipel
     assert code == 0, err
     assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
     assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
+    root = SCRIPT.parents[1] / "configs" / "baselines"
+    for names in program.GAN_BASES.values():  # the folder that the note names is the run's own
+        assert f"name: {names[-1]}\n" in (root / f"{names[-1]}.yaml").read_text()
 
 
 def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
