@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_lazy", "_moved", "options", "programs", "schema"),
     ("io",),
-    ("settings",),
+    ("settings", "progress"),
     ("config",),
     ("matching",),
     ("diffusion", "losses"),
@@ -39,17 +39,18 @@ LIBRARY = {
     "midms.checkpoints.convert": "foreign checkpoints to folders of weights and back",
     "midms.data.preparation": "condition maps and exemplar lists of a data set",
     "midms.evaluation.benchmark": "a method's scores where the truth is known",
-    "midms.evaluation.report": "a page of an evaluation",
+    "midms.evaluation.comparison_report": "several methods on the same pairs",
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
-    "midms.evaluation.suite": "the metrics of folders of images",
+    "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.
-PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+PROGRAM_PACKAGES = {"parity", "benchmarks", "tables", "others"}
 
 #: Bars of size. Constructors whose arguments are the keys of a config may have more parameters: they are written, with
 #: their ranges, in one place, and configs name them.
 LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS = 60, 400, 8
 CONSTRUCTORS_OF_CONFIGS = {
+    "midms/data/folder.py ImageFolder.__init__",
     "midms/data/pairs.py PairDataset.__init__",
     "midms/models/encoders.py CorrespondenceEncoders.__init__",
     "midms/oig/pipeline.py OIGPipeline.__init__",  # the components in the index of a diffusers folder

@@ -89,14 +89,21 @@ def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for name, exemplars in pairs.items():
-        for entry in (name, *exemplars):
-            if normalise_name(entry) != entry or len(entry.splitlines()) != 1:
-                raise ValueError(
-                    f"{entry!r}: a name in a list may hold no line break, no backslash and no space at its ends; "
-                    "rename the file"
-                )
-        writer.writerow((name, *exemplars))
+        writer.writerow([check_name(entry) for entry in (name, *exemplars)])
     return text.getvalue()
+
+
+def check_name(name: str) -> str:
+    """The name, which `read_names` reads back as it is.
+
+    Raises:
+        ValueError: the name has a line break, a backslash, or spaces at its ends, which no list can hold.
+    """
+    if normalise_name(name) != name or len(name.splitlines()) != 1:
+        raise ValueError(
+            f"{name!r}: a name in a list may hold no line break, no backslash and no space at its ends; rename the file"
+        )
+    return name
 
 
 def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:
