@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from midms.io.files import BrokenFileError, read_text
 from midms.schema import ConfigError, accepted_classes, check_keywords, check_value, describe, find, nearest, shown
 from midms.settings import RunSettings, TrainerSettings
 
@@ -50,8 +51,8 @@ REPLACED = {
     "gradient_clip_algorithm": "model.params.gradient_clip",
     "max_epochs": "trainer.max_steps",
 }
-#: Bounds of a YAML file: characters, depth, and values after its aliases are written out.
-MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 1_000_000, 32, 20_000
+#: Bounds of a YAML file: bytes, characters, depth, and values after its aliases are written out.
+MAX_BYTES, MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 4_000_000, 1_000_000, 32, 20_000
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> DictConfig:
@@ -89,11 +90,9 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, no YAML, no mapping, or larger or deeper than a config may be.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"--base: no file {file}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--base: {file} cannot be read ({' '.join(str(error).split())})") from None
+        text = read_text(file, "YAML", MAX_BYTES, allow_empty=True)
+    except BrokenFileError as error:
+        raise ConfigError(f"--base: {error}") from None
     try:
         _bound(text)
         node: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}

@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the ground up. A room is a folder or a single module of midms/; it imports only from lower floors and itself.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_lazy", "_moved", "options", "programs", "schema"),
+    ("io",),
     ("settings", "progress"),
     ("config",),
     ("matching",),
     ("diffusion", "losses"),
-    ("io",),
     ("models", "oig", "visualize"),
     ("metrics",),
     ("conditions",),
@@ -44,7 +44,7 @@ LIBRARY = {
     "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.
-PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+PROGRAM_PACKAGES = {"parity", "benchmarks", "tables", "others"}
 
 #: Bars of size. Constructors whose arguments are the keys of a config may have more parameters: they are written, with
 #: their ranges, in one place, and configs name them.

@@ -80,7 +80,7 @@ def test_a_misspelt_key_names_the_right_one(override, message):
 
 
 def test_files_that_are_no_configs(tmp_path):
-    with pytest.raises(ConfigError, match="no file"):
+    with pytest.raises(ConfigError, match="no such file"):
         load_config([tmp_path / "none.yaml"])
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected a mapping"):

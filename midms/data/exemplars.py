@@ -13,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from midms.io.files import read_text
+
+#: Larger lists are refused.
+MAX_LIST_BYTES = 500_000_000
 #: Shares of hard and easy exemplars and of the photo itself, as in the released loader.
 EXEMPLARS = {"hard": 0.2, "easy": 0.5, "self": 0.3}
 
@@ -29,14 +33,9 @@ def read_names(file: Path) -> list[str]:
     """Read one name per line; empty lines are skipped.
 
     Raises:
-        ValueError: the file is missing or not text.
+        BrokenFileError: the file is missing, larger than `MAX_LIST_BYTES`, not a regular file or not text.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such list") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise ValueError(f"{file}: not a text file ({error})") from None
+    text = read_text(file, "a list of names", MAX_LIST_BYTES, allow_empty=True)
     return [name for line in text.splitlines() if (name := normalise_name(line))]
 
 
@@ -50,7 +49,8 @@ def read_pairs(
         name_of: maps an entry to the name of an image.
         skip_malformed: skip lines that cannot be parsed.
     Raises:
-        ValueError: the list is missing, or a line has no exemplar or an entry that `name_of` refuses.
+        BrokenFileError: see `read_names`.
+        ValueError: a line has no exemplar or an entry that `name_of` refuses.
     """
     pairs: dict[str, list[str]] = {}
     for number, line in enumerate(read_names(file), start=1):

@@ -31,6 +31,7 @@ from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_che
 from midms.training.errors import Interrupted, TrainingError
 from midms.training.export import export
 from midms.training.folder import CONFIG, TABLE, claimed
+from midms.training.memory import free_bytes, needs_checkpointing
 from midms.training.missing import require_files
 from midms.training.progress import LossChanges, progress_of_run
 from midms.training.signals import SIGNALS
@@ -133,9 +134,21 @@ def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
     settings = RunSettings(**(resolve(config).get("run") or {}))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     require_files(config)
-    data, module = instantiate(config.data), instantiate(config.model)
+    data = instantiate(config.data)
+    module = instantiate(_with_checkpointing_decided(config, data))
     module.max_bad_losses = settings.max_bad_losses
     return settings, data, module
+
+
+def _with_checkpointing_decided(config: DictConfig, data: DataModule) -> dict[str, Any]:
+    """The model's node, with "auto" of `gradient_checkpointing` replaced by the choice for this device."""
+    node: dict[str, Any] = resolve(config)["model"]
+    if (node.get("params") or {}).get("gradient_checkpointing") != "auto":
+        return node
+    free = free_bytes(str(config.trainer.get("accelerator", "auto")))
+    needed = needs_checkpointing(config, getattr(data.train, "size", 256), free)
+    say(f"gradient_checkpointing: auto, {'activations are recomputed' if needed else 'all activations are kept'}")
+    return {**node, "params": {**node["params"], "gradient_checkpointing": needed}}
 
 
 def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> dict[str, float]:
