@@ -25,6 +25,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("source", help="folder of weights")
     parser.add_argument("target", help="folder to write")
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="default: float16")
+    parser.add_argument("--without-refiner", action="store_true", help="leave out the denoiser before "
+                        "fine-tuning, which refinement and a new training use; they take the other one")  # fmt: skip
     parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
     parser.add_argument(
         "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
@@ -32,6 +34,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.images < 1:
         parser.error(f"--images: got {options.images}, expected 1 or more")
+    if options.standardise and options.without_refiner:
+        parser.error("--without-refiner: a first stage alone has no refiner")
     if options.standardise and options.dtype:
         parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
     return options
@@ -41,10 +45,14 @@ def pack(options: argparse.Namespace) -> Path:
     """A whole pipeline in half precision."""
     import torch
 
+    from midms.models.midms import MIDMs
     from midms.pipelines.midms import MIDMsPipeline
 
     dtype = getattr(torch, options.dtype or "float16")
-    return MIDMsPipeline.from_pretrained(options.source).save_pretrained(options.target, dtype)
+    pipe = MIDMsPipeline.from_pretrained(options.source)
+    if options.without_refiner and isinstance(pipe.model, MIDMs):
+        pipe.model.refiner = None
+    return pipe.save_pretrained(options.target, dtype)
 
 
 def standardise(options: argparse.Namespace) -> Path:

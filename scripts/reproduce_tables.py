@@ -3,6 +3,7 @@
 
     python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
+    python scripts/reproduce_tables.py --table 1 2 8 9 --benchmark faces --gan runs/matching_gan/weights
     python scripts/reproduce_tables.py --table 5 --benchmark faces --train 172      # losses: trains six models
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
     torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
     from tables.rows import PlannedRow
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands", "regions")
+TABLES = ("1", "2", "3", "4", "5", "7", "8", "9", "rewarp", "bands", "regions")
+#: Weights of the baseline, by benchmark. Those that are not shipped yet have an empty row that says so.
+GANS = {"faces": "demo-gan", "figures": "demo-figures-gan", "churches": "demo-churches-gan"}
+GAN_CONFIGS = {
+    "faces": "configs/baselines/matching_gan.yaml",
+    "figures": "configs/baselines/matching_gan_figures.yaml",
+    "churches": "configs/baselines/matching_gan_churches.yaml",
+}
 BENCHMARKS = {
     "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
     "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
@@ -50,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
     parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
     parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own)")
+    parser.add_argument("--gan", metavar="WEIGHTS", help="of the baseline that matches once and generates, for tables "
+                        "1, 2, 8 and 9 (default: the benchmark's own, if they are shipped)")  # fmt: skip
     parser.add_argument("--pairs", type=int, metavar="N", help="default: 256 of the benchmark, all of a data set")
     settings = "settings of the sampler (default: the weights' own with --benchmark, the paper's with --config)"
     parser.add_argument("--protocol", choices=["weights", "paper", "released"], help=settings)
@@ -75,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--report", type=Path, metavar="FILE", help="also one self-contained HTML page: tables, plots, "
                      "pictures")  # fmt: skip
     out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -87,6 +97,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+    _check_tables(parser, options)
+    if options.set and not options.config:
+        parser.error("--set: changes a --config, and none is given")
+    if options.report and not options.report.resolve().parent.is_dir():
+        parser.error(f"--report: no folder {options.report.resolve().parent}")
+    if options.report and options.report.is_dir():
+        parser.error(f"--report: {options.report} is a folder, give a file in it")
+    if not options.config:
+        options.benchmark = options.benchmark or "faces"
+        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
+    return options
+
+
+def _check_tables(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stop at options that do not go with the tables."""
     trained = set(options.table) <= {"3", "5"}
     if options.train is not None and (not trained or options.train < 0):
         parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
@@ -99,18 +124,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     with_truth = [table for table in options.table if table in ("bands", "regions")]
     if with_truth and options.config:
         parser.error(f"--table {with_truth[0]}: compares with the true translation, which only a --benchmark knows")
-    if options.set and not options.config:
-        parser.error("--set: changes a --config, and none is given")
+    if options.gan and not set(options.table) & {"1", "2", "8", "9"}:
+        parser.error("--gan: compared in tables 1, 2, 8 and 9 only")
     if options.config and not options.weights and not (options.train is not None and trained):
         parser.error("--config: give the --weights to measure")
-    if options.report and not options.report.resolve().parent.is_dir():
-        parser.error(f"--report: no folder {options.report.resolve().parent}")
-    if options.report and options.report.is_dir():
-        parser.error(f"--report: {options.report} is a folder, give a file in it")
-    if not options.config:
-        options.benchmark = options.benchmark or "faces"
-        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
-    return options
 
 
 def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
@@ -187,14 +204,58 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
     table.record["training"] = {"steps": steps, "warmup_steps": warming, "start": digests}
 
 
+def gan_weights(options: argparse.Namespace) -> str | None:
+    """The weights of the baseline to compare with; None: not given, and not shipped for this benchmark."""
+    from midms.io.provenance import shipped_names
+
+    shipped = GANS[options.benchmark] if options.benchmark else ""
+    return options.gan or (shipped if shipped in shipped_names() else None)
+
+
+def rows_of_gan(options: argparse.Namespace, weights: str) -> list[tuple[PlannedRow, str]]:
+    """The baseline and its iterated form.
+
+    Raises:
+        ConfigError: the weights are of another method or task.
+    """
+    from midms.checkpoints.loading import open_weights
+    from midms.config import ConfigError
+    from midms.models.translation_gan import GANSettings, MatchingGAN
+    from tables.measure import check_task
+    from tables.rows import gan_rows
+
+    info = open_weights(weights).info
+    if info.get("kind") != MatchingGAN.kind:
+        raise ConfigError(f"--gan: {weights} are weights of {info.get('kind', 'midms')}, expected {MatchingGAN.kind}")
+    if options.benchmark:
+        check_task(info, options.benchmark, weights)
+    return [(row, weights) for row in gan_rows(GANSettings(**info.get("settings", {})))]
+
+
+def note_absent_gan(options: argparse.Namespace, table: Table) -> None:
+    """Add empty rows of the baseline, with the command that makes its weights."""
+    from midms.evaluation.tables import Row
+    from tables.published import GAN, ITERATED_GAN
+
+    table.rows[1:1] = [Row(f"{name} (not shipped yet)") for name in (GAN, ITERATED_GAN)]
+    config = GAN_CONFIGS[options.benchmark]
+    table.notes.append(
+        f"{GAN}: its weights are not shipped yet; train them with python main.py --base {config} -t, then give "
+        f"--gan runs/{Path(config).stem}/weights"
+    )
+
+
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
     """The rows of a table, each with its weights, trained if the table needs them."""
+    from midms.diffusion.settings import InterleaveSettings
     from tables.ablations import ablation_config, trained_weights
-    from tables.rows import ABLATIONS, plans
+    from tables.rows import ABLATIONS, COMPARISONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
     if not compares_trainings(options, table):
-        return [(row, str(options.weights)) for row in planned]
+        rows = [(row, str(options.weights)) for row in planned]
+        gan = gan_weights(options) if table in COMPARISONS and isinstance(settings, InterleaveSettings) else None
+        return rows if gan is None else [rows[0], *rows_of_gan(options, gan), *rows[1:]]
     bases, start = training_of(options)
     rows = []
     for row in planned:
@@ -235,16 +296,29 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every requested table."""
+    from midms.checkpoints.loading import open_weights
+    from midms.diffusion.settings import InterleaveSettings
+    from midms.evaluation.rows import rank_and_world
+    from midms.progress import one_progress
     from tables.measure import measure_table
+    from tables.notes import training_notes
+    from tables.rows import COMPARISONS
 
     info = weights_info(options)
     settings = sampler_settings(options, info)
     job = make_job(options, info)
     tables = []
     for number in dict.fromkeys(options.table):
-        table = measure_table(number, job, rows_of(options, number, settings))
+        rows = rows_of(options, number, settings)
+        with one_progress(f"table {number}", hidden=options.quiet or rank_and_world()[0] > 0):
+            table = measure_table(number, job, rows)
         if compares_trainings(options, number):
             note_training(options, table)
+        if number in COMPARISONS:
+            names = dict.fromkeys(weights for _, weights in rows)
+            table.notes += training_notes([(name, open_weights(name).info) for name in names])
+            if options.benchmark and len(names) == 1 and isinstance(settings, InterleaveSettings):
+                note_absent_gan(options, table)
         tables.append(table)
     return tables
 

@@ -20,6 +20,7 @@ from midms.metrics.fidelity import (
     FEATURES,
     feature_moments,
     frechet_distance,
+    frechet_distance_at_infinity,
     frechet_distance_of_features,
     kernel_distance,
 )
@@ -99,6 +100,11 @@ def _fid(evaluation: Evaluation) -> Result:
     roles = _real_sets(evaluation)
     stores = {role: _inception_rows(evaluation, role) for role in ("generated", *roles)}
     values = {f"fid_{role}": _frechet(stores["generated"], stores[role]) for role in roles}
+    if evaluation.options.fid_infinity:
+        outputs, seed = stores["generated"].read(), evaluation.options.seed
+        for role in roles:
+            extrapolated = frechet_distance_at_infinity(outputs, stores[role].read(), seed)
+            values[f"fid_{role}_infinity"] = extrapolated.value
     return _with_inception(evaluation, Result("fid", values=values), stores)
 
 

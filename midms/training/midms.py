@@ -36,6 +36,8 @@ from midms.visualize import condition_image, overlay
 
 #: Weights of Table 6, and of `warp`, the warped-condition loss, which only the release has (for churches).
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
+#: Said at the first step with all terms, which makes the loss jump.
+WARMUP_OVER = "warm-up over: from here the loss has other terms"
 #: A place that no sample has, for random numbers that all samples of a step share.
 SHARED = 65_536
 
@@ -210,6 +212,10 @@ class MIDMsTraining(Stage):
             rows.append(("mask", overlay(result, loop.rewarps[-1].mask)))
         rows.append(("result", result))
         return [*rows, ("truth", batch["truth"])] if "truth" in batch else rows
+
+    def changes(self) -> dict[int, str]:
+        """The end of the warm-up."""
+        return {self.warmup_steps: WARMUP_OVER} if self.warmup_steps else {}
 
     def configure_optimizers(self) -> Any:
         """AdamW with the paper's two groups."""

@@ -26,12 +26,14 @@ from midms.data.module import DataModule
 from midms.io.files import BrokenFileError, write_atomically
 from midms.programs import say
 from midms.settings import RunSettings
-from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
+from midms.training.callbacks import PictureLogger, ResumableCSVLogger, ThroughputMonitor
 from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from midms.training.errors import Interrupted, TrainingError
 from midms.training.export import export
 from midms.training.folder import CONFIG, TABLE, claimed
 from midms.training.memory import free_bytes, needs_checkpointing
+from midms.training.missing import require_files
+from midms.training.progress import LossChanges, progress_of_run
 from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
 from midms.training.stopping import CatchUp, StopOnSignal, validation_is_missing
@@ -77,7 +79,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
         pictures = PictureLogger(folder / "pictures", settings.picture_every or 0)
         checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
         # the checkpoint comes before the callbacks that log or draw
-        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), RunProgressBar(), pictures, CatchUp(pictures)]
+        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), LossChanges(), pictures, CatchUp(pictures)]
         options = resolve(config)["trainer"]
         first = getattr(rank_zero_only, "rank", 0) == 0
         if resume is not None and first:
@@ -97,6 +99,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
             if settings.export and trainer.is_global_zero:
                 seen = {key: getattr(data.train, key) for key in ("task", "size") if hasattr(data.train, key)}
                 facts = {"name": settings.name, "stage": type(module).__name__, "steps": trainer.global_step}
+                facts |= {"seed": settings.seed}
                 export(folder / "weights", module.components(), facts | seen)
         return found
 
@@ -116,7 +119,7 @@ def validate(config: DictConfig, resume: Path | None = None) -> dict[str, float]
         settings, data, module = _built(config)
         if data.validation is None:
             raise ConfigError("--validate: the config has no data.params.validation")
-        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [RunProgressBar()], False)
+        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [], False)
         _guarded(trainer, resume, partial(trainer.validate, module, datamodule=data, ckpt_path=_path(resume)))
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
@@ -130,6 +133,7 @@ def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
     _silence_lightning_advice()
     settings = RunSettings(**(resolve(config).get("run") or {}))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
+    require_files(config)
     data = instantiate(config.data)
     module = instantiate(_with_checkpointing_decided(config, data))
     module.max_bad_losses = settings.max_bad_losses
@@ -216,10 +220,11 @@ def _trainer(
         options |= {"val_check_interval": 1.0, "limit_val_batches": 0}
     elif isinstance(interval, int):  # Lightning refuses an interval beyond the last step
         options["val_check_interval"] = min(interval, options["max_steps"])
+    shown = [] if options.get("enable_progress_bar") is False else [progress_of_run()]
     return _lightning(
         **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *shown],
         plugins=[AtomicCheckpointIO()],
         logger=loggers,
         enable_checkpointing=False,

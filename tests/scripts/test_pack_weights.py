@@ -7,7 +7,7 @@ import torch
 from programs import load_program
 
 from midms.checkpoints.folder import load_folder, save_folder
-from midms.checkpoints.loading import load_first_stage
+from midms.checkpoints.loading import load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
 
@@ -46,6 +46,11 @@ def test_standardised_latents_are_white_and_decode_to_the_same_images(tmp_path, 
     torch.testing.assert_close(
         unit.decode(latents, quantise=False), stage.decode(before, quantise=False), atol=1e-4, rtol=0
     )
+    if kind == "vq":  # the codes move with the latents
+        info = load_folder(tmp_path / "unit").info["standardised"]
+        mean, whitening = torch.tensor(info["mean"]), torch.tensor(info["whitening"])
+        old, new = (part.model.quantize.embedding.weight for part in (stage, unit))
+        torch.testing.assert_close(new, (old - mean) @ whitening.mT, atol=2e-3, rtol=1e-2)
     if kind == "kl":  # each channel's noise is scaled as the channel is
         whitening = torch.tensor(load_folder(tmp_path / "unit").info["standardised"]["whitening"])
         expected = stage.moments(images)[1] * torch.diag(whitening).view(1, -1, 1, 1)
@@ -69,3 +74,16 @@ def test_mistakes_are_one_line(tmp_path, tiny_weights, capsys):
     assert program()(["nowhere", str(tmp_path / "out")]) == 2
     with pytest.raises(SystemExit, match="2"):
         program()([*arguments, "--images", "0"])
+
+
+def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):
+    whole, less = tmp_path / "whole", tmp_path / "less"
+    assert program()([weights, str(whole)]) == 0
+    assert program()([weights, str(less), "--without-refiner"]) == 0
+    before, after = (load_folder(path).states for path in (whole, less))
+    assert set(before) - set(after) == {"refiner"}
+    assert all(torch.equal(before["denoiser"][key], value) for key, value in after["denoiser"].items())
+    start = load_pretrained(less).unet.state_dict()
+    assert all(torch.equal(value.half(), after["denoiser"][key]) for key, value in start.items())
+    with pytest.raises(SystemExit, match="2"):
+        program()([weights, str(less), "--without-refiner", "--standardise", "data.yaml"])

@@ -126,6 +126,48 @@ def test_the_other_tasks_and_tables_one_and_two(program, run, task_weights, tmp_
     assert style["photo of the condition"]["semantic_encoder"]["mean"] == pytest.approx(1)
 
 
+def test_the_gan_and_its_iterated_form_beside_the_method(program, run, tiny_pipeline_folder, tiny_gan_folder, tmp_path):
+    arguments = ["--table", 2, 8, 9, "--weights", tiny_pipeline_folder, "--gan", tiny_gan_folder, "--pairs", 4]
+    code, out, err = run(program, *arguments, "--out", tmp_path, "--json")
+    assert code == 0, err
+    for table in json.loads(out):
+        rows = {row["name"]: row for row in table["rows"] if row["values"]}
+        assert list(rows)[:4] == ["MIDMs", "matching GAN", "matching GAN, iterated", "one-time matching"]
+        for name in list(rows)[1:]:  # each with its paired error against the full method
+            assert rows[name]["differences"]["psnr"]["error"] > 0, name
+            assert math.isfinite(rows[name]["differences"]["swd_truth"]["mean"])
+        gap = rows["MIDMs"]["values"]["psnr"]["mean"] - rows["matching GAN"]["values"]["psnr"]["mean"]
+        assert rows["matching GAN"]["differences"]["psnr"]["mean"] == pytest.approx(gap)
+        assert rows["matching GAN"]["values"]["psnr"] != rows["matching GAN, iterated"]["values"]["psnr"]
+        assert "pck" in rows["matching GAN"]["values"] and "pck" not in rows["exemplar itself"]["values"]
+        assert table["record"]["settings"]["matching GAN, iterated"] == [2]
+        notes = " ".join(table["notes"])
+        assert "seed not recorded" in notes and "not shipped" not in notes
+        assert ("biased upwards" in notes) == (table["number"] == "9")
+    style = {row["name"]: row["values"] for row in json.loads(out)[1]["rows"]}
+    assert style["exemplar itself"]["colour_encoder"]["mean"] == pytest.approx(1)
+    sets = {row["name"]: row["values"] for row in json.loads(out)[2]["rows"]}
+    assert sets["matching GAN"]["fd_reference"]["mean"] > 0
+
+
+def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipeline_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "GANS", {"faces": "no-such-weights"})
+    arguments = ["--table", 9, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
+    code, out, err = run(program, *arguments)
+    assert code == 0, err
+    assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
+    assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
+
+
+def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
+    arguments = ["--table", 8, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
+    code, _, err = run(program, *arguments, "--gan", tiny_pipeline_folder)
+    assert code == 2 and "expected matching_gan" in err
+    arguments[3:4] = [task_weights["figures"], "--benchmark", "figures"]
+    code, _, err = run(program, *arguments, "--gan", tiny_gan_folder)
+    assert code == 2 and "are of task 'faces', not 'figures'" in err
+
+
 def test_noise_levels_over_seeds_on_a_data_set_of_ones_own(program, run, tiny_pipeline_folder, tmp_path):
     config = tmp_path / "own.yaml"
     config.write_text(
@@ -199,9 +241,11 @@ def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp
         (["--table", "regions", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
         (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
         (["--table", "1", "--weights", "nowhere"], "nowhere"),
+        (["--table", "8", "--gan", "nowhere"], "nowhere"),
+        (["--table", "3", "--gan", "nowhere"], "--gan: compared in tables 1, 2, 8 and 9 only"),
         (["--table", "5"], "this table compares trainings"),
         (["--table", "5", "--continue"], "--continue: goes with --train on a --benchmark"),
-        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),
+        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "none.yaml: no such file"),
         (["--table", "1", "--report", "nowhere/x.html"], "--report: no folder"),
     ],
 )
