@@ -39,6 +39,7 @@ def pairs(options: argparse.Namespace) -> int:
     keys = options.keys or options.photos
     run = ParallelRun(options, "features")
     chosen = split_names(options.photos, options.names, run)
+    identities(chosen, options.photos, options.identities)  # a mistake in the list is told before the long work
     names, features = photo_features(options.photos, chosen, options, out.with_suffix(".features"), run)
     key_names, key_features = names, features
     if keys.resolve() != options.photos.resolve() or options.key_names:

@@ -229,6 +229,22 @@ def test_a_broken_image_stops_the_program_by_its_name(program, run, tmp_path):
     assert code == 2 and not out and "1__2.png: not a whole picture" in err and len(images) == COUNT
 
 
+def test_a_truth_that_the_camera_turned_is_measured_upright(program, run, sets, tmp_path):
+    root, arrays = sets
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown a quarter turn clockwise
+    (tmp_path / "truth").mkdir()
+    for index, pixels in enumerate(arrays["truth"]):
+        Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "truth" / f"{index // 2}__{index}.png", exif=turned)
+    values = []
+    for truth in (root / "truth", tmp_path / "truth"):
+        arguments = [*folder_arguments(root, "generated"), "--truth", truth, "--metrics", "psnr", "--json"]
+        code, out, err = run(program, *arguments)
+        assert code == 0, err
+        values.append(json.loads(out)["results"][0]["values"])
+    assert values[0] == values[1] and 20 < values[0]["psnr"] < 40
+
+
 @pytest.mark.slow
 def test_two_ranks_give_the_same_numbers(sets, networks, tmp_path):
     root, _ = sets
