@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from files_on_disk import pixels
 from PIL import Image
 
+import midms
 from midms.cli import main
 from midms.io.provenance import read_settings
 from midms.pipelines.making import load_pipeline
@@ -47,7 +49,8 @@ def test_two_pictures_become_one_of_the_size_of_the_sketch(folder, weights, caps
     command = "translate --condition sketch.png --exemplar photo.jpg --out made/out.png --weights"
     assert main([*command.split(), weights]) == 0
     assert Image.open("made/out.png").size == (200, 120) and pixels("made/out.png").std() > 1
-    assert capsys.readouterr().err == "made/out.png: 200 x 120\n"
+    *notes, done = capsys.readouterr().err.splitlines()
+    assert done == "made/out.png: 200 x 120" and notes[0].startswith("note: the condition has lines but no parts")
     assert [path.name for path in Path("made").iterdir()] == ["out.png"]
 
 
@@ -78,7 +81,8 @@ def test_the_recorded_command_makes_the_same_bytes(folder, weights, capsys):
     capsys.readouterr()
     assert main(["show", "out.png"]) == 0
     shown = capsys.readouterr()
-    assert shown.err == "" and shown.out.startswith("midms translate --condition sketch.png")
+    assert all(line.startswith("midms show: note: ") for line in shown.err.splitlines())
+    assert shown.out.startswith("midms translate --condition sketch.png")
     Path("out.png").unlink()
     assert main(shlex.split(shown.out)[1:]) == 0
     assert Path("out.png").read_bytes() == first
@@ -327,18 +331,19 @@ def decodings(weights, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [  # N = 4 with two re-warps and 2 refining steps; the first warp is decoded apart from the steps
-        ("", {"unet": 6, "encoded": 1, "decoded": 1, "batches": 1}),
-        ("--exemplar photo.jpg other.png", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
-        ("--correspondence-picture c.png", {"unet": 6, "encoded": 1, "decoded": 1, "batches": 1}),
-        ("--steps-picture s.png", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 4, "batches": 3}),
-        ("--predictions-picture p.png", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 4, "batches": 3}),
-        ("--animation a.gif", {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 6, "batches": 3}),
+        # a photo is compared with samples, which are encoded as one batch
+        ("", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
+        ("--exemplar photo.jpg other.png", {"unet": 6, "encoded": 3, "decoded": 1, "batches": 1}),
+        ("--correspondence-picture c.png", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
+        ("--steps-picture s.png", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--predictions-picture p.png", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--animation a.gif", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 6, "batches": 3}),
         ("--steps-picture s.png --predictions-picture p.png --animation a.gif b.webp",
-         {"unet": 6, "encoded": 1, "decoded": 1 + 1 + 6, "batches": 3}),
-        ("--protocol released", {"unet": 24, "encoded": 1, "decoded": 1, "batches": 1}),
-        ("--protocol fast", {"unet": 12, "encoded": 1, "decoded": 1, "batches": 1}),
+         {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 6, "batches": 3}),
+        ("--protocol released", {"unet": 24, "encoded": 2, "decoded": 1, "batches": 1}),
+        ("--protocol fast", {"unet": 12, "encoded": 2, "decoded": 1, "batches": 1}),
         # nothing refines: the last of the 12 predictions is the result
-        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 1, "decoded": 13, "batches": 3}),
+        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 2, "decoded": 13, "batches": 3}),
     ],
 )  # fmt: skip
 def test_each_latent_that_is_asked_for_is_decoded_once(folder, weights, decodings, words, expected):
@@ -367,3 +372,95 @@ def test_how_it_is_computed_is_chosen_and_said(folder, weights, capsys):
     assert json.loads(capsys.readouterr().out)["computed by default"] == {
         "dtype": "float32", "fast": False, "device": "cuda:0" if torch.cuda.is_available() else "cpu",
     }  # fmt: skip
+
+
+def test_samples_stand_for_files(folder, weights, capsys):
+    """The same picture as in Python, no note, and a command that makes it again."""
+    words = ["translate", "--condition", "sample:3", "--exemplar", "sample:5", "--weights", weights, "--calls", "2"]
+    assert main([*words, "--out", "out.png"]) == 0
+    assert capsys.readouterr().err == "out.png: 32 x 32\n"
+    pipe = MIDMsPipeline.from_pretrained(weights)
+    alone = pipe("sample:3", "sample:5", num_interleaved_steps=2).images[0]
+    assert np.array_equal(pixels("out.png"), np.asarray(alone))
+    drawn = pipe(pipe.sample(3).condition, pipe.sample("sample:5").exemplar, num_interleaved_steps=2).images[0]
+    assert np.array_equal(np.asarray(alone), np.asarray(drawn))
+    recorded = read_settings("out.png")
+    assert set(recorded["inputs"]) == {"sample:3", "sample:5"} and recorded["notes"] == []
+    first = Path("out.png").read_bytes()
+    assert main(shlex.split(recorded["command"])[1:]) == 0 and Path("out.png").read_bytes() == first
+    assert main([*words[:4], "photo.jpg", *words[5:], "--size", "48", "--out", "larger.png"]) == 0
+    assert Image.open("larger.png").size == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--condition sample:25", "sample:25: no such sample; expected sample:1 to sample:24"),
+        ("--exemplar sample:no", "sample:no: no such sample"),
+        ("--condition sample:1 --condition-kind drawing", "a sample is condition maps; leave the kind out"),
+        ("--condition-kind keypoints --condition sample:1", "leave the kind out"),
+    ],
+)
+def test_a_sample_that_is_none_is_one_line(folder, weights, capsys, words, message):
+    base = ["translate", "--condition", "maps.npy", "--exemplar", "sample:1", "--out", "out.png", "--weights", weights]
+    assert main([*base, *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not Path("out.png").exists()
+
+
+def test_samples_are_listed_and_drawn(folder, weights, capsys):
+    assert main(["samples", weights]) == 0
+    assert capsys.readouterr().out.startswith("sample:1 to sample:24: drawn portraits of 32 pixels")
+    assert main(["samples", weights, "--out", "all.png"]) == 0
+    assert "drawn in all.png" in capsys.readouterr().out and Image.open("all.png").width > 500
+    for out in ("all.jpg", "pipe.png"):
+        assert main(["samples", weights, "--out", out]) == 2
+        assert out in capsys.readouterr().err
+
+
+def test_a_note_is_said_recorded_and_shown(folder, weights, capsys):
+    words = ["translate", "--condition", "sketch.png", "--exemplar", "sample:1", "--weights", weights, "--calls", "1"]
+    assert main([*words, "--size", "64", "--out", "out.png"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    (parts, size) = read_settings("out.png")["notes"]
+    assert "no parts of a face" in parts and "trained at 32 x 32" in size
+    assert said == [f"note: {parts}", f"note: {size}", "out.png: 200 x 120"]
+    assert main(["show", "out.png"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"midms show: note: {parts}", f"midms show: note: {size}"]
+
+
+def test_a_strangers_notes_cannot_steer_the_terminal(folder, capsys):
+    notes = ["a\x1b]0;title\x07\nb", 7, *["more"] * 99]
+    save_png(Path("evil.png"), np.zeros((2, 2, 3), np.uint8), {"midms": json.dumps({"notes": notes})})
+    assert main(["show", "evil.png"]) == 0
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and "a\\x1b]0;title\\x07 b" in error and error.count("\n") < 20
+    save_png(Path("evil.png"), np.zeros((2, 2, 3), np.uint8), {"midms": json.dumps({"notes": "text"})})
+    assert main(["show", "evil.png"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"midms {midms.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options(tmp_path, capsys):
+    """The script for bash, in a real bash; those for other shells name every command."""
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "midms.bash").write_text(capsys.readouterr().out)
+    ask = """source midms.bash
+    complete -p midms
+    for words in "s" "translate --cond" "get p"; do
+        COMP_WORDS=(midms $words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _shtab_midms; echo "${COMPREPLY[@]}"
+    done"""
+    done = subprocess.run(["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == [
+        "show samples", "--condition --condition-kind --condition-weights --condition-size", "photos",
+    ]  # fmt: skip
+    for shell in ("zsh", "tcsh"):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert all(name in script for name in ("translate", "samples", "--exemplar-mask"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["completion", "fish"])

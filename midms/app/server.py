@@ -20,7 +20,7 @@ from midms.app.uploads import MAX_BYTES
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
-AT_ONCE = 8  # concurrent short events, such as picking a scene; translations have their own limit
+AT_ONCE = 8  # concurrent short events, such as picking a sample; translations have their own limit
 WAITING = 16  # longest queue of visitors; others are asked to come back
 
 
