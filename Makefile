@@ -20,8 +20,9 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 
 setup: $(BIN)/.installed-dev  ## virtual environment with everything the tests need
 
-demo: $(BIN)/.installed  ## train, translate and measure on the built-in benchmark, some minutes on two cores
-	$(BIN)/python scripts/demo.py --out outputs/demo
+demo: $(BIN)/.installed  ## all tasks, your own picture (EXEMPLAR=photo.jpg), a short training (TASK=figures, FROM_SCRATCH=1) and its table
+	$(BIN)/python scripts/demo.py $(if $(TASK),--task $(TASK)) $(if $(EXEMPLAR),--exemplar "$(EXEMPLAR)") \
+		$(if $(FROM_SCRATCH),--from-scratch) --out outputs/demo
 
 smoke: $(BIN)/.installed  ## one translation with the shipped weights
 	$(BIN)/python scripts/sample.py --benchmark faces --pairs 4 --out outputs/smoke

@@ -31,13 +31,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=keys(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged left to right")
+    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged from left to right")
     parser.add_argument("-t", "--train", action="store_true", help="train to trainer.max_steps")
     parser.add_argument(
         "--validate", action="store_true", help="run the validation set (with --resume: that checkpoint)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--resume", metavar="RUN", help="a run folder (its newest whole checkpoint) or a checkpoint")
+    parser.add_argument("--resume", metavar="RUN", help="a run folder (its newest complete checkpoint) or a checkpoint")
     parser.add_argument("--run", metavar="DIR", help="folder of this run (default: run.root/run.name)")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(arguments)

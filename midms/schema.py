@@ -73,6 +73,21 @@ def shown(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def check_argument_names(caller: str, known: type, options: Mapping[str, Any]) -> None:
+    """Check the names of the keyword arguments that a function takes as `**options: Unpack[known]`.
+
+    Args:
+        caller: name of the function, for the message.
+        known: a TypedDict.
+    Raises:
+        TypeError: a name is not a key of `known`. The message lists the keys.
+    """
+    names = sorted(known.__annotations__)
+    for name in options:
+        if name not in names:
+            raise TypeError(f"{caller}: got an unknown argument {name!r}, expected some of {', '.join(names)}")
+
+
 def parameters_of(reader: Any) -> dict[str, tuple[Any, bool]]:
     """Parameters of a class, function, dataclass or TypedDict: name -> (annotation, whether it is required).
 

@@ -23,13 +23,15 @@ class RunSettings:
 
     name: Annotated[Text, Doc("folder of the run below root, and the name of its weights")] = "midms"
     root: Annotated[Text, Doc("folder of all runs")] = "runs"
-    seed: Annotated[Seed, Doc("of whatever draws from the global generators")] = 0
-    checkpoint_every: Annotated[Natural | None, Doc("steps between checkpoints; there is one at the end too")] = 1000
-    keep: Annotated[Count | None, Doc("how many of the last checkpoints stay; null keeps all")] = 2
+    seed: Annotated[Seed, Doc("seed of the global random generators")] = 0
+    checkpoint_every: Annotated[Natural | None, Doc("steps between checkpoints; one more is written at the end")] = 1000
+    keep: Annotated[Count | None, Doc("how many of the latest checkpoints to keep; null: all")] = 2
     picture_every: Annotated[Natural | None, Doc("steps between pictures of the first validation samples")] = 500
     log_every: Annotated[Natural | None, Doc("steps between rows of metrics.csv")] = 20
-    max_bad_losses: Annotated[Count, Doc("broken steps in a row that stop the training")] = 5
-    wandb: Annotated[Text | None, Doc("project of Weights & Biases; null does not use it")] = None
+    max_bad_losses: Annotated[
+        Count, Doc("the training stops after so many consecutive steps without a finite loss")
+    ] = 5
+    wandb: Annotated[Text | None, Doc("project of Weights & Biases; null: not used")] = None
     export: Annotated[bool, Doc("write weights/ at the end")] = True
 
 
@@ -37,24 +39,24 @@ class RunSettings:
 class TrainerSettings:
     """Keys of `trainer`, which are passed to Lightning's trainer. The program sets the trainer's other arguments."""
 
-    max_steps: Annotated[Count, Doc("steps of the whole training, earlier parts of a resumed one included")]
+    max_steps: Annotated[Count, Doc("steps of the whole training, including those before a resume")]
     accelerator: Annotated[Accelerator, Doc("kind of device")] = "auto"
     devices: Annotated[
         Annotated[int, Interval(ge=-1, le=4096)] | list[Natural] | Literal["auto"],
         Doc("how many devices, a list of their numbers, or -1 for all"),
     ] = "auto"
     num_nodes: Annotated[Count, Doc("machines")] = 1
-    strategy: Annotated[Strategy, Doc("how devices work together")] = "auto"
+    strategy: Annotated[Strategy, Doc("strategy of training on several devices")] = "auto"
     precision: Annotated[Precision | None, Doc("number format of weights and activations; null: 32-true")] = None
     val_check_interval: Annotated[
         Natural | Annotated[float, Interval(gt=0, le=1)] | None,
         Doc("steps between validations, or a part of the training; 0 or null: no validation"),
     ] = 1.0
     limit_val_batches: Annotated[Batches | None, Doc("batches of a validation, or a part of them; null: all")] = None
-    sync_batchnorm: Annotated[bool, Doc("join batch norms over devices")] = False
-    benchmark: Annotated[bool | None, Doc("let cuDNN choose its kernels by trying them")] = None
+    sync_batchnorm: Annotated[bool, Doc("synchronise batch norm over devices")] = False
+    benchmark: Annotated[bool | None, Doc("let cuDNN choose the fastest kernels by trials")] = None
     deterministic: Annotated[bool | Literal["warn"] | None, Doc("only deterministic kernels, or a warning")] = None
-    detect_anomaly: Annotated[bool, Doc("look for the operation that made a NaN, slowly")] = False
-    enable_progress_bar: Annotated[bool | None, Doc("show the bar")] = None
+    detect_anomaly: Annotated[bool, Doc("find the operation that produced a NaN (slow)")] = False
+    enable_progress_bar: Annotated[bool | None, Doc("show a progress bar")] = None
     profiler: Annotated[Literal["simple", "advanced", "pytorch"] | None, Doc("Lightning's profilers")] = None
     max_time: Annotated[Text | None, Doc("stop after days:hours:minutes:seconds, as in 00:12:00:00")] = None

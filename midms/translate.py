@@ -160,7 +160,9 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
         own = None if is_sample(file) else read_header(file).size
         exemplars.append(UsedExemplar(str(file), photo, encoded, own))
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
-            raise ConfigError(f"{options.exemplar_mask[index]}: too little white for one position of the match")
+            raise ConfigError(
+                f"{options.exemplar_mask[index]}: the white part is smaller than one cell of the matching grid"
+            )
     digests = input_digests(pipe, input_files(options), options.size)
     return Inputs(condition, pipe.encode_condition(condition.maps[None]), exemplars, digests)
 

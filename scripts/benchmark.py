@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Measure time and memory of one part of the package; every row compares with a reference measured in the same run.
+"""Measure time and memory of one part of the package, each row against a reference measured in the same run.
 
     python scripts/benchmark.py matching --json
     python scripts/benchmark.py matching --sizes 256 --passes forward --memory-only
 
-Without --json a table is printed, with it one JSON object per row: name, size, device, dtype, pass, median_ms, peak_mb,
-ratio (time of the reference over this time).
+Prints a table, or with --json one JSON object per row: name, size, device, dtype, pass, median_ms, peak_mb and ratio
+(time of the reference divided by the row's time).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "data": "benchmarks.data",
     "matching": "benchmarks.matching",
     "photos": "benchmarks.photos",
+    "programs": "benchmarks.programs",
     "sampling": "benchmarks.sampling",
     "steps": "benchmarks.steps",
     "training": "benchmarks.training",

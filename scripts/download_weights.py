@@ -98,7 +98,7 @@ def fetch_repository(weights: Weights, folder: Path) -> Path:
     except Exception as error:  # the hub's client raises many exception classes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(
-            f"{weights.repository}: not to be had from the hub ({reason[:200]}); "
+            f"{weights.repository}: not available from the hub ({reason[:200]}); "
             f"offline, copy the repository to {folder} by other means"
         ) from error
     for file in info.siblings or []:
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=sorted(WEIGHTS), help="what to download")
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder (default: weights/NAME, or torch's cache)")
-    parser.add_argument("--list", action="store_true", help="show the names, contents, sizes and licences")
+    parser.add_argument("--list", action="store_true", help="list names, contents, sizes and licences")
     options = parser.parse_args(arguments)
     if options.list:
         for name, weights in WEIGHTS.items():

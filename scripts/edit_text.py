@@ -6,7 +6,7 @@
     python scripts/edit_text.py --generate --source-prompt "a photo of a cat" --task cat2dog --seeds 0 1 --output edits
 
 For every picture and seed it writes NAME_edit.png, NAME_reconstruction.png and NAME.json (prompts and settings).
-Finished ones are left alone: to resume, run the same command again. Every number has the default of docs/oig.md;
+Finished pictures are skipped: to resume, run the same command again. Every number has the default of docs/oig.md;
 --released switches to the behaviour of the released code.
 """
 
@@ -17,13 +17,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from midms.config import ConfigError
 from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
+    from midms.oig.settings import EditOptions, InversionOptions
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 INVERSION_OPTIONS = ("resolution", "resize", "sample_posterior", "schedule")
@@ -53,11 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", type=Path, nargs="?", help="a picture or a folder of pictures")
     parser.add_argument("--generate", action="store_true", help="edit pictures generated from the source prompt")
-    parser.add_argument("--source-prompt", help="what the pictures show; left out: ask --captioner")
-    parser.add_argument("--target-prompt", help="what they should show")
+    parser.add_argument("--source-prompt", help="what the pictures show (default: described by --captioner)")
+    parser.add_argument("--target-prompt", help="what the edits should show")
     parser.add_argument("--task", metavar="A2B", help="instead of a target prompt: cat2dog, horse2zebra, ...")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="make finished pictures again")
+    parser.add_argument("--overwrite", action="store_true", help="replace finished pictures")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one result per seed (default: 0)")
     networks = parser.add_argument_group("networks (a folder or a name on the hub)")
     networks.add_argument("--model", default="CompVis/stable-diffusion-v1-4", help="Stable Diffusion 1.x or 2.x")
@@ -67,23 +68,65 @@ def build_parser() -> argparse.ArgumentParser:
     networks.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float64"))
     networks.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     networks.add_argument("--compile", action="store_true", help="torch.compile the parts that allow it")
-    numbers = parser.add_argument_group("method")
-    numbers.add_argument("--released", action="store_true", help="behave as the released code, faults included")
-    numbers.add_argument("--num-inference-steps", type=int, default=50, metavar="N")
-    numbers.add_argument("--guidance-scale", type=float, metavar="S", help="classifier-free guidance (5)")
-    numbers.add_argument("--negative-prompt", help='default: the source prompt; "" for generated pictures')
-    numbers.add_argument("--clip-weight", type=float, metavar="LAMBDA1", help="(0.1)")
-    numbers.add_argument("--structure-weight", type=float, metavar="LAMBDA2", help="(1; 0.5 to 1.5)")
-    numbers.add_argument("--clip-margin", type=float, metavar="BETA_P", help="(0.5)")
-    numbers.add_argument("--structure-margin", type=float, metavar="BETA_F", help="(2.5)")
-    numbers.add_argument("--cycle-weight", type=float, metavar="LAMBDA4", help="(0); above 0: OIG+, much slower")
-    numbers.add_argument("--cycle-source-weight", type=float, metavar="LAMBDA3", help="(a fifth of LAMBDA4)")
-    numbers.add_argument("--guidance-branch", choices=("uncond", "full"), help="what carries gradient (uncond)")
-    numbers.add_argument("--resolution", type=int, help="side of the square with the working area (the model's)")
-    numbers.add_argument("--resize", choices=("fit", "stretch"), help="keep the aspect ratio, or make a square (fit)")
-    numbers.add_argument("--schedule", choices=("coherent", "released", "diffusers"), help="inversion (coherent)")
-    numbers.add_argument("--sample-posterior", action="store_true", default=None, help="start from a posterior sample")
+    _add_numbers(parser.add_argument_group("method"))
     return parser
+
+
+def _add_numbers(numbers: argparse._ArgumentGroup) -> None:
+    """Options of inversion and edit."""
+    numbers.add_argument("--released", action="store_true", help="behave as the released code, including its faults")
+    numbers.add_argument("--num-inference-steps", type=int, default=50, metavar="N")
+    numbers.add_argument(
+        "--guidance-scale", type=float, metavar="S", help="scale of classifier-free guidance (default: 5)"
+    )
+    numbers.add_argument("--negative-prompt", help='default: the source prompt; "" for generated pictures')
+    numbers.add_argument(
+        "--clip-weight", type=float, metavar="LAMBDA1", help="lambda_1, weight of the CLIP term (default: 0.1)"
+    )
+    numbers.add_argument(
+        "--structure-weight",
+        type=float,
+        metavar="LAMBDA2",
+        help="lambda_2, weight of the structure term, usually 0.5 to 1.5 (default: 1)",
+    )
+    numbers.add_argument(
+        "--clip-margin", type=float, metavar="BETA_P", help="beta_p, margin of the CLIP term (default: 0.5)"
+    )
+    numbers.add_argument(
+        "--structure-margin", type=float, metavar="BETA_F", help="beta_f, margin of the structure term (default: 2.5)"
+    )
+    numbers.add_argument(
+        "--cycle-weight",
+        type=float,
+        metavar="LAMBDA4",
+        help="lambda_4, weight of the cycle; above 0: OIG+, much slower (default: 0)",
+    )
+    numbers.add_argument(
+        "--cycle-source-weight",
+        type=float,
+        metavar="LAMBDA3",
+        help="lambda_3, weight of the source's cycle (default: LAMBDA4 / 5)",
+    )
+    numbers.add_argument(
+        "--guidance-branch",
+        choices=("uncond", "full"),
+        help="branches of the U-Net that carry gradient (default: uncond)",
+    )
+    numbers.add_argument("--resolution", type=int, help="side of the working square in pixels (default: the model's)")
+    numbers.add_argument(
+        "--resize", choices=("fit", "stretch"), help="keep the aspect ratio, or make a square (default: fit)"
+    )
+    numbers.add_argument(
+        "--schedule",
+        choices=("coherent", "released", "diffusers"),
+        help="noise levels of the inversion (default: coherent)",
+    )
+    numbers.add_argument(
+        "--sample-posterior",
+        action="store_true",
+        default=None,
+        help="encode by a sample of the posterior, not by its mean",
+    )
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -97,7 +140,7 @@ def check_options(options: argparse.Namespace) -> None:
     if not options.generate and not options.source_prompt and not options.captioner:
         raise ConfigError("give --source-prompt, or --captioner to have the pictures described")
     if len(set(options.seeds)) != len(options.seeds):
-        raise ConfigError(f"--seeds: every seed once, got {' '.join(map(str, options.seeds))}")
+        raise ConfigError(f"--seeds: expected different seeds, got {' '.join(map(str, options.seeds))}")
     random = options.generate or options.sample_posterior or options.released
     if len(options.seeds) > 1 and not random:
         raise ConfigError("--seeds: several seeds give the same result; add --sample-posterior or --generate")
@@ -129,18 +172,19 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
     ]
 
 
-def method_options(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+def method_options(options: argparse.Namespace) -> tuple[InversionOptions, EditOptions]:
     """Arguments for inversion and edit: options given one by one override --released."""
     from midms.oig.settings import RELEASED_EDIT, RELEASED_INVERSION, EditSettings
 
     if options.num_inference_steps < 2:
         raise ConfigError(f"--num-inference-steps must be at least 2, got {options.num_inference_steps}")
-    inversion = dict(RELEASED_INVERSION) if options.released else {}
-    editing = dict(RELEASED_EDIT) if options.released else {}
+    inversion: dict[str, Any] = {**RELEASED_INVERSION} if options.released else {}
+    editing: dict[str, Any] = {**RELEASED_EDIT} if options.released else {}
     inversion |= {name: v for name in INVERSION_OPTIONS if (v := getattr(options, name)) is not None}
     editing |= {name: v for name in EDIT_OPTIONS if (v := getattr(options, name)) is not None}
-    EditSettings(**{name: value for name, value in editing.items() if name != "negative_prompt"})  # checks them
-    return inversion, editing
+    chosen = cast("InversionOptions", inversion), cast("EditOptions", editing)
+    EditSettings.from_options(chosen[1])  # checks them
+    return chosen
 
 
 def load_pipeline(options: argparse.Namespace) -> OIGPipeline:
@@ -217,7 +261,7 @@ def fingerprint(job: Job) -> str | None:
     return None if job.picture is None else short_digest(job.picture)
 
 
-def recipe_of(options: argparse.Namespace, inversion: dict[str, Any], editing: dict[str, Any]) -> dict[str, Any]:
+def recipe_of(options: argparse.Namespace, inversion: InversionOptions, editing: EditOptions) -> dict[str, Any]:
     """All settings of the result, besides picture and seed."""
     plain = ("source_prompt", "target_prompt", "task", "model", "clip", "captioner", "dtype", "num_inference_steps")
     return {name: getattr(options, name) for name in plain} | {"inversion": inversion, "edit": editing}
@@ -285,7 +329,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-@handle_user_errors("edit_text.py", stopped="stopped; run the same command again to go on")
+@handle_user_errors("edit_text.py", stopped="stopped; run the same command again to continue")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = build_parser().parse_args(arguments)

@@ -5,9 +5,9 @@ python scripts/pack_weights.py runs/demo/weights midms/weights/demo             
 python scripts/pack_weights.py runs/demo_churches_first_stage/weights runs/churches_first_stage_unit \\
     --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, unit covariance
 
-The second measures mean and covariance of the latent channels over training images and folds them into the 1x1
-convolutions around the latent: no reconstruction changes, and stages 2 and 3 meet latents of unit covariance, with no
-scale factor to remember. A KL first stage needs it before stage 2; VQ training does it by itself.
+The second command measures mean and covariance of the latent channels over training images and folds them into the
+1x1 convolutions around the latent. Reconstructions do not change, but stages 2 and 3 see latents of unit covariance and
+need no scale factor. A KL first stage needs this step before stage 2. VQ training includes it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="folder of weights")
     parser.add_argument("target", help="folder to write")
-    parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="default: float16 to ship")
-    parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.train to measure on")
-    parser.add_argument("--images", type=int, default=512, help="training images to measure on (default: 512)")
+    parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="default: float16")
+    parser.add_argument("--without-refiner", action="store_true", help="leave out the denoiser before "
+                        "fine-tuning, which refinement and a new training use; they take the other one")  # fmt: skip
+    parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
+    parser.add_argument(
+        "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
+    )
     options = parser.parse_args(arguments)
     if options.images < 1:
         parser.error(f"--images: got {options.images}, expected 1 or more")
+    if options.standardise and options.without_refiner:
+        parser.error("--without-refiner: a first stage alone has no refiner")
     if options.standardise and options.dtype:
         parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
     return options
@@ -39,10 +45,14 @@ def pack(options: argparse.Namespace) -> Path:
     """A whole pipeline in half precision."""
     import torch
 
+    from midms.models.midms import MIDMs
     from midms.pipelines.midms import MIDMsPipeline
 
     dtype = getattr(torch, options.dtype or "float16")
-    return MIDMsPipeline.from_pretrained(options.source).save_pretrained(options.target, dtype)
+    pipe = MIDMsPipeline.from_pretrained(options.source)
+    if options.without_refiner and isinstance(pipe.model, MIDMs):
+        pipe.model.refiner = None
+    return pipe.save_pretrained(options.target, dtype)
 
 
 def standardise(options: argparse.Namespace) -> Path:

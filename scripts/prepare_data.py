@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make conditions, pair lists and prepared items for your own photos or a data set, and check what is there.
+"""Make conditions, pair lists and prepared items for your own photos or a data set, and check their files.
 
     midms get photos                                                      # networks for the next two
     python scripts/prepare_data.py edges photos                           # photos_parts/: face parts
@@ -9,8 +9,8 @@
     python scripts/prepare_data.py cache --data celeba --root CelebAMask-HQ --split train --out prepared
     python scripts/prepare_data.py verify --data celeba --root CelebAMask-HQ
 
-Every command can be stopped and started again: what is finished is left alone, and no file is ever half written.
-docs/data.md says what the files hold.
+Every command can be stopped and started again: finished files are skipped, and no file is ever half written.
+docs/data.md describes the files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="default: %(default)s")
 
     edges = commands.add_parser(
-        "edges", parents=[network], help="face parts; without networks a preview of the Canny edges"
+        "edges", parents=[network], help="face parts; without networks only Canny edges, as a preview"
     )
     edges.add_argument("--parser", metavar="PATH", help="SegFormer face parser, folder or hub id (default: the "
                        "networks of `midms get photos`)")  # fmt: skip
@@ -71,19 +71,19 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--weights", default="openmmlab/upernet-swin-small", metavar="PATH",
                          help="UperNet, folder or hub id (default: %(default)s)")  # fmt: skip
 
-    pairs = commands.add_parser("pairs", parents=[network], help="pair list by likeness of the photos")
-    pairs.add_argument("--names", type=Path, metavar="FILE", help="photos of one split, a name a line, such as "
+    pairs = commands.add_parser("pairs", parents=[network], help="pair list by similarity of the photos")
+    pairs.add_argument("--names", type=Path, metavar="FILE", help="photos of one split, one name per line, such as "
                        "train.txt (default: all)")  # fmt: skip
-    pairs.add_argument("--key-names", type=Path, metavar="FILE", help="exemplars of one split, if other than --names")
+    pairs.add_argument("--key-names", type=Path, metavar="FILE", help="exemplars of one split (default: --names)")
     pairs.add_argument("--keys", type=Path, metavar="DIR", help="folder of the exemplars (default: the photos)")
     pairs.add_argument("--features", choices=FEATURES, default="colour", help="default: %(default)s, needs no weights")
     pairs.add_argument("--weights", type=Path, metavar="FILE", help="weights of the features' network")
     pairs.add_argument(
         "--count", type=_positive, metavar="K", help="exemplars per line (default: 20, or as many as there are)"
     )
-    pairs.add_argument("--identities", metavar="FILE", help="leave out the same person: lines `photo identity`, or "
-                       "`folder` if each has a folder")  # fmt: skip
-    for name, text in (("cache", "prepared items"), ("verify", "name every faulty file")):
+    pairs.add_argument("--identities", metavar="FILE", help="never pair a person with themselves: lines "
+                       "`photo identity`, or `folder` if each person has a folder")  # fmt: skip
+    for name, text in (("cache", "prepared items"), ("verify", "list every faulty file")):
         command = commands.add_parser(name, parents=[common], help=text)
         kinds = DATA if name == "cache" else (*DATA, "folder")
         command.add_argument("--data", choices=kinds, required=True)
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@handle_user_errors("prepare_data.py", stopped="stopped; run the same command to go on")
+@handle_user_errors("prepare_data.py", stopped="stopped; run the same command again to continue")
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: `verify` found faults, or photos could not be read; 2: a mistake."""
     options = build_parser().parse_args(arguments)

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Make the paper's tables: sample what is missing, measure it, and set the paper's own numbers beside it.
+"""Reproduce the paper's tables: sample missing pictures, measure them, and show the paper's numbers beside the results.
 
     python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
+    python scripts/reproduce_tables.py --table 1 2 8 9 --benchmark faces --gan runs/matching_gan/weights
     python scripts/reproduce_tables.py --table 5 --benchmark faces --train 172      # losses: trains six models
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
     torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
 
-On the built-in benchmark the true translation is known: rows are also compared with it pair by pair. With --config the
-pairs are those of data.params.validation. OUT gets tableN.md, .tex and .json, and samples and features, from which a
-second run goes on. docs/protocols.md says what each number means.
+On the built-in benchmark the true translations are known, so that each row is also compared with them, pair by pair.
+With --config the pairs are those of data.params.validation. OUT gets tableN.md, .tex and .json, and the samples and
+features, which a second run reuses. docs/protocols.md explains each number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
     from tables.rows import PlannedRow
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = ("1", "2", "3", "4", "5", "7", "rewarp", "bands")
+TABLES = ("1", "2", "3", "4", "5", "7", "8", "9", "rewarp", "bands", "regions")
+#: Weights of the baseline, by benchmark. Those that are not shipped yet have an empty row that says so.
+GANS = {"faces": "demo-gan", "figures": "demo-figures-gan", "churches": "demo-churches-gan"}
+GAN_CONFIGS = {
+    "faces": "configs/baselines/matching_gan.yaml",
+    "figures": "configs/baselines/matching_gan_figures.yaml",
+    "churches": "configs/baselines/matching_gan_churches.yaml",
+}
 BENCHMARKS = {
     "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
     "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
@@ -42,13 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp "
-                        "and bands (table 3 by pyramid level) are our own")  # fmt: skip
+    parser.add_argument("--table", nargs="+", choices=TABLES, required=True, help="of the paper; rewarp, "
+                        "bands (table 3 by pyramid level) and regions (table 3 by what the exemplar shows) "
+                        "are our own")  # fmt: skip
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--benchmark", choices=sorted(BENCHMARKS), help="drawn pairs with known answers (default: faces)")
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
     parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
     parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own)")
+    parser.add_argument("--gan", metavar="WEIGHTS", help="of the baseline that matches once and generates, for tables "
+                        "1, 2, 8 and 9 (default: the benchmark's own, if they are shipped)")  # fmt: skip
     parser.add_argument("--pairs", type=int, metavar="N", help="default: 256 of the benchmark, all of a data set")
     settings = "settings of the sampler (default: the weights' own with --benchmark, the paper's with --config)"
     parser.add_argument("--protocol", choices=["weights", "paper", "released"], help=settings)
@@ -58,12 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, nargs="?", const=0, metavar="STEPS", help="tables 3 and 5: train a model "
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
     parser.add_argument("--continue", action="store_true", dest="continue_training", help="with --benchmark and "
-                        "--train: go on from the encoders of --weights through the whole loop "
+                        "--train: start from the encoders of --weights and train through the whole loop "
                         "(configs/demo_end_to_end.yaml), "
                         "instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
-    nets = parser.add_argument_group("network files (default: torch's cache; what is absent is left out and named)")
+    nets = parser.add_argument_group(
+        "network files (default: torch's cache; metrics whose file is missing are left out, and the file is named)"
+    )
     nets.add_argument("--inception", type=Path, metavar="FILE", help="weights-inception-2015-12-05-6726825d.pth")
     nets.add_argument("--vgg19", type=Path, metavar="FILE", help="vgg19_conv.pth")
     nets.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet")
@@ -84,6 +97,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+    _check_tables(parser, options)
+    if options.set and not options.config:
+        parser.error("--set: changes a --config, and none is given")
+    if options.report and not options.report.resolve().parent.is_dir():
+        parser.error(f"--report: no folder {options.report.resolve().parent}")
+    if options.report and options.report.is_dir():
+        parser.error(f"--report: {options.report} is a folder, give a file in it")
+    if not options.config:
+        options.benchmark = options.benchmark or "faces"
+        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
+    return options
+
+
+def _check_tables(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Stop at options that do not go with the tables."""
     trained = set(options.table) <= {"3", "5"}
     if options.train is not None and (not trained or options.train < 0):
         parser.error("--train: trains the rows of tables 3 and 5, for a number of steps of at least 1")
@@ -93,20 +121,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     if options.train is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error("--train: train without torchrun (trainer.devices of the config), then measure with it")
-    if "bands" in options.table and options.config:
-        parser.error("--table bands: compares with the true translation, which only a --benchmark knows")
-    if options.set and not options.config:
-        parser.error("--set: changes a --config, and none is given")
+    with_truth = [table for table in options.table if table in ("bands", "regions")]
+    if with_truth and options.config:
+        parser.error(f"--table {with_truth[0]}: compares with the true translation, which only a --benchmark knows")
+    if options.gan and not set(options.table) & {"1", "2", "8", "9"}:
+        parser.error("--gan: compared in tables 1, 2, 8 and 9 only")
     if options.config and not options.weights and not (options.train is not None and trained):
         parser.error("--config: give the --weights to measure")
-    if options.report and not options.report.resolve().parent.is_dir():
-        parser.error(f"--report: no folder {options.report.resolve().parent}")
-    if options.report and options.report.is_dir():
-        parser.error(f"--report: {options.report} is a folder, give a file in it")
-    if not options.config:
-        options.benchmark = options.benchmark or "faces"
-        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
-    return options
 
 
 def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
@@ -183,14 +204,58 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
     table.record["training"] = {"steps": steps, "warmup_steps": warming, "start": digests}
 
 
+def gan_weights(options: argparse.Namespace) -> str | None:
+    """The weights of the baseline to compare with; None: not given, and not shipped for this benchmark."""
+    from midms.io.provenance import shipped_names
+
+    shipped = GANS[options.benchmark] if options.benchmark else ""
+    return options.gan or (shipped if shipped in shipped_names() else None)
+
+
+def rows_of_gan(options: argparse.Namespace, weights: str) -> list[tuple[PlannedRow, str]]:
+    """The baseline and its iterated form.
+
+    Raises:
+        ConfigError: the weights are of another method or task.
+    """
+    from midms.checkpoints.loading import open_weights
+    from midms.config import ConfigError
+    from midms.models.translation_gan import GANSettings, MatchingGAN
+    from tables.measure import check_task
+    from tables.rows import gan_rows
+
+    info = open_weights(weights).info
+    if info.get("kind") != MatchingGAN.kind:
+        raise ConfigError(f"--gan: {weights} are weights of {info.get('kind', 'midms')}, expected {MatchingGAN.kind}")
+    if options.benchmark:
+        check_task(info, options.benchmark, weights)
+    return [(row, weights) for row in gan_rows(GANSettings(**info.get("settings", {})))]
+
+
+def note_absent_gan(options: argparse.Namespace, table: Table) -> None:
+    """Add empty rows of the baseline, with the command that makes its weights."""
+    from midms.evaluation.tables import Row
+    from tables.published import GAN, ITERATED_GAN
+
+    table.rows[1:1] = [Row(f"{name} (not shipped yet)") for name in (GAN, ITERATED_GAN)]
+    config = GAN_CONFIGS[options.benchmark]
+    table.notes.append(
+        f"{GAN}: its weights are not shipped yet; train them with python main.py --base {config} -t, then give "
+        f"--gan runs/{Path(config).stem}/weights"
+    )
+
+
 def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
     """The rows of a table, each with its weights, trained if the table needs them."""
+    from midms.diffusion.settings import InterleaveSettings
     from tables.ablations import ablation_config, trained_weights
-    from tables.rows import ABLATIONS, plans
+    from tables.rows import ABLATIONS, COMPARISONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
     if not compares_trainings(options, table):
-        return [(row, str(options.weights)) for row in planned]
+        rows = [(row, str(options.weights)) for row in planned]
+        gan = gan_weights(options) if table in COMPARISONS and isinstance(settings, InterleaveSettings) else None
+        return rows if gan is None else [rows[0], *rows_of_gan(options, gan), *rows[1:]]
     bases, start = training_of(options)
     rows = []
     for row in planned:
@@ -231,16 +296,26 @@ def make_job(options: argparse.Namespace, info: dict[str, Any]) -> Job:
 
 def make_tables(options: argparse.Namespace) -> list[Table]:
     """Measure every requested table."""
+    from midms.checkpoints.loading import open_weights
+    from midms.diffusion.settings import InterleaveSettings
     from tables.measure import measure_table
+    from tables.notes import training_notes
+    from tables.rows import COMPARISONS
 
     info = weights_info(options)
     settings = sampler_settings(options, info)
     job = make_job(options, info)
     tables = []
     for number in dict.fromkeys(options.table):
-        table = measure_table(number, job, rows_of(options, number, settings))
+        rows = rows_of(options, number, settings)
+        table = measure_table(number, job, rows)
         if compares_trainings(options, number):
             note_training(options, table)
+        if number in COMPARISONS:
+            names = dict.fromkeys(weights for _, weights in rows)
+            table.notes += training_notes([(name, open_weights(name).info) for name in names])
+            if options.benchmark and len(names) == 1 and isinstance(settings, InterleaveSettings):
+                note_absent_gan(options, table)
         tables.append(table)
     return tables
 
@@ -265,7 +340,7 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
         print("\n".join(markdown(table) for table in tables))
 
 
-@handle_user_errors("reproduce_tables.py", "stopped; the same command goes on with what is not there yet")
+@handle_user_errors("reproduce_tables.py", "stopped; run the same command again to make what is missing")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)

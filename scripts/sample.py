@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Translate pairs with trained weights; what is already there is not made again.
+"""Translate pairs with trained weights. Pictures that exist already are kept.
 
     python scripts/sample.py --benchmark faces --pairs 16 --out outputs/faces --save-intermediates
     python scripts/sample.py --condition sketch.png --exemplar photo.jpg --out outputs/mine
     python scripts/sample.py --condition maps/*.npy --exemplar photo.jpg --weights runs/demo/weights --out outputs/mine
     torchrun --nproc-per-node 2 scripts/sample.py --benchmark faces --pairs 256 --out outputs/faces
 
-Under torchrun each process takes its share of the pairs; OUT has to be one folder that all of them see. A pair's noise
-depends on the seed and the pair alone: pair i of your own files is what `midms translate --seed SEED+i` makes. When a
-process is lost, run the same command again: a picture whose own record names the same files and settings is kept.
-Results go to OUT/images; with the benchmark also OUT/truth, OUT/exemplars, OUT/conditions under the same names, so
-that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures them.
+Under torchrun each process takes its share of the pairs. All processes must see the same folder OUT. A pair's noise
+depends only on the seed and the pair: pair i of your own files is the picture of `midms translate --seed SEED+i`. To
+continue after an interruption, run the same command again: pictures whose record names the same files and settings are
+kept. Results go to OUT/images. With --benchmark there are also OUT/truth, OUT/exemplars and OUT/conditions with
+the same file names, so that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_loop_options(parser)
     parser.add_argument("--batch-size", type=between(1, 4096), default=8)
     add_computing_options(parser)
-    parser.add_argument("--save-intermediates", action="store_true", help="also warps, masks and predictions")
-    parser.add_argument("--overwrite", action="store_true", help="make again what is already there")
+    parser.add_argument("--save-intermediates", action="store_true", help="also save warps, masks and predictions")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures that exist already")
     options = parser.parse_args(arguments)
     if bool(options.benchmark) == bool(options.condition):
         parser.error("give either --benchmark or --condition with --exemplar")

@@ -104,14 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of golden cases")
-    parser.add_argument("--only", nargs="+", metavar="PATTERN", help="run only files whose name fits, e.g. 'enc_*'")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PATTERN", help="run only files whose name matches, for example 'enc_*'"
+    )
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         print(f"verify_parity.py: {options.folder}: no such folder", file=sys.stderr)
         return 2
     verdicts = list(verify(options.folder, options.only).values())
     if not verdicts:
-        print(f"verify_parity.py: nothing in {options.folder} to compare", file=sys.stderr)
+        print(f"verify_parity.py: no golden case in {options.folder}", file=sys.stderr)
         return 2
     count = {verdict: verdicts.count(verdict) for verdict in ("PASS", "FAIL", "UNKNOWN", "SUPPORT")}
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))

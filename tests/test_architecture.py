@@ -39,12 +39,24 @@ LIBRARY = {
     "midms.checkpoints.convert": "foreign checkpoints to folders of weights and back",
     "midms.data.preparation": "condition maps and exemplar lists of a data set",
     "midms.evaluation.benchmark": "a method's scores where the truth is known",
-    "midms.evaluation.report": "a page of an evaluation",
+    "midms.evaluation.comparison_report": "several methods on the same pairs",
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
-    "midms.evaluation.suite": "the metrics of folders of images",
 }
 #: Packages beside the programs of scripts/.
 PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+
+#: Bars of size. Constructors whose arguments are the keys of a config may have more parameters: they are written, with
+#: their ranges, in one place, and configs name them.
+LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS = 60, 400, 8
+CONSTRUCTORS_OF_CONFIGS = {
+    "midms/data/pairs.py PairDataset.__init__",
+    "midms/models/encoders.py CorrespondenceEncoders.__init__",
+    "midms/oig/pipeline.py OIGPipeline.__init__",  # the components in the index of a diffusers folder
+    "midms/training/first_stage.py FirstStageTraining.__init__",
+    "midms/training/latent_diffusion.py LatentDiffusionTraining.__init__",
+    "midms/training/midms.py MIDMsTraining.__init__",
+    "midms/training/translation_gan.py MatchingGANTraining.__init__",
+}
 
 Graph = Mapping[str, set[str]]
 
@@ -165,6 +177,42 @@ def unreached(root: Path, library: set[str]) -> list[str]:
     return sorted(n for n, file in modules_of(root).items() if n not in known and file.stat().st_size)
 
 
+def functions_of(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of a module with its name, which starts with its class's; functions in functions too."""
+    for owner in ast.walk(tree):
+        prefix = f"{owner.name}." if isinstance(owner, ast.ClassDef) else ""
+        for node in ast.iter_child_nodes(owner):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield prefix + node.name, node
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many parameters a caller can give: those by keyword only, `*args` and `**kwargs` count, `self` does not."""
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    starred = [star for star in (arguments.vararg, arguments.kwarg) if star is not None]
+    return len(names) + len(starred) - (names[:1] in (["self"], ["cls"]))
+
+
+def too_large(root: Path) -> tuple[list[str], set[str]]:
+    """Files and functions above the bars of length, and functions above the bar of parameters."""
+    long: list[str] = []
+    wide: set[str] = set()
+    for file in [
+        root / "main.py",
+        *(f for folder in ("midms", "scripts", "tests") for f in root.glob(f"{folder}/**/*.py")),
+    ]:
+        text, place = file.read_text(encoding="utf-8"), file.relative_to(root).as_posix()
+        if text.count("\n") > LONGEST_FILE:
+            long.append(place)
+        for name, node in functions_of(ast.parse(text)):
+            if (node.end_lineno or node.lineno) - node.lineno >= LONGEST_FUNCTION:
+                long.append(f"{place} {name}")
+            if parameters(node) > MOST_PARAMETERS:
+                wide.add(f"{place} {name}")
+    return long, wide
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """The package, its configs and main.py, to be changed."""
@@ -200,6 +248,26 @@ def test_the_package_imports_nothing_of_the_programs() -> None:
 def test_every_floor_exists() -> None:
     rooms = {room(module) for module in modules_of(ROOT)}
     assert rooms == {name for rooms_of_floor in FLOORS for name in rooms_of_floor}
+
+
+def test_files_functions_and_parameter_lists_are_short() -> None:
+    assert too_large(ROOT) == ([], CONSTRUCTORS_OF_CONFIGS)
+
+
+def test_a_large_file_or_function_is_noticed(copied: Path) -> None:
+    body = "\n".join(["    pass"] * (LONGEST_FUNCTION - 1))
+    names = ", ".join(f"n{i}" for i in range(MOST_PARAMETERS))
+    (copied / "midms" / "at_the_bars.py").write_text(
+        f"def long():\n{body}\n\n\nclass C:\n    def wide(self, {names}):\n        pass\n" + "#\n" * 334
+    )
+    assert too_large(copied) == ([], CONSTRUCTORS_OF_CONFIGS)
+    (copied / "midms" / "above.py").write_text(
+        f"def long():\n{body}\n    pass\n\n\nclass C:\n    def wide(self, *, {names}, **more):\n        pass\n"
+        + "#\n" * 400
+    )
+    long, wide = too_large(copied)
+    assert long == ["midms/above.py", "midms/above.py long"]
+    assert wide - CONSTRUCTORS_OF_CONFIGS == {"midms/above.py C.wide"}
 
 
 @pytest.mark.parametrize(

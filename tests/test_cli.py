@@ -197,7 +197,7 @@ def test_a_portrait_photo_is_recorded_with_its_networks(folder, weights, monkeyp
         ("--animation a.mp4", "--animation a.mp4: expected"),
         ("--steps-picture a.jpg", "--steps-picture a.jpg: expected"),
         ("--exemplar-mask all.png none.png", "--exemplar-mask: 2 files for 1 exemplars"),
-        ("--exemplar-mask none.png", "none.png: too little white"),
+        ("--exemplar-mask none.png", "none.png: the white part is smaller"),
         ("--steps 5 --calls 9", "num_interleaved_steps: got 9"),
         ("--steps 5000 --calls 1", "--steps 5000: expected at most 1000"),
         ("--threshold -1", "threshold"),
@@ -207,8 +207,8 @@ def test_a_portrait_photo_is_recorded_with_its_networks(folder, weights, monkeyp
         ("--out ./other.png --exemplar other.png", "other.png: is also read"),
         ("--out pipe.png", "pipe.png: is a pipe, which is never replaced"),
         ("--out link.png", "link.png: is a link, which is never replaced"),
-        ("--steps-picture out.png", "out.png: is to be written twice"),
-        ("--animation a.gif a.gif", "a.gif: is to be written twice"),
+        ("--steps-picture out.png", "out.png: is the name of two outputs"),
+        ("--animation a.gif a.gif", "a.gif: is the name of two outputs"),
         ("--condition pipe.png", "pipe.png: is a pipe; expected a picture"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_strangers_command_is_shown_as_data_alone(folder, capsys, command):
     save_png(Path("evil.png"), np.zeros((2, 2, 3), np.uint8), {"midms": json.dumps({"command": command})})
     assert main(["show", "evil.png"]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"command": command} and "none of `midms translate`" in printed.err
+    assert json.loads(printed.out) == {"command": command} and "not a `midms translate`" in printed.err
     assert not (set(printed.out) - {"\n"}) & set(map(chr, [*range(32), *range(127, 160), 0x202E]))
     assert not Path("ran").exists()
 

@@ -21,8 +21,8 @@ def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
     if path.name == "released.yaml":
         return [ROOT / "configs/celeba.yaml"]
-    if path.name == "demo128_start.yaml":
-        return [ROOT / "configs/first_stage/demo128_faces.yaml"]
+    if path.name in ("demo128_start.yaml", "demo128_end_to_end.yaml"):
+        return [path.parent / "demo128_faces.yaml"]
     if path.name == "demo_low_noise.yaml":
         return [ROOT / "configs/ldm/demo.yaml"]
     if path.name == "demo_small_rate.yaml":

@@ -36,12 +36,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-clip", help="CLIP of the text tab (default: the one that came with the weights)")
     add_computing_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    parser.add_argument("--allowed-host", nargs="+", default=[], metavar="NAME", help="names that the page answers to "
-                        "besides its own, those of a proxy; '*' is every name")  # fmt: skip
-    parser.add_argument("--root-path", type=_root_path, default="", metavar="PATH", help="path or whole address under "
+    parser.add_argument("--allowed-host", nargs="+", default=[], metavar="NAME", help="more host names that the "
+                        "page accepts, such as those of a proxy; '*' accepts every name")  # fmt: skip
+    parser.add_argument("--root-path", type=_root_path, default="", metavar="PATH", help="path or address under "
                         "which a proxy shows the page: /midms, https://example.org/midms")  # fmt: skip
-    parser.add_argument("--port", type=_port, default=7860, help="0 takes a free one (default: 7860)")
-    parser.add_argument("--folder", type=Path, help="for uploads and results (default: a temporary one, removed after)")
+    parser.add_argument("--port", type=_port, default=7860, help="0: any free port (default: 7860)")
+    parser.add_argument("--folder", type=Path, help="for uploads and results (default: a temporary folder)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     return parser.parse_args(arguments)
 

@@ -206,7 +206,7 @@ def trace(result: Result, x: float, y: float, which: str = "last") -> Trace:
     """
     height, width = result.pixels.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
-        raise ConfigError(f"pixel ({x:g}, {y:g}): expected one of a picture of {width} x {height}")
+        raise ConfigError(f"pixel ({x:g}, {y:g}): expected a position in the picture of {width} x {height}")
     match = result.matches.get(which, result.matches["first"])
     row, column = _token(y, height, match.query.shape[-2]), _token(x, width, match.query.shape[-1])
     query = normalize_features(match.query.float())[0, :, row, column]  # (C,)
@@ -247,7 +247,9 @@ def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
     labels = chosen.condition if pipe.model.encoders.form == "released" else None
     exemplar = pipe.encode_exemplar(chosen.pixels, labels, mask)
     if exemplar.mask is not None and not bool((exemplar.mask > 0.5).any()):
-        raise ConfigError(f"exemplar {number}: the painted part is too small for one cell of the match; paint more")
+        raise ConfigError(
+            f"exemplar {number}: the painted part is smaller than one cell of the matching grid; paint more"
+        )
     return exemplar
 
 

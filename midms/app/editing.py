@@ -16,6 +16,7 @@ from midms.visualize import Pixels
 
 if TYPE_CHECKING:
     from midms.oig.pipeline import OIGPipeline
+    from midms.oig.settings import EditOptions
 
 MAX_STEPS = 200
 MAX_PROMPT = 500
@@ -102,7 +103,7 @@ def edit(pipeline: OIGPipeline, task: EditTask) -> Iterator[EditProgress]:
     from midms.oig.editing import edit_image  # noqa: PLC0415 - imports transformers
 
     _check(pipeline, task)
-    options = {
+    options: EditOptions = {
         "guidance_scale": task.guidance_scale,
         "clip_weight": task.clip_weight,
         "structure_weight": task.structure_weight,
@@ -126,7 +127,7 @@ def edit(pipeline: OIGPipeline, task: EditTask) -> Iterator[EditProgress]:
             if isinstance(item, Outcome):
                 result = item.value
                 if result.flagged:
-                    raise ConfigError("the safety checker of these weights refused the edit")
+                    raise ConfigError("the safety checker of these weights rejected the edit")
                 pictures = np.asarray(result.image), np.asarray(result.reconstruction)
                 yield EditProgress(task.steps, task.steps, *pictures, result.settings)
             else:
@@ -145,7 +146,7 @@ def _check(pipeline: OIGPipeline, task: EditTask) -> None:
         if not prompt.strip():
             raise ConfigError(f"{name}: say in words what the picture {'shows' if name[0] == 's' else 'should show'}")
         if len(prompt) > MAX_PROMPT:
-            raise ConfigError(f"{name}: {len(prompt)} letters, at most {MAX_PROMPT} are taken")
+            raise ConfigError(f"{name}: {len(prompt)} characters, expected at most {MAX_PROMPT}")
     if not 2 <= task.steps <= MAX_STEPS:
         raise ConfigError(f"steps: got {task.steps}, expected 2 to {MAX_STEPS}")
     if task.clip_weight > 0 and pipeline.clip_model is None:

@@ -33,7 +33,7 @@ def read_upload(file: Path) -> Image.Image:
     """
     picture = _read(file, read_rgb)
     if min(picture.size) < 2 or max(picture.size) > 100 * min(picture.size):
-        raise UploadError(f"{file.name}: {picture.width} x {picture.height} pixels is no picture to work with")
+        raise UploadError(f"{file.name}: {picture.width} x {picture.height} pixels cannot be used as a picture")
     return picture
 
 
@@ -82,7 +82,7 @@ def _read(file: Path, reader: Callable[[Path], Read]) -> Read:
     if size == 0:
         raise UploadError(f"{file.name}: the file is empty")
     if size > MAX_BYTES:
-        raise UploadError(f"{file.name}: {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are taken")
+        raise UploadError(f"{file.name}: {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB are accepted")
     try:
         return reader(file)
     except (ConfigError, ValueError) as error:

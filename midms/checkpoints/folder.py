@@ -152,13 +152,13 @@ def read_document(folder: Path) -> dict[str, Any]:
     """`config.json` of a folder, checked by `check_document`."""
     file = folder / CONFIG_FILE
     if not file.exists():
-        raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is no folder in our format")
+        raise CheckpointError(folder, f"no {CONFIG_FILE} there, so this is not a folder of weights of midms")
     try:
         document = read_json(file)
     except BrokenFileError as error:
         raise CheckpointError(file, error.reason) from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise CheckpointError(file, f"no entry 'format': '{FORMAT}', so this is no folder in our format")
+        raise CheckpointError(file, f"no entry 'format': '{FORMAT}', so this is not a folder of weights of midms")
     if document.get("version") != VERSION:
         raise CheckpointError(file, f"version {document.get('version')!r}, this program reads version {VERSION}")
     check_document(document, file)
@@ -171,7 +171,7 @@ def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: b
         raise CheckpointError(folder / CONFIG_FILE, f"component {name!r} names the file {entry['file']!r}")
     file = folder / f"{name}.safetensors"
     if not file.is_file():
-        raise CheckpointError(file, "missing, or no regular file")
+        raise CheckpointError(file, "missing, or not a regular file")
     if file.stat().st_size != entry["bytes"]:
         raise CheckpointError(
             file, f"{file.stat().st_size} bytes, expected {entry['bytes']}; the copy is incomplete or was changed"
@@ -235,7 +235,7 @@ def find_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
         )
     except Exception as error:  # the hub's client raises many classes when a repository is unavailable
         reason = " ".join(str(error).split())[:200] if reachable() else "no network, and no copy of it here"
-        raise CheckpointError(name_or_path, f"no such folder, and not to be had from the hub ({reason})") from error
+        raise CheckpointError(name_or_path, f"no such folder, and not available from the hub ({reason})") from error
 
 
 def push_folder(path: str | Path, repository: str, private: bool = False, token: str | None = None) -> str:

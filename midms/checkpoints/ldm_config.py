@@ -89,7 +89,7 @@ def read_ldm_yaml(path: Path) -> dict[str, Any]:
         raise CheckpointError(path, f"not readable as YAML ({error})") from error
     except (KeyError, TypeError) as error:
         raise CheckpointError(
-            path, "no entry model.params, so this is no config of a latent diffusion model"
+            path, "no entry model.params, so this is not the config of a latent diffusion model"
         ) from error
     if not isinstance(params, dict):
         raise CheckpointError(path, "model.params must be a mapping")

@@ -132,7 +132,7 @@ def _check_stored(value: Tensor, file: Path, key: str) -> None:
         kind = "meta" if value.is_meta else "quantised" if value.is_quantized else form
         raise CheckpointError(file, f"{key} is a {kind} tensor; expected a plain one")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise CheckpointError(file, f"{key} claims shape {tuple(value.shape)}, of which the file holds a part only")
+        raise CheckpointError(file, f"{key} claims shape {tuple(value.shape)}, but the file holds only a part of it")
 
 
 def _plain_names(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
@@ -176,7 +176,7 @@ def _read_pickle(file: Path) -> Any:
     except Exception as error:  # a damaged file makes the reader fail in any way
         text = str(error).strip().splitlines()
         raise CheckpointError(
-            file, f"damaged or no weights file ({text[0] if text else type(error).__name__})"
+            file, f"damaged, or not a weights file ({text[0] if text else type(error).__name__})"
         ) from error
 
 
@@ -186,7 +186,7 @@ def _refused(message: str) -> str:
         if marker in message:
             name = message.split(marker, 1)[1].split(maxsplit=1)[0]
             return f"{words}{name}, and weights need no such thing"
-    return f"it is no plain weights file ({message.strip().splitlines()[-1][:120]})"
+    return f"it is not a plain weights file ({message.strip().splitlines()[-1][:120]})"
 
 
 def check_finite(value: Tensor, source: object, key: str) -> None:

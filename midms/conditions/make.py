@@ -323,7 +323,7 @@ def _segmentation(file: Path, spec: ConditionSpec, weights: Sequence[str], devic
         labels = np.array(picture, np.uint8)
         note = ""
         if picture.format in LOSSY_FORMATS:
-            raise ConfigError(f"{file}: JPEG changes class ids between its pixels; save the map of classes as PNG")
+            raise ConfigError(f"{file}: JPEG compression changes class ids; save the map of classes as PNG")
         if (labels == IGNORED).any():
             note = (
                 f"ids of {IGNORED} (don't care) are read as class {spec.channels - 1}, the others as they are; "

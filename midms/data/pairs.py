@@ -185,7 +185,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             BrokenFileError: a file of the image is missing or cannot be used.
         """
         if self.skip_broken and self._broken[self._slots[name]]:
-            raise BrokenFileError(self.photo_file(name), "was found to be broken before")
+            raise BrokenFileError(self.photo_file(name), "was broken when it was read before")
         try:
             return self._read(name)
         except BrokenFileError as error:

@@ -59,7 +59,7 @@ class ParallelRun:
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Print a summary; 1 if a file was broken."""
-        say(f"{out}: {made} made, {present} were there, {self.broken} skipped")
+        say(f"{out}: {made} made, {present} already there, {self.broken} skipped")
         return int(self.broken > 0)
 
 

@@ -87,7 +87,7 @@ def edges(options: argparse.Namespace) -> int:
     names, found = list_photos(options.photos), models.have_models()
     out = options.out or annotation_folder(options.photos, "edges")
     if not found:
-        warn(f"no networks for face parts: Canny edges to look at; `{models.REMEDY}` gets the networks")
+        warn(f"no networks for face parts: only Canny edges, as a preview; `{models.REMEDY}` gets the networks")
         out = options.out or out.with_name(f"{options.photos.absolute().name}_edges")
     missing = [name for name in names if not _png(out, name).is_file()]
     run = ParallelRun(options, "edges", workers=_processes(options, len(missing)) if found else None)

@@ -139,7 +139,7 @@ def _leaks(item: ListFile, exemplars: list[str], training: list[str] | None, fil
         for name in dict.fromkeys(exemplars)
         if name in files and (name.startswith(other) or (training is not None and name not in known))
     ]
-    return [Fault(item.file, f"training exemplar {name} is no image of the training split") for name in leaked]
+    return [Fault(item.file, f"training exemplar {name} is not an image of the training split") for name in leaked]
 
 
 def _split_list(file: str) -> str:
@@ -268,7 +268,7 @@ def check_scene(root: Path, files: list[str], photo: str) -> list[Fault]:
     if labels.mode not in ("L", "P"):
         return [*faults, Fault(file, f"mode {labels.mode}; expected one channel of 8-bit class ids")]
     if labels.format in LOSSY_FORMATS:
-        return [*faults, Fault(file, "JPEG changes class ids between its pixels; save it as PNG")]
+        return [*faults, Fault(file, "JPEG compression changes class ids; save it as PNG")]
     try:
         if (np.asarray(labels) == IGNORED).any():
             reason = f"id {IGNORED} is read as 150; ADE20K's ids are 1 ... 150 here: raise ids that count from 0 by one"

@@ -6,7 +6,7 @@ import copy
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,27 @@ def list_images(root: str | Path) -> tuple[list[ImageFile], list[str]]:
     return images, others
 
 
+class DecodedImages:
+    """The decoded images of a folder in one file, so that each is decoded once, however many metrics need it.
+
+    Args:
+        file: for the pixels, 3 * H * W bytes per image; it is overwritten.
+        count: number of images. size: (width, height) of them all.
+    """
+
+    def __init__(self, file: Path, count: int, size: tuple[int, int]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.pixels = np.memmap(file, np.uint8, "w+", shape=(count, size[1], size[0], 3))
+        self.done = np.zeros(count, dtype=bool)
+
+    def read(self, index: int, decode: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Image `index` as uint8 (H, W, 3); `decode` is called the first time."""
+        if not self.done[index]:
+            self.pixels[index] = decode(index)
+            self.done[index] = True
+        return np.array(self.pixels[index])
+
+
 class ImageFolder(Dataset[Tensor]):
     """Images of a folder as uint8 (3, H, W), all of one size.
 
@@ -100,6 +121,7 @@ class ImageFolder(Dataset[Tensor]):
         self.root = Path(root)
         self.files, self.ignored = list_images(root)
         self.jpeg = jpeg
+        self.decoded: DecodedImages | None = None
         first = self.files[0]
         self.size = (size, size) if size else first.size
         for file in self.files:
@@ -112,6 +134,16 @@ class ImageFolder(Dataset[Tensor]):
         plain = copy.copy(self)
         plain.jpeg = False
         return plain
+
+    def restricted(self, names: Collection[str]) -> ImageFolder:
+        """The same folder with only the images of these names."""
+        part = copy.copy(self)
+        part.files, part.decoded = [file for file in self.files if file.name in names], None
+        return part
+
+    def keep_decoded(self, file: Path) -> None:
+        """Decode each image only once, and keep its pixels in `file` (see `DecodedImages`)."""
+        self.decoded = DecodedImages(file, len(self.files), self.size)
 
     @property
     def names(self) -> list[str]:
@@ -144,14 +176,19 @@ class ImageFolder(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
-        image = read_rgb(file.path)
-        if image.size != self.size:
-            image = image.resize(self.size, Image.Resampling.BICUBIC)
+        pixels = self.decoded.read(index, self._decode) if self.decoded else self._decode(index)
         if self.jpeg and (file.format != "JPEG" or file.size != self.size):
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-            image = Image.open(buffer, formats=["JPEG"]).convert("RGB")
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
+            Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
+            pixels = np.array(Image.open(buffer, formats=["JPEG"]).convert("RGB"))
+        return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
+
+    def _decode(self, index: int) -> np.ndarray:
+        """Image `index` at the folder's size, without compression, uint8 (H, W, 3)."""
+        image = read_rgb(self.files[index].path)
+        if image.size != self.size:
+            image = image.resize(self.size, Image.Resampling.BICUBIC)
+        return np.array(image)
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> Tensor:

@@ -20,6 +20,7 @@ from midms.metrics.fidelity import (
     FEATURES,
     feature_moments,
     frechet_distance,
+    frechet_distance_at_infinity,
     frechet_distance_of_features,
     kernel_distance,
 )
@@ -99,6 +100,11 @@ def _fid(evaluation: Evaluation) -> Result:
     roles = _real_sets(evaluation)
     stores = {role: _inception_rows(evaluation, role) for role in ("generated", *roles)}
     values = {f"fid_{role}": _frechet(stores["generated"], stores[role]) for role in roles}
+    if evaluation.options.fid_infinity:
+        outputs, seed = stores["generated"].read(), evaluation.options.seed
+        for role in roles:
+            extrapolated = frechet_distance_at_infinity(outputs, stores[role].read(), seed)
+            values[f"fid_{role}_infinity"] = extrapolated.value
     return _with_inception(evaluation, Result("fid", values=values), stores)
 
 
@@ -170,7 +176,8 @@ def _swd_once(
         for (height, _), one in zip(levels, sets, strict=True):
             if not one.varies:
                 raise NotApplicableError(
-                    f"the {role} images have nothing at level {height} in some colour: SWD divides by its deviation"
+                    f"the {role} images have one colour without any detail at level {height}, "
+                    "and SWD divides by its standard deviation"
                 )
     pairs = zip(levels, patches["generated"], patches["reference"], strict=True)
     return [swd.SCALE * swd.sliced_distance(a, b, swd.random_directions(size, 3, seed)) for size, a, b in pairs]

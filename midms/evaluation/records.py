@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -58,6 +58,7 @@ class Options:
             as is usual in the field.
         size: resize to size x size first.
         seeds: number of random draws over which SWD is averaged.
+        fid_infinity: also extrapolate FID to infinitely many outputs (`fidelity.frechet_distance_at_infinity`).
         inception, vgg19, lpips: files with weights, by default those in torch's cache.
         cache: folder for features, to reuse them; None: a temporary folder (SWD stores 75 KB per image and level).
     """
@@ -67,6 +68,7 @@ class Options:
     batch_size: int = 16
     seed: int = 0
     seeds: int = 1
+    fid_infinity: bool = False
     device: str = "cpu"
     inception: Path | None = None
     vgg19: Path | None = None
@@ -142,10 +144,15 @@ class Evaluation:
         paths = {"generated": folders.generated, "reference": folders.reference}
         paths |= {"exemplars": folders.exemplars, "truth": folders.truth}
         self.images = {role: ImageFolder(path, options.size, jpeg) for role, path in paths.items() if path is not None}
-        self.exact = {role: folder.uncompressed() for role, folder in self.images.items()}
+        self.set_folders({})
         self.labels = _by_name(folders.labels) if folders.labels is not None else None
         self.masks = _by_name(folders.masks) if folders.masks is not None else None
         self.prompts = read_prompts(Path(folders.prompts)) if folders.prompts else None
+
+    def set_folders(self, changed: Mapping[str, ImageFolder]) -> None:
+        """Take other folders for some roles, such as the outputs of another method; the networks stay loaded."""
+        self.images = self.images | dict(changed)
+        self.exact = {role: folder.uncompressed() for role, folder in self.images.items()}
 
     def folder(self, role: str, exact: bool = False) -> ImageFolder:
         """A folder; `exact`: the unchanged files, else with the protocol's compression."""

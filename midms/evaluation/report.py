@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from midms.evaluation.folders import ImageFile, list_images
+from midms.evaluation.folders import list_images
 from midms.evaluation.records import Folders, Result
-from midms.evaluation.tables import Cell
+from midms.evaluation.tables import Cell, Table, cells_of, marked_body
 from midms.io.files import write_atomically
 from midms.io.images import read_rgb
 
@@ -146,24 +146,43 @@ def _plots(results: Sequence[Result]) -> str:
     return "".join(figures)
 
 
-def _grid(folders: Folders, most: int) -> str:
-    """The first outputs beside their partners."""
-    columns: dict[str, dict[str, ImageFile]] = {}
-    for role in _ROLES:
-        root = getattr(folders, role)
-        if root is not None:
-            columns[role] = {file.name: file for file in list_images(root)[0]}
+def picture_grid(files: Mapping[str, Mapping[str, Path]], names: Sequence[str]) -> str:
+    """A row per name and a column per set of files (name -> path), with a gap where a set lacks the name."""
     rows = []
-    for name in list(columns["generated"])[:most]:
+    for name in names:
         cells = [
-            f'<td><img alt="{role} {html.escape(name)}" src="{thumbnail_uri(files[name].path)}"></td>'
-            if name in files
+            f'<td><img alt="{html.escape(f"{column} {name}")}" src="{thumbnail_uri(paths[name])}"></td>'
+            if name in paths
             else "<td></td>"
-            for role, files in columns.items()
+            for column, paths in files.items()
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{role}</th>" for role in columns)
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in files)
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _grid(folders: Folders, most: int) -> str:
+    """The first outputs beside their partners."""
+    roots = {role: getattr(folders, role) for role in _ROLES}
+    files = {
+        role: {file.name: file.path for file in list_images(root)[0]}
+        for role, root in roots.items()
+        if root is not None
+    }
+    return picture_grid(files, list(files["generated"])[:most])
+
+
+def table_html(table: Table) -> str:
+    """The numbers of a table, with their marks, and its notes."""
+    head, body = cells_of(table)
+    top = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    body = [[html.escape(cell) for cell in line] for line in body]
+    lines = []
+    for name, *cells in marked_body(table, body, {"best": "<b>{}</b>", "tied": "<i>{}</i>"}):
+        numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        lines.append(f"<tr><td>{name}</td>{numbers}</tr>")
+    notes = "".join(f'<li class="note">{html.escape(note)}</li>' for note in table.notes)
+    return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div><ul>{notes}</ul>'
 
 
 def write_report(

@@ -30,12 +30,13 @@ GROUPS = {"truth": ("psnr", "lpips_truth")}
 NAMES = (*METRICS, *GROUPS)
 
 
-def expand(names: Sequence[str]) -> list[str]:
-    """Metric names with groups replaced by their members, without duplicates.
+def expand(names: Sequence[str] | None) -> list[str]:
+    """Metric names with groups replaced by their members, without duplicates; None: all but those of edits.
 
     Raises:
         ValueError: an unknown name.
     """
+    names = list(IMAGE_METRICS) if names is None else names
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise ValueError(f"unknown metric {unknown[0]!r}, expected some of {', '.join(NAMES)}")
@@ -43,7 +44,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _cache_folder(cache: Path | None) -> Iterator[Path]:
+def cache_folder(cache: Path | None) -> Iterator[Path]:
     """The folder for rows: the argument, or a temporary folder shared by all ranks."""
     if cache is not None:
         yield cache
@@ -76,12 +77,16 @@ def evaluate(folders: Folders, options: Options | None = None, metrics: Sequence
         ValueError: a folder or a file in it is bad, or a metric is unknown.
     """
     options = options or Options()
+    with cache_folder(options.cache) as cache:
+        return measure(Evaluation(folders, options, cache), expand(metrics))
+
+
+def measure(evaluation: Evaluation, metrics: Sequence[str]) -> list[Result]:
+    """One result per metric of an opened evaluation; see `evaluate`."""
     results = []
-    with _cache_folder(options.cache) as cache:
-        evaluation = Evaluation(folders, options, cache)
-        for name in expand(list(metrics) if metrics is not None else list(IMAGE_METRICS)):
-            try:
-                results.append(METRICS[name](evaluation))
-            except (FileNotFoundError, ImportError, NotApplicableError) as error:
-                results.append(Result(name, status="skipped", reason=" ".join(str(error).split())))
+    for name in metrics:
+        try:
+            results.append(METRICS[name](evaluation))
+        except (FileNotFoundError, ImportError, NotApplicableError) as error:
+            results.append(Result(name, status="skipped", reason=" ".join(str(error).split())))
     return results

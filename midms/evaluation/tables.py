@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Mark = Literal["best", "tied"]  # tied: not significantly worse than the best
 
 
 class Cell(NamedTuple):
@@ -26,13 +28,14 @@ class Column(NamedTuple):
 
 @dataclass
 class Row:
-    """One row: measured values, paired differences to the first row, and the paper's values."""
+    """One row: measured values, paired differences to the first row, the paper's values, and marks of best values."""
 
     name: str
     values: dict[str, Cell] = field(default_factory=dict)
     differences: dict[str, Cell] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
     x: float | None = None  # position on the axis of a plot
+    marks: dict[str, Mark] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,9 +102,30 @@ def cells_of(table: Table, plus_minus: str = "±") -> tuple[list[str], list[list
     return head, body
 
 
+def marks_of(table: Table) -> list[list[Mark | None]]:
+    """The mark of each cell of the body of `cells_of`."""
+    width = len(cells_of(table)[0])
+    measured = _layout(table)[0]
+    lines: list[list[Mark | None]] = []
+    for row in table.rows:
+        line: list[Mark | None] = [None, *(row.marks.get(column.key) for column in measured)]
+        lines.append(line + [None] * (width - len(line)))
+    return lines
+
+
+def marked_body(table: Table, body: list[list[str]], forms: Mapping[Mark, str]) -> list[list[str]]:
+    """The cells of a body, with the marked ones put into a form such as "**{}**"."""
+    return [
+        [forms[mark].format(cell) if mark else cell for cell, mark in zip(line, marks, strict=True)]
+        for line, marks in zip(body, marks_of(table), strict=True)
+    ]
+
+
 def caption(table: Table) -> str:
     """One line above the numbers."""
     parts = [table.title + (f" (Table {table.number} of the paper)." if table.number.isdigit() else ".")]
+    if any(row.marks for row in table.rows):
+        parts.append("Bold: best. Italic: not significantly worse than the best.")
     if any(row.differences for row in table.rows):
         parts.append(f"Δ: {table.rows[0].name} minus the row, pair by pair.")
     if any(row.paper for row in table.rows):
@@ -112,15 +136,16 @@ def caption(table: Table) -> str:
 def markdown(table: Table) -> str:
     """The table with its notes as Markdown."""
     head, body = cells_of(table)
+    head = [_one_line(cell).replace("|", r"\|") for cell in head]
     lines = [caption(table), "", _markdown_line(head), _markdown_line(["---"] * len(head))]
-    lines += [_markdown_line(line) for line in body]
+    body = [[_one_line(cell).replace("|", r"\|") for cell in line] for line in body]
+    lines += [_markdown_line(line) for line in marked_body(table, body, {"best": "**{}**", "tied": "*{}*"})]
     lines += ["", *(f"- {_one_line(note)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    escaped = [_one_line(cell).replace("|", r"\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _one_line(text: str) -> str:
@@ -129,7 +154,7 @@ def _one_line(text: str) -> str:
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
           "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$",
-          "↓": r"$\downarrow$", "↑": r"$\uparrow$"}  # fmt: skip
+          "↓": r"$\downarrow$", "↑": r"$\uparrow$", "∞": r"$\infty$"}  # fmt: skip
 
 
 def latex_text(text: str) -> str:
@@ -138,14 +163,17 @@ def latex_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as LaTeX, for `booktabs`; notes as comments of the source."""
+    """The table as LaTeX, for `booktabs`, with its notes below the numbers."""
     head, body = cells_of(table)
+    body = [[latex_text(cell) for cell in line] for line in body]
+    body = marked_body(table, body, {"best": r"\textbf{{{}}}", "tied": r"\textit{{{}}}"})
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption(table))}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
-    lines += [_latex_line(head), r"\midrule", *(_latex_line(line) for line in body)]
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join([*lines, *(f"% {_one_line(note)}" for note in table.notes)]) + "\n"
+    lines += [_latex_line([latex_text(cell) for cell in head]), r"\midrule", *(_latex_line(line) for line in body)]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {latex_text(_one_line(note))}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+    return " & ".join(cells) + r" \\"

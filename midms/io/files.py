@@ -123,7 +123,7 @@ def parse_json(text: str) -> Any:
 
 
 def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def sha256_of(content: Path | bytes) -> str:
@@ -157,10 +157,10 @@ def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> 
         check_replaceable(output)
         first = seen.setdefault(output.resolve(), output)
         if first is not output:
-            raise ConfigError(f"{output}: is to be written twice; give each output a name of its own")
+            raise ConfigError(f"{output}: is the name of two outputs; give each output its own name")
         for path in kept:
             if output.exists() and output.samefile(path):
-                raise ConfigError(f"{output}: is also read ({path}), and would be lost; choose another name")
+                raise ConfigError(f"{output}: is also read ({path}), and would be overwritten; choose another name")
 
 
 def check_replaceable(file: Path) -> None:

@@ -131,7 +131,7 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
     """
     image = open_image(file)
     if image.format in LOSSY_FORMATS:
-        raise BrokenFileError(Path(file), "JPEG changes class ids between its pixels; save the map as PNG")
+        raise BrokenFileError(Path(file), "JPEG compression changes class ids; save the map as PNG")
     if image.mode not in ("L", "P", "1"):
         raise BrokenFileError(Path(file), f"mode {image.mode}; expected one channel of 8-bit class ids")
     return _nearest(image, size)

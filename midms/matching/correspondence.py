@@ -11,17 +11,37 @@ whole correlation. "streaming" (`midms.matching.streaming`) never stores Hq*Wq*H
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from midms.matching.streaming import Correspondence, Problem, full_precision, masked_logit, stream_correspondence
+from midms.schema import check_argument_names
 
 Backend = Literal["auto", "dense", "streaming"]
 
 # "auto" uses the dense form up to this many query-key pairs (10x10 tokens), where it is faster
 DENSE_LIMIT = 100 * 100
+
+
+class MatchOptions(TypedDict, total=False):
+    """Keyword arguments of `match`: which results to compute besides the warp, and how.
+
+    Attributes:
+        cycle: also warp the warp back onto the key grid (Eq. 13). Default: False.
+        cycle_channels: number of leading value channels to warp back. Default None: all.
+        backward: also return the expected query coordinates of each key. Default: False.
+        clamp: set negative cosines to 0, as the released code does. Only in the dense form. Default: False.
+        backend: "streaming" needs memory linear in the number of tokens, "dense" stores the matrix. The default "auto"
+            uses the dense form only for very small grids.
+    """
+
+    cycle: bool
+    cycle_channels: int | None
+    backward: bool
+    clamp: bool
+    backend: Backend
 
 
 class Match(NamedTuple):
@@ -106,12 +126,8 @@ def match(
     values: Tensor | Sequence[Tensor],
     temperature: float = 0.005,
     *,
-    cycle: bool = False,
-    backward: bool = False,
-    cycle_channels: int | None = None,
     key_mask: Tensor | Sequence[Tensor | None] | None = None,
-    clamp: bool = False,
-    backend: Backend = "auto",
+    **options: Unpack[MatchOptions],
 ) -> Match:
     """Match raw features and warp `values` onto the query grid (Eq. 5, 6, 13), all directions in one pass.
 
@@ -124,20 +140,18 @@ def match(
         key: raw features (B, C, Hk, Wk) of one exemplar, or a sequence of them, one per exemplar (grids may differ).
         values: (B, V, Hk, Wk) on the key grid (latents, labels, ...), or a sequence, one per exemplar.
         temperature: tau > 0.
-        cycle: also warp the warp back onto the key grid.
-        backward: also return the expected query coordinates of each key.
-        cycle_channels: number of leading value channels to warp back. None: all.
         key_mask: (B, Hk, Wk) or (B, 1, Hk, Wk), true (or > 0.5) where a key may be used; or a sequence, with None for
             "all". A masked key has no weight in the warp; its own backward map and cycle value are still computed.
-        clamp: set negative cosines to 0, as the released code does. Only in the dense form.
-        backend: "streaming" needs memory linear in the number of tokens, "dense" stores the matrix, "auto" uses the
-            dense form only for very small grids.
+        options: `cycle`, `cycle_channels`, `backward`, `clamp` and `backend`, see `MatchOptions`.
     Returns:
         `Match`, in float32 (float64 for float64 features).
     Raises:
         ValueError: incompatible shapes, an unknown backend, a clamp in the streaming form, or a sample all of whose
             keys are masked.
+        TypeError: an unknown option.
     """
+    check_argument_names("match", MatchOptions, options)
+    clamp, backend = options.get("clamp", False), options.get("backend", "auto")
     if clamp and backend == "streaming":
         raise ValueError("match: clamp=True needs the dense form, got backend='streaming'; leave it at 'auto'")
     keys, all_values, masks = _as_lists(key, values, key_mask)
@@ -146,13 +160,13 @@ def match(
     height, width = query.shape[-2:]
     with full_precision(query.device):
         unit_query = normalize_features(query.to(dtype))  # (B, C, Hq, Wq)
-        query_grid = coordinate_grid(height, width, query.device, dtype)
+        query_grid = coordinate_grid(height, width, query.device, dtype)  # (2, Hq, Wq)
         parts = []
         for one_key, one_values, mask in zip(keys, all_values, masks, strict=True):
             unit_key = normalize_features(one_key.to(dtype))  # (B, C, Hk, Wk)
             key_grid = coordinate_grid(one_key.shape[2], one_key.shape[3], query.device, dtype)
-            channels = one_values.shape[1] if cycle_channels is None else cycle_channels
-            grids, back = (query_grid, key_grid), channels if cycle else 0
+            back = _cycle_channels(options, one_values)
+            grids, backward = (query_grid, key_grid), options.get("backward", False)
             problem = Problem(unit_query, unit_key, one_values.to(dtype), *grids, temperature, back, backward, mask)
             small = backend == "auto" and height * width * key_grid[0].numel() <= DENSE_LIMIT
             if clamp or small or backend == "dense":
@@ -229,6 +243,14 @@ def _join(parts: list[Correspondence]) -> Match:
         backward_maps=tuple(part.backward_map for part in parts if part.backward_map is not None),
         cycles=tuple(part.cycle for part in parts if part.cycle is not None),
     )
+
+
+def _cycle_channels(options: MatchOptions, values: Tensor) -> int:
+    """How many leading channels of the values (B, V, Hk, Wk) are warped back."""
+    if not options.get("cycle", False):
+        return 0
+    channels = options.get("cycle_channels")
+    return int(values.shape[1]) if channels is None else channels
 
 
 def _flat_mask(key_mask: Tensor) -> Tensor:

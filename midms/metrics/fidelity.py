@@ -175,6 +175,47 @@ def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float
     return float(offset @ offset + np.square(a).sum() + np.square(b).sum() - 2 * root_trace)
 
 
+class Extrapolated(NamedTuple):
+    """FID for infinitely many generated images, and the slope of the line through the FIDs of smaller sets."""
+
+    value: float
+    slope: float  # FID(N) is about value + slope / N
+    sizes: tuple[int, ...]  # of the sets
+
+
+def frechet_distance_at_infinity(
+    generated: np.ndarray, real: np.ndarray, seed: int = 0, points: int = 15
+) -> Extrapolated:
+    """FID without the bias of a finite number of generated images (Chong and Forsyth 2020, arXiv 1911.07023).
+
+    The expected FID is nearly linear in 1 / N. The FIDs of random subsets of several sizes N are fitted by a line,
+    whose value at 1 / N = 0 is returned. The bias of the finite real set stays, and is the same for all methods.
+
+    Args:
+        generated, real: features (N, D) and (M, D).
+        seed: of the subsets.
+        points: number of sizes, at equal distances in 1 / N from a third of the images (at least 2) to all of them.
+    Raises:
+        ValueError: fewer than 6 generated images, from which no line can be fitted.
+    """
+    count = len(generated)
+    if count < 6:
+        raise ValueError(f"FID at infinity: needs at least 6 generated images, got {count}")
+    inverse = np.linspace(3 / count, 1 / count, points)
+    sizes = tuple(dict.fromkeys(round(1 / x) for x in inverse))
+    rng = np.random.default_rng(seed)
+    full = feature_moments([real]) if max(count, len(real)) >= real.shape[1] else None
+    values = []
+    for size in sizes:
+        chosen = generated[rng.choice(count, size, replace=False)]
+        if full is None:
+            values.append(frechet_distance_of_features(chosen, real))
+        else:
+            values.append(frechet_distance(feature_moments([chosen]), full))
+    slope, value = np.polyfit(1 / np.array(sizes), values, 1)
+    return Extrapolated(float(value), float(slope), sizes)
+
+
 def kernel_distance(first: np.ndarray, second: np.ndarray, subset_size: int = 1000, seed: int = 2020) -> KernelDistance:
     """KID with torch-fidelity's kernel (x.y / D + 1)^3, 100 subsets drawn without replacement.
 

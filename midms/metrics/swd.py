@@ -174,7 +174,9 @@ def normalise_patches(patches: Tensor) -> Tensor:
     mean = patches.double().mean(dim=(0, 2, 3), keepdim=True)  # (1, C, 1, 1)
     deviation = patches.double().std(dim=(0, 2, 3), correction=0, keepdim=True)  # (1, C, 1, 1)
     if not (deviation > 0).all():
-        raise ValueError("SWD: a level of one set has nothing in some colour, so there is no deviation to divide by")
+        raise ValueError(
+            "SWD: at one level of one set a colour has no detail, so there is no standard deviation to divide by"
+        )
     return (patches - mean.float()) / deviation.float()
 
 

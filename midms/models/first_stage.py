@@ -298,7 +298,7 @@ class FirstStage(nn.Module):
         mean, covariance = vectors.mean(dim=0), torch.cov(vectors.mT).reshape(latents.shape[1], latents.shape[1])
         std = torch.diag(covariance).sqrt()
         if not (std > 0).all():
-            raise ValueError(f"latents of deviation {std.tolist()}: a channel without any cannot be standardised")
+            raise ValueError(f"latents of deviation {std.tolist()}: a channel with deviation 0 cannot be standardised")
         correlation = covariance / torch.outer(std, std) - torch.eye(len(std), dtype=std.dtype, device=std.device)
         if correlation.abs().max() > MAX_CORRELATION:
             raise ValueError(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from midms.diffusion.interleave import Interleaved, StepRecord
 from midms.losses.matching import at_least_float32
-from midms.matching.correspondence import Match, match
+from midms.matching.correspondence import Match, MatchOptions, match
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage, pad_to_multiple
@@ -143,12 +143,16 @@ class Matcher(nn.Module):
                 condition = at_least_float32(self.first_stage.encode(condition))
         return self.encoders.encode_condition(self.encoders.condition_grid(condition, size))
 
-    def match(self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Any) -> Match:
+    def match(
+        self, query: Tensor, exemplars: Sequence[Exemplar], keys: Sequence[Tensor], **options: Unpack[MatchOptions]
+    ) -> Match:
         """Match query features (B, C, h, w) with the keys of one or several exemplars and warp their values."""
         latents, masks = [e.latent for e in exemplars], [e.mask for e in exemplars]
         return match(query, keys, latents, self.temperature, key_mask=masks, **options)
 
-    def first_match(self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Any) -> Match:
+    def first_match(
+        self, condition: ConditionFeatures, exemplars: Sequence[Exemplar], **options: Unpack[MatchOptions]
+    ) -> Match:
         """The cross-domain match of Eq. 5 and 6; its `warp` is R_{X<-Y}."""
         return self.match(condition.features, exemplars, [e.features for e in exemplars], **options)
 

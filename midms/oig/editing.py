@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from PIL import Image
 
 from midms.oig.outputs import OIGOutput
 from midms.oig.pipeline import OIGPipeline, OnStep
+from midms.oig.settings import EditOptions, InversionOptions
+from midms.schema import check_argument_names
 
 
 class Edit(NamedTuple):
@@ -23,6 +24,21 @@ class Edit(NamedTuple):
     flagged: bool  # by the safety checker; the image is then black
 
 
+class EditImageOptions(TypedDict, total=False):
+    """Keyword arguments of `edit_image` for both halves of the method.
+
+    Attributes:
+        num_inference_steps: N of inversion and edit. Default: 50.
+        inversion_options: further arguments of `OIGPipeline.invert`, for example `RELEASED_INVERSION`.
+        edit_options: further arguments of `OIGPipeline.__call__`, for example `RELEASED_EDIT`. A generated picture has
+            negative prompt "" by default.
+    """
+
+    num_inference_steps: int
+    inversion_options: InversionOptions | None
+    edit_options: EditOptions | None
+
+
 def edit_image(
     pipeline: OIGPipeline,
     image: Any = None,
@@ -30,11 +46,9 @@ def edit_image(
     source_prompt: str | None = None,
     target_prompt: str | None = None,
     task: str | None = None,
-    num_inference_steps: int = 50,
     seed: int = 0,
-    inversion_options: Mapping[str, Any] | None = None,
-    edit_options: Mapping[str, Any] | None = None,
     on_step: OnStep | None = None,
+    **options: Unpack[EditImageOptions],
 ) -> Edit:
     """Edit one picture, or one that is generated from the source prompt and the seed.
 
@@ -44,17 +58,20 @@ def edit_image(
         target_prompt: description of the edit; None: make it from `task`.
         task: such as cat2dog; used only without `target_prompt`.
         seed: of the generated picture, or of the posterior sample with `sample_posterior`.
-        inversion_options, edit_options: further arguments of `OIGPipeline.invert` and `OIGPipeline.__call__`, for
-            example `RELEASED_INVERSION` and `RELEASED_EDIT`. A generated picture has negative prompt "" by default.
         on_step: called with an `EditStep` after every step; raise in it to stop.
+        options: `num_inference_steps`, `inversion_options` and `edit_options`, see `EditImageOptions`.
     Raises:
         ValueError: an argument is unusable.
+        TypeError: an unknown argument.
     """
+    check_argument_names("edit_image", EditImageOptions, options)
     if (target_prompt is None) == (task is None):
         raise ValueError("give either a target prompt or a task such as cat2dog")
     if image is None and source_prompt is None:
         raise ValueError("source_prompt: expected a prompt to generate a picture from, got none")
-    inversion, editing = dict(inversion_options or {}), dict(edit_options or {})
+    num_inference_steps = options.get("num_inference_steps", 50)
+    inversion: InversionOptions = {**(options.get("inversion_options") or {})}
+    editing: EditOptions = {**(options.get("edit_options") or {})}
     generator = torch.Generator("cpu").manual_seed(seed)
     latents = None
     if image is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
@@ -26,7 +26,7 @@ from midms.oig.outputs import InversionOutput, OIGOutput
 from midms.oig.prompts import check_prompts, match_batch, parse_task, replace_word
 from midms.oig.sampling import EditStep, edit, invert
 from midms.oig.schedule import InversionKind, Schedule, inversion_plan, make_schedule
-from midms.oig.settings import EditSettings
+from midms.oig.settings import EditOptions, EditSettings
 
 logger = logging.get_logger(__name__)
 
@@ -231,21 +231,17 @@ class OIGPipeline(DiffusionPipeline):
         return InversionOutput(latents=trajectory[-1], prompt=prompts, trajectory=trajectory, image=pixels)
 
     @torch.no_grad()
-    def __call__(  # noqa: PLR0913 - what a call of a diffusers pipeline takes
+    def __call__(
         self,
         prompt: str | list[str],
         target_prompt: str | list[str],
         latents: Tensor | None = None,
         *,
         num_inference_steps: int = 50,
-        negative_prompt: str | list[str] | None = None,
-        clip_antialias: bool = True,
-        height: int | None = None,
-        width: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         on_step: OnStep | None = None,
         output_type: str = "pil",
-        **settings: Any,
+        **options: Unpack[EditOptions],
     ) -> OIGOutput:
         """Edit images: OIG, or OIG+ with `cycle_weight` above 0.
 
@@ -254,31 +250,30 @@ class OIGPipeline(DiffusionPipeline):
             target_prompt: target prompt, one or one per image.
             latents: x_T from `invert`; None: random, for an image that is generated from `prompt`.
             num_inference_steps: N.
-            negative_prompt: None: the source prompt, as for real images; "" is usual for generated ones.
-            clip_antialias: low-pass filter when the decoded image is reduced for CLIP.
-            height, width: size of a generated image; None: the model's.
             generator: for random latents.
             on_step: called with an `EditStep` after every step.
             output_type: "pil", "np", "pt" or "latent".
-            settings: fields of `midms.oig.settings.EditSettings`: guidance_scale, clip_weight, structure_weight, ...
+            options: `negative_prompt`, `height` and `width`, and the fields of `midms.oig.settings.EditSettings`
+                (`guidance_scale`, `clip_weight`, `structure_weight`, ...); see `midms.oig.settings.EditOptions`.
         Raises:
-            ValueError: an argument is unusable. TypeError: no such argument.
+            ValueError: an argument is unusable.
+            TypeError: an unknown argument.
             RuntimeError: a gradient is not finite.
         """
-        chosen = EditSettings(**settings)
+        chosen = EditSettings.from_options(options)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}")
         schedule = self.sampling_schedule(num_inference_steps)
         sources, targets = check_prompts("prompt", prompt), check_prompts("target_prompt", target_prompt)
         batch = max(len(sources), len(targets)) if latents is None else len(latents)
         sources, targets = match_batch("prompt", sources, batch), match_batch("target_prompt", targets, batch)
-        x_top = self.starting_latents(latents, batch, height, width, generator)
+        x_top = self.starting_latents(latents, batch, options.get("height"), options.get("width"), generator)
         layers = list(structure_layers(self.unet).values())
         with networks.frozen(self.unet, self.vae, self.text_encoder, self.clip_model):
-            conditions = self.conditions(sources, targets, negative_prompt, chosen)
+            conditions = self.conditions(sources, targets, options.get("negative_prompt"), chosen)
             clip = None
             if chosen.clip_weight > 0:
-                clip = self.clip_objective(sources, targets, chosen.clip_margin, clip_antialias)
+                clip = self.clip_objective(sources, targets, chosen.clip_margin, chosen.clip_antialias)
             with self.progress_bar(total=schedule.num_steps) as progress:
 
                 def tick(step: EditStep) -> None:

@@ -4,17 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict
 
 from midms.oig.guidance import oig_step_size
+from midms.oig.images import Resize
+from midms.oig.schedule import InversionKind
+from midms.schema import check_argument_names
 
 GuidanceBranch = Literal["uncond", "full"]
 StepSize = Callable[[int, int], float]
 
+
+class InversionOptions(TypedDict, total=False):
+    """Keyword arguments of `OIGPipeline.invert` that define the method; described there."""
+
+    resolution: int | None
+    resize: Resize
+    sample_posterior: bool
+    schedule: InversionKind
+
+
+class EditOptions(TypedDict, total=False):
+    """Keyword arguments of an `OIGPipeline` call: the fields of `EditSettings`, and those below.
+
+    Attributes:
+        negative_prompt: one, or one per image. Default None: the source prompt, as for real images. "" is usual for
+            generated ones.
+        height, width: size of a generated image in pixels. Default None: the model's.
+    """
+
+    negative_prompt: str | list[str] | None
+    height: int | None
+    width: int | None
+    guidance_scale: float
+    clip_weight: float
+    structure_weight: float
+    clip_margin: float
+    structure_margin: float
+    cycle_weight: float
+    cycle_source_weight: float | None
+    clip_antialias: bool
+    guidance_branch: GuidanceBranch
+    step_shift: int
+    fix_last_inverse: bool
+    step_size: StepSize
+
+
 # Arguments for the released behaviour of `OIGPipeline.invert` and `OIGPipeline.__call__`; see docs/oig.md.
-RELEASED_INVERSION: dict[str, Any] = {"resize": "stretch", "sample_posterior": True, "schedule": "released"}
-RELEASED_EDIT: dict[str, Any] = {"guidance_branch": "uncond", "step_shift": 1, "fix_last_inverse": False}
+RELEASED_INVERSION: InversionOptions = {"resize": "stretch", "sample_posterior": True, "schedule": "released"}
+RELEASED_EDIT: EditOptions = {"guidance_branch": "uncond", "step_shift": 1, "fix_last_inverse": False}
 
 
 @dataclass(frozen=True)
@@ -29,6 +68,7 @@ class EditSettings:
         structure_margin: beta_f.
         cycle_weight: lambda_4; 0 is OIG, above 0 is OIG+.
         cycle_source_weight: lambda_3; None: lambda_4 / 5.
+        clip_antialias: low-pass filter when the decoded image is reduced for CLIP.
         guidance_branch: path of the gradient. "uncond": the explicit latent and the negative branch, as in the
             released code, with half the memory. "full": both branches, the gradient of the loss as written.
         step_shift: step k uses j = min(k + step_shift, N - 1) in gamma_j and in the decay 1 - j/N of OIG+.
@@ -43,6 +83,7 @@ class EditSettings:
     structure_margin: float = 2.5
     cycle_weight: float = 0.0
     cycle_source_weight: float | None = None
+    clip_antialias: bool = True
     guidance_branch: GuidanceBranch = "uncond"
     step_shift: int = 0
     fix_last_inverse: bool = True
@@ -61,6 +102,19 @@ class EditSettings:
             raise ValueError(f"guidance_branch must be 'uncond' or 'full', got {self.guidance_branch!r}")
         if self.step_shift not in (0, 1):
             raise ValueError(f"step_shift must be 0 or 1 (the released code), got {self.step_shift}")
+
+    @classmethod
+    def from_options(cls, options: EditOptions) -> EditSettings:
+        """The settings among the arguments of an `OIGPipeline` call.
+
+        Raises:
+            ValueError: a value is out of range.
+            TypeError: an unknown argument.
+        """
+        check_argument_names("OIGPipeline", EditOptions, options)
+        names = {field.name for field in fields(cls)}
+        given: dict[str, Any] = {name: value for name, value in options.items() if name in names}
+        return cls(**given)
 
     @property
     def lambda_3(self) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from PIL import Image
@@ -18,9 +18,8 @@ from midms.checkpoints.loading import build_model, open_weights
 from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
 from midms.data.samples import Sample, draw_sample, is_sample, sample_number, sample_task
-from midms.diffusion.interleave import StepRecord
 from midms.io.provenance import weight_digests
-from midms.matching.correspondence import Match, argmax_correspondence
+from midms.matching.correspondence import argmax_correspondence
 from midms.models.batch_invariance import make_batch_invariant
 from midms.models.encoded import Condition, Exemplar, repeat_condition, repeat_exemplar
 from midms.models.matcher import Matcher, Translation
@@ -41,7 +40,8 @@ from midms.pipelines.pictures import (
     resize_images,
 )
 from midms.pipelines.seeds import pair_generators
-from midms.pipelines.settings import Settings
+from midms.pipelines.settings import LoopOptions, Settings
+from midms.schema import check_argument_names
 
 __all__ = [
     "MIDMsOutput",
@@ -213,10 +213,8 @@ class MIDMsPipeline:
         return None if spec.images else sample_task(self.info.get("task"), spec.channels)
 
     def sample(self, name: str | Path | int, size: int | None = None) -> Sample:
-        """A sample of the package, "sample:1" ... "sample:24" or its number, drawn for these weights.
+        """A sample of the package, "sample:1" or its number, drawn at `size` pixels per side (None: the weights' own).
 
-        Args:
-            size: pixels per side. None: the weights' own size.
         Raises:
             ConfigError: there is no such sample, or these weights take another form of condition.
         """
@@ -290,15 +288,12 @@ class MIDMsPipeline:
         condition: Any,
         exemplar: Picture | Sequence[Picture] | Exemplar | Sequence[Exemplar],
         exemplar_condition: Any = None,
-        num_inference_steps: int | None = None,
-        num_interleaved_steps: int | None = None,
+        *,
         seed: int | Sequence[int] = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        settings: Settings | None = None,
         return_intermediates: bool | Collection[str] = False,
         output_type: str = "pil",
-        callback: Callable[[StepRecord], None] | None = None,
-        first_callback: Callable[[Match], None] | None = None,
+        **loop: Unpack[LoopOptions],
     ) -> MIDMsOutput:
         """Translate conditions into the style of exemplars.
 
@@ -312,31 +307,30 @@ class MIDMsPipeline:
                 `encode_exemplar`: several of them compete for each position (`join_exemplars` combines several into
                 one per pair).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
-            num_inference_steps: T. Weights of the kind "matching_gan" have no T.
-            num_interleaved_steps: N. None: T / 4 if T is given. For "matching_gan": number of successive generations.
             seed: of the noise, one for all (pair i takes seed + i) or one each.
             generator: one generator per pair instead of seeds (a single one for a single pair).
-            settings: all settings, instead of the two numbers.
             return_intermediates: names in `INTERMEDIATES` to return besides the images. True: all. Warps and
                 predictions are decoded. Intermediates without a name here are not computed.
             output_type: "pil", "pt", or "latent" (no decoding, `images` is empty).
-            callback: called after each step of the loop with its `StepRecord`. `decode` turns the record's latents into
-                pictures of the progress.
-            first_callback: called before the loop with the first match, whose `warp` is a latent, too.
+            loop: settings, or the numbers of steps T (`num_inference_steps`) and of U-Net calls N
+                (`num_interleaved_steps`), and what to call during the loop (`callback`, `first_callback`); see
+                `midms.pipelines.settings.LoopOptions`.
         Raises:
             ValueError: sizes or counts that do not fit together, an unknown name in `return_intermediates`, or
                 settings of another method.
+            TypeError: an unknown argument.
         """
+        check_argument_names("MIDMsPipeline", LoopOptions, loop)
         wanted = _intermediates(return_intermediates)
-        chosen = (settings or self.settings).with_steps(num_inference_steps, num_interleaved_steps)
-        self._check_settings(chosen)
+        chosen = self._settings(loop)
         ready = condition if isinstance(condition, Condition) else self.encode_condition(condition)
         exemplars = self._exemplars(exemplar, exemplar_condition)
         count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
         encoded, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
         generators = pair_generators(seed, generator, count)
-        result = self.model.translate(encoded, exemplars, chosen, generators, callback, first_callback)
+        callbacks = loop.get("callback"), loop.get("first_callback")
+        result = self.model.translate(encoded, exemplars, chosen, generators, *callbacks)
         output = MIDMsOutput([], result.latent)
         decoded = None if output_type == "latent" else self.decode(result.latent, size)
         if decoded is not None:
@@ -362,10 +356,15 @@ class MIDMsPipeline:
         images = torch.cat([self.decode(part, size) for part in rows.split(max(1, _DECODED_PIXELS // pixels))])
         return list(images.split([len(latent) for latent in latents]))
 
-    def _check_settings(self, settings: Settings) -> None:
+    def _settings(self, loop: LoopOptions) -> Settings:
+        """The settings of a call, checked against the method of the weights."""
+        settings = (loop.get("settings") or self.settings).with_steps(
+            loop.get("num_inference_steps"), loop.get("num_interleaved_steps")
+        )
         if not isinstance(settings, self.model.settings_class):
             names = type(settings).__name__, self.model.settings_class.__name__
             raise ValueError(f"settings: got {names[0]}, weights of the kind {self.kind} take {names[1]}")
+        return settings
 
     def _exemplars(self, exemplar: Any, labels: Any) -> list[Exemplar]:
         ready = exemplar if isinstance(exemplar, list | tuple) and exemplar else [exemplar]

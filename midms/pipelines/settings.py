@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 from midms.config import ConfigError
+from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
+from midms.matching.correspondence import Match
 from midms.models.translation_gan import GANSettings
 
 #: Settings of a pipeline: of MIDMs, or of the GAN baseline.
 Settings = InterleaveSettings | GANSettings
+
+
+class LoopOptions(TypedDict, total=False):
+    """Keyword arguments of a `MIDMsPipeline` call for its loop.
+
+    Attributes:
+        settings: all settings. Default None: the pipeline's own.
+        num_inference_steps: T, instead of the settings' T. Weights of the kind "matching_gan" have no T.
+        num_interleaved_steps: N. Default None: T / 4 if T is given, else the settings' N. For "matching_gan": number
+            of successive generations.
+        callback: called after each step of the loop with its `StepRecord`. `MIDMsPipeline.decode` turns the record's
+            latents into pictures of the progress.
+        first_callback: called before the loop with the first match, whose `warp` is a latent, too.
+    """
+
+    settings: Settings | None
+    num_inference_steps: int | None
+    num_interleaved_steps: int | None
+    callback: Callable[[StepRecord], None] | None
+    first_callback: Callable[[Match], None] | None
 
 
 def gan_settings(

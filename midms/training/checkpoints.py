@@ -76,7 +76,7 @@ def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
         with zipfile.ZipFile(file) as archive:
             packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
         if packed:
-            raise TrainingError(f"{file}: it is compressed, which no checkpoint of a run is")
+            raise TrainingError(f"{file}: it is compressed, but checkpoints of a run are not")
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise TrainingError(f"{file}: refused: it holds more than tensors and plain values{_wanted(error)}") from None
@@ -108,7 +108,7 @@ def _require_entries(file: Path, content: Any) -> None:
     for name, tensor in _tensors(content, ""):
         whole = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not whole or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise TrainingError(f"{file}: {name[:100]} is no plain tensor with all of its numbers")
+            raise TrainingError(f"{file}: {name[:100]} is not a dense tensor with all of its values")
 
 
 def _tensors(node: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -223,9 +223,9 @@ def last_checkpoint(run: Path) -> Path:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            say(f"resume: left out {reason}; going on from {file.name}")
+            say(f"resume: skipped {reason}; continuing from {file.name}")
         return file
-    raise TrainingError(f"--resume: no whole checkpoint: {'; '.join(reasons)}")
+    raise TrainingError(f"--resume: no complete checkpoint: {'; '.join(reasons)}")
 
 
 def _require_whole(file: Path) -> None:

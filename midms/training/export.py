@@ -37,5 +37,5 @@ def export(folder: Path, exported: TrainedComponents, info: dict[str, Any]) -> N
         reason = error.strerror if isinstance(error, OSError) else None
         raise TrainingError(
             f"{folder}: the weights could not be written ({reason or error}); "
-            "the last checkpoint stands: free some disk space and continue with --resume"
+            "the last checkpoint is intact: free some disk space and continue with --resume"
         ) from error

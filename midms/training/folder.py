@@ -55,7 +55,7 @@ def _lock(file: Path) -> IO[str]:
             holder = handle.read(200).strip() or "another process"
             handle.close()
             raise TrainingError(
-                f"{file.parent}: another training works in this folder ({holder}); give --run another one"
+                f"{file.parent}: another training is running in this folder ({holder}); choose another one with --run"
             ) from None
         with suppress(FileNotFoundError):
             if os.fstat(handle.fileno()).st_ino == file.stat().st_ino:  # else the last holder has removed the file

@@ -16,6 +16,7 @@ from midms.models.denoiser import Denoiser
 from midms.models.first_stage import FirstStage
 from midms.schema import Count, Keywords, Natural, NonNegative, Positive, Seed, Share, Text
 from midms.training.export import TrainedComponents
+from midms.training.latents import LatentCache
 from midms.training.optimisation import WeightAverage, adamw, configure_unet, warmup_cosine
 from midms.training.signals import SIGNALS
 from midms.training.stage import Batch, Stage
@@ -40,6 +41,8 @@ class LatentDiffusionTraining(Stage):
             lower noise levels (t <= N/T of all). None: all times.
         start_from: weights (a folder, or a shipped name) with a denoiser of the same config to start from. None:
             random weights.
+        latent_cache_gb: memory for latents of images that were seen before, in 10^9 bytes, so that an image is encoded
+            once. For data sets whose images repeat exactly, without random crops. 0: no cache.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class LatentDiffusionTraining(Stage):
         mirror: bool = True,
         max_time: Count | None = None,
         start_from: Text | None = None,
+        latent_cache_gb: NonNegative = 0.0,
         seed: Seed = 0,
     ) -> None:
         super().__init__(seed, gradient_clip, accumulation, channels_last)
         self.first_stage: FirstStage = load_first_stage(first_stage)
+        self.latent_cache = LatentCache(self.first_stage, latent_cache_gb) if latent_cache_gb else None
         self.denoiser = Denoiser(denoiser)
         if start_from is not None:
             copy_weights(self.denoiser, load_pretrained(start_from), start_from)
@@ -84,13 +89,19 @@ class LatentDiffusionTraining(Stage):
             if self.mirror:
                 flip = torch.stack([torch.rand((), generator=one) < 0.5 for one in generators]).to(images.device)
                 images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)  # (B, 3, H, W)
-            latents = at_least_float32(self.first_stage.encode(images, scaled=True))  # (B, c, h, w)
+            latents = self.encode(images)  # (B, c, h, w)
         times = torch.cat([torch.randint(self.max_time, (1,), generator=one) for one in generators]).to(
             latents.device
         )  # (B,)
         noise = sample_noise(latents.shape, generators).to(latents)  # (B, c, h, w)
         alpha_bar = self.schedule.alphas_cumprod.to(latents.device)[times].view(-1, 1, 1, 1)
         return diffusion_loss(denoiser(add_noise(latents, noise, alpha_bar), times), noise)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Scaled latents (B, c, h, w) of images (B, 3, H, W), in float32 or wider. From the cache if there is one."""
+        if self.latent_cache is not None:
+            return self.latent_cache(images)
+        return at_least_float32(self.first_stage.encode(images, scaled=True))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of AdamW and of the weight average."""

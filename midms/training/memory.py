@@ -4,10 +4,10 @@
     python -m midms.training.memory --base configs/celeba.yaml model.params.gradient_checkpointing=false
 
 Networks and tensors are torch's fake ones, which know shape, type and device and store nothing. Weights, gradients,
-AdamW's two moments and averages are counted from the parameters; activations are the tensors that autograd saves for
-the way back, each once, in the types that `trainer.precision` gives them on CUDA. Attention is taken to run in one
-kernel, as it does there, which saves its inputs, its output and one number per row. Not counted: the CUDA context,
-workspaces of convolutions, and what the allocator loses between blocks.
+AdamW's two moments and averages are counted from the parameters. Activations are the tensors that autograd saves for
+the backward pass, each once, in the types that `trainer.precision` gives them on CUDA. Attention is counted as one
+fused kernel, as on CUDA, which saves its inputs, its output and one number per row. Not counted: the CUDA context,
+workspaces of convolutions, and memory that the allocator loses to fragmentation.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged left to right")
+    parser.add_argument("--base", nargs="+", required=True, metavar="YAML", help="configs, merged from left to right")
     parser.add_argument("--size", type=int, default=256, help="pixels per side")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(arguments)

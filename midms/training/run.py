@@ -96,6 +96,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
             if settings.export and trainer.is_global_zero:
                 seen = {key: getattr(data.train, key) for key in ("task", "size") if hasattr(data.train, key)}
                 facts = {"name": settings.name, "stage": type(module).__name__, "steps": trainer.global_step}
+                facts |= {"seed": settings.seed}
                 export(folder / "weights", module.components(), facts | seen)
         return found
 
@@ -284,7 +285,7 @@ def _report_broken(data: DataModule) -> None:
     """Print which images were left out."""
     broken = getattr(data.train, "broken", [])
     if broken:
-        say(f"left out {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
+        say(f"skipped {len(broken)} broken images: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}")
 
 
 def _config_of(checkpoint: Path, folder: Path) -> Path:

@@ -182,7 +182,7 @@ class Stage(pl.LightningModule):
                 "lower the learning rate, or look at these items"
             )
         if self.trainer.is_global_zero:
-            print(f"step {self.global_step}: left out, {values}, on {items}", flush=True)
+            print(f"step {self.global_step}: skipped, {values}, on {items}", flush=True)
 
     def _no_gradient_sync(self) -> AbstractContextManager[None]:
         """Do not synchronise gradients between ranks: only the last part of a batch does."""

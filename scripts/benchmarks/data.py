@@ -5,19 +5,19 @@
     python scripts/benchmark.py data --config configs/demo.yaml            # does the loader keep up with the training?
     python scripts/benchmark.py data --pairs 30000                         # retrieval of exemplars
 
-Rows of the first two take turns in one run:
+The rows of the first two commands are measured in turn, in one run:
 
     plain      the steps of the released loader one after the other: the photo is decoded for the image and again for
                the edges, masks are converted at full size and then sampled
     raw        `CelebAEdges` from the same files
     prepared   `CelebAEdges` with `cache_folder`
 
-`median_ms` is processor time of an item, `items_per_second` what one core delivers, `ratio` the time of plain over
-the row's. `workers_for_step` says how many loader processes feed a training step of `--step-ms` with `--batch-size`
-items. Without --root the files are drawn: photos of 1024 x 1024 and their masks of 512 x 512.
+`median_ms` is the processor time of an item, `items_per_second` the rate of one core, and `ratio` the time of `plain`
+divided by the row's. `workers_for_step` is the number of loader processes that a training step of `--step-ms` with
+`--batch-size` items needs. Without --root the files are drawn: photos of 1024 x 1024 and masks of 512 x 512 pixels.
 
-With --config that config is trained for a few steps on --device, and then its loader read alone: rows `step`, `loader`
-and `training` in wall-clock time. `keeps_up` says whether the device waits for data less than 5 percent of the time.
+With --config the config is trained for a few steps on --device, and then its loader is read alone. The rows `step`,
+`loader` and `training` are in wall-clock time. `keeps_up`: the device waits for data less than 5 percent of the time.
 With --pairs N, the 20 nearest of N for each of N features of length 512: processor time, summed over --threads; and on
 the built-in benchmark how often the nearest of 200 unseen pictures has the same style, against chance.
 """
@@ -44,12 +44,16 @@ _DRAWN = 4  # faces
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--root", help="CelebAMask-HQ folder with a training list (default: drawn files)")
-    parser.add_argument("--items", type=int, default=4, help="different items of a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements per row; the median is reported")
-    parser.add_argument("--step-ms", type=float, help="a training step's time; reports the workers that feed it")
-    parser.add_argument("--batch-size", type=int, default=8, help="items a step (default: %(default)s)")
+    parser.add_argument(
+        "--items", type=int, default=4, help="number of different items per round (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per row, of which the median is reported")
+    parser.add_argument(
+        "--step-ms", type=float, help="time of a training step, to report how many loader processes keep up with it"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="items per step (default: %(default)s)")
     other = parser.add_mutually_exclusive_group()
-    other.add_argument("--config", metavar="YAML", help="instead: this training's step against its loader")
+    other.add_argument("--config", metavar="YAML", help="instead: compare this training's step with its loader")
     other.add_argument("--pairs", type=int, metavar="N", help="instead: retrieval among N photos")
     parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
     parser.add_argument("--steps", type=int, default=10, help="training steps that are timed (default: %(default)s)")

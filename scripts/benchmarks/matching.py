@@ -1,15 +1,15 @@
 """`scripts/benchmark.py matching`: time and memory of the matching block, streaming against dense.
 
-Rows of one size, dtype and pass are measured in one run, taking turns:
+Rows of one size, dtype and pass are measured in turn, in one run:
 
-    sgemm_ceiling   the block's products with the N x N matrix at the rate of a large square product: the device's best
-    qk_product      these products alone, tile by tile, none kept: the floor of any exact matching
-    qk_matrix       the same as one product that is kept, as anyone would write it
+    sgemm_ceiling   FLOP of the block's products divided by the rate of a large square product: a bound of the device
+    qk_product      only the products of queries and keys, tile by tile, not kept: a bound for any exact matching
+    qk_matrix       the same as one product whose matrix is kept, the usual form
     streaming       `match(..., backend="streaming")` and the mask
     dense           `match(..., backend="dense")` and the mask
-    released_dense  the arithmetic of the released code; every `ratio` is its time over the row's
+    released_dense  the arithmetic of the released code; every `ratio` is its time divided by the row's
 
-A row that holds a matrix is left out where one N x N matrix would exceed `--dense-limit` MB; ratios are then null.
+Rows that store a matrix are skipped where one N x N matrix would exceed `--dense-limit` MB. Ratios are then null.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7, help="measurements per row; the median is reported")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements per row, of which the median is reported")
     parser.add_argument(
-        "--dense-limit", type=float, default=1100.0, help="largest N x N matrix, in MB, of a row that holds it"
+        "--dense-limit",
+        type=float,
+        default=1100.0,
+        help="largest N x N matrix in MB; rows that would need a larger one are skipped",
     )
-    parser.add_argument("--memory-only", action="store_true", help="one call per row for its memory; no times")
-    parser.add_argument("--no-memory", action="store_true", help="times alone")
+    parser.add_argument("--memory-only", action="store_true", help="measure memory only, with one call per row")
+    parser.add_argument("--no-memory", action="store_true", help="measure times only")
 
 
 def run(options: argparse.Namespace) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""The matching block in the forms that `scripts/benchmark.py matching` compares.
+"""The forms of the matching block that `scripts/benchmark.py matching` compares.
 
 The block is what one re-warp of the interleaved loop needs: correlation, warp of 3 latent and 15 label channels, cycle
 warp of the latents, the flows of both directions and the confidence mask. "released" is the arithmetic of the released

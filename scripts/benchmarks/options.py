@@ -15,8 +15,10 @@ def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: s
         config, size: description of the default.
         rounds: the help of `--rounds`.
     """
-    parser.add_argument("--reference", action="store_true", help="measure the plain reference in the same run")
-    parser.add_argument("--config", help=f"sizes: celebahq, churches, demo or tiny (default: {config})")
+    parser.add_argument(
+        "--reference", action="store_true", help="also measure the released code's computation, in the same run"
+    )
+    parser.add_argument("--config", help=f"network sizes: celebahq, churches, demo or tiny (default: {config})")
     parser.add_argument("--size", type=int, help=f"pixels per side (default: {size})")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1, help=rounds)

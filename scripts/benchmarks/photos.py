@@ -4,10 +4,10 @@
     python scripts/benchmark.py photos --faces CelebAMask-HQ
     python scripts/benchmark.py photos --people DeepFashion
 
-One row per photo and one for all, in processor time of one core. Of faces, at 256 pixels: `difference` is the mean over
-the 15 maps of the absolute difference from the maps of the true masks (0 to 1), `canny` that of Canny's edges alone;
-`missed` and `invented` name parts. Of people: `joints` of the file, how many were `found`, how many of those `near`
-(within 5 % of the longer side), and how many `invented`.
+One row per photo and one for all, with the processor time of one core. For faces, at 256 pixels: `difference` is the
+mean absolute difference of the 15 maps from those of the true masks (0 to 1), `canny` the same for Canny's edges alone,
+`missed` and `invented` name parts. For people: the number of `joints` in the file, how many were `found`, how many of
+those are `near` (within 5 % of the longer side), and how many were `invented`.
 """
 
 from __future__ import annotations

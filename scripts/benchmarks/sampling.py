@@ -1,16 +1,18 @@
-"""`scripts/benchmark.py sampling`: time of a translation by parts, against everything that the released code computes.
+"""`scripts/benchmark.py sampling`: time of a translation by parts, compared with the released code's computation.
 
-Modes take turns in one run, with random weights of a published size and the released schedule (24 calls that count):
+Modes are measured in turn, in one run, with random weights of a published size and the released schedule, in which 24
+U-Net calls contribute to the result:
 
     reference  with --reference: float32, attention and matching held in full, and all 29 U-Net calls, 7 decodings and
                the source branch of the released code
     lean       what `MIDMsPipeline` does: 24 calls, 1 decoding, streaming matching
-    cached     lean with the exemplar encoded before
+    cached     lean, with the exemplar encoded beforehand
     fast       lean after `fast()`
 
-Each mode has a row for the whole and one for each part; `ratio` is the time of the reference over the row's. The row
-`floor` is the FLOP of the lean run's products (counted) at the measured rate of a 2048 x 2048 product, `times_floor` of
-a whole its distance from that. On the CPU times are processor time.
+Each mode has a row for the whole translation, with `unet_calls`, `encodings` and `decodings`, and a row for each part
+with its `calls`. `ratio` is the time of the reference divided by the row's. The row `floor` is the counted FLOP of the
+lean mode's products divided by the measured rate of a 2048 x 2048 product, and `times_floor` the time of a mode divided
+by that. On the CPU times are processor time.
 """
 
 from __future__ import annotations
@@ -29,18 +31,22 @@ if TYPE_CHECKING:
     from midms.models.encoded import Exemplar
     from midms.models.midms import MIDMs
 
-SUMMARY = "a whole translation by parts: ours against everything the released code computes"
+SUMMARY = "a whole translation by parts, compared with the released code's computation"
 MODES = ("lean", "cached", "fast")
+#: Key of the row for a whole translation -> the part whose calls it counts.
+WORK = {"unet_calls": "unet", "encodings": "encode", "decodings": "decode"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     add_shape(parser, "celebahq", "256", "measurements per mode; the median is reported")
     parser.set_defaults(config="celebahq", size=256)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=["lean"], help="(default: lean)")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["lean"], help="modes to measure (default: lean)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
-                        help="of U-Net and first stage in our modes; the reference is float32")  # fmt: skip
-    parser.add_argument("--no-warm-up", action="store_true", help="measure the first call too (large sizes on a CPU)")
+                        help="precision of U-Net and first stage in our modes (the reference is float32)")  # fmt: skip
+    parser.add_argument(
+        "--no-warm-up", action="store_true", help="also measure the first call, without a warm-up call before it"
+    )
     add_plot(parser, "the parts of every mode")
 
 
@@ -122,7 +128,9 @@ def _rows(options: argparse.Namespace, mode: str, clocks: dict[str, list[PartClo
         known = reference if reference and all(reference) and all(times) else None
         row = timing.row(mode, f"{options.size}x{options.size}", options.device, dtype, part, times, None, known)
         whole = sum(clock.milliseconds["all"] for clock in clocks[mode])
-        yield row | {"calls": clocks[mode][0].calls[part], "share": round(sum(times) / whole, 4)}
+        calls = clocks[mode][0].calls
+        counts = {name: calls[one] for name, one in WORK.items()} if part == "all" else {}
+        yield row | {"calls": calls[part], "share": round(sum(times) / whole, 4)} | counts
 
 
 def _floor(options: argparse.Namespace, model: MIDMs, clocks: dict[str, list[PartClock]]) -> Row:

@@ -1,14 +1,16 @@
-"""`scripts/benchmark.py steps`: quality against U-Net calls on the built-in benchmark, where the answer is known.
+"""`scripts/benchmark.py steps`: quality against U-Net calls on the built-in benchmark, where the truth is known.
 
 Rows are schedules: the paper's (T = 200, N = 50, 20 steps of refinement: 70 calls), shorter ones, DPM-Solver++ 2M in
 the loop, re-warping every k-th time, and shorter refinements. Each has the mean PSNR, SSIM, feature distance and LPIPS
 to the truth, and the sliced Wasserstein distance of the sets. `psnr_loss` and `distance_loss` are the shares (0.01 =
 1 %) by which PSNR is below, and distance above, the first row's, negative for a gain; `psnr_error` is the standard
-error of the paired difference in dB. `median_ms` is processor time of a pair on the CPU; `ratio` the first row's over
-the row's. LPIPS needs AlexNet's weights: without them the column is null and `lpips_note` says why.
+error of the paired difference in dB. `median_ms` is the processor time of a pair on the CPU, and `ratio` that of the
+first row divided by the row's. LPIPS needs AlexNet's weights: without them the column is null, with a reason in
+`lpips_note`.
 
 With `--choose N` the schedules run on N validation pairs first, and of those with at most a quarter of the first row's
-calls the one with the smallest feature distance is `chosen`; then all run on the test pairs, which had no part in it.
+calls the one with the smallest feature distance is `chosen`. Then all run on the test pairs, which played no part in
+the choice.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="demo", help="folder or shipped name (default: demo)")
     parser.add_argument("--pairs", type=int, default=64, help="of the fixed list (default: %(default)s)")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="of the pairs (default: test)")
-    parser.add_argument("--choose", type=int, metavar="N", help="choose on N validation pairs before the test pairs")
-    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument(
-        "--schedules", nargs="+", help="some of the rows by name; the first is what others compare with"
+        "--choose", type=int, metavar="N", help="choose a schedule on N validation pairs, before the test pairs"
     )
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--schedules", nargs="+", help="names of the rows to measure; the first is the baseline")
     parser.add_argument(
         "--lpips", type=Path, metavar="FILE", help="AlexNet's weights (default: torchvision's file in torch's cache)"
     )

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: interleaved rounds, medians, and the high-water mark of a fresh process."""
+"""How the benchmarks measure: interleaved rounds, medians, and the peak memory of a fresh process."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""`scripts/benchmark.py training`: seconds and memory of an end-to-end training step, ours against the released form.
+"""`scripts/benchmark.py training`: time and memory of an end-to-end training step, compared with the released form.
 
-    reference  with --reference: float32, everything materialised, 9 U-Net calls (`benchmarks.released_training`)
+    reference  with --reference: float32, all matrices stored, 9 U-Net calls (`benchmarks.released_training`)
     ours       the same loss by `ReleasedTrainingObjective`: exemplar and source as one batch (4 U-Net calls),
                streaming matching, fused attention, U-Net blocks recomputed in the backward pass, fused AdamW
 
-A step is forward, backward and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses. Modes take
-turns in one run; `peak_mb` is that of one step above the weights, each mode in a process of its own. Rows named after
-a part hold what autograd saves for the backward pass in it, `saved_mb`, each tensor once; the inputs of blocks that are
-computed again are in the peak alone. The published size needs a GPU: without one its rows say: not measured.
+A step is forward pass, backward pass and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses.
+Modes are measured in turn, in one run. `peak_mb` is the memory of one step above the weights, each mode in its own
+process. Rows named after a part give the memory that autograd saves in it for the backward pass (`saved_mb`, each
+tensor once). The inputs of recomputed blocks count only in the peak. The published size needs a GPU, so that without
+one its rows say "not measured".
 """
 
 from __future__ import annotations

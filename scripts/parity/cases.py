@@ -90,7 +90,7 @@ class Case:
         unknown = sorted(set(self.outputs) - set(names))
         if unknown:
             raise ValueError(
-                f"{self.name}: no such output is computed for this kind of case: {', '.join(unknown)}; "
+                f"{self.name}: this kind of case has no such output: {', '.join(unknown)}; "
                 f"known are {', '.join(sorted(names))}"
             )
 

@@ -1,12 +1,14 @@
 """Counterparts of FID, LPIPS and the VGG cosines on the frozen first stage's own encoder ("-E").
 
 They need no file except the measured weights, so every table has numbers without Inception or VGG files. They are not
-the published metrics and can be compared only between rows with the same first stage.
+the published metrics and can be compared only between rows with the same first stage. The same metrics on a fixed
+network ("-L", `midms.metrics.fixed_features`) can be compared between releases of our weights.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,19 @@ from midms.metrics.diversity import diversity_pairs
 from midms.metrics.fidelity import feature_moments, frechet_distance, frechet_distance_of_features
 from midms.metrics.truth import feature_distance
 
+
+class Layers(NamedTuple):
+    """Layers of a network: of the scores of colour and texture, and of semantic content and distances between sets."""
+
+    colour: str
+    texture: str
+    semantic: str
+
+
+#: Of a first stage's encoder.
 COLOUR, TEXTURE, SEMANTIC = "down0", "down1", "mid"
+#: Of EfficientNet-Lite0 (`midms.metrics.fixed_features`).
+FIXED_LAYERS = Layers("block0", "block2", "block10")
 
 
 class EncoderMetrics:
@@ -31,13 +45,20 @@ class EncoderMetrics:
         key: hash of the network's weights, for the cache.
         cache: folder for rows, shared by all ranks.
         device, batch_size: of the network.
+        layers: of the network.
     """
 
     def __init__(
-        self, features: FeatureNetwork, key: str, cache: Path, device: str = "cpu", batch_size: int = 16
+        self,
+        features: FeatureNetwork,
+        key: str,
+        cache: Path,
+        device: str = "cpu",
+        batch_size: int = 16,
+        layers: Layers = Layers(COLOUR, TEXTURE, SEMANTIC),  # noqa: B008 - a tuple of constants
     ) -> None:
         self.features, self.key, self.cache = features, key, cache
-        self.device, self.batch_size = device, batch_size
+        self.device, self.batch_size, self.layers = device, batch_size, layers
         if isinstance(features, nn.Module):
             features.to(device)
 
@@ -49,7 +70,7 @@ class EncoderMetrics:
         """Each layer's maps averaged over positions, {layer: (N, C)}."""
         with torch.inference_mode():
             maps = self.maps(folder[0][None])
-        widths = {layer: maps[layer].shape[1] for layer in (COLOUR, TEXTURE, SEMANTIC)}
+        widths = {layer: maps[layer].shape[1] for layer in self.layers}
         key = f"channel means|{self.key}\n{folder.fingerprint()}"
         store = RowStore(self.cache, key, len(folder), sum(widths.values()))
 
@@ -62,8 +83,8 @@ class EncoderMetrics:
         return dict(zip(widths, parts, strict=True))
 
     def frechet(self, first: ImageFolder, second: ImageFolder) -> float:
-        """FD-E: Frechet distance between the sets' channel means of the middle block."""
-        a, b = (self.channel_means(folder)[SEMANTIC] for folder in (first, second))
+        """FD: Frechet distance between the sets' channel means of the last layer."""
+        a, b = (self.channel_means(folder)[self.layers.semantic] for folder in (first, second))
         if max(len(a), len(b)) < a.shape[1]:
             distance = frechet_distance_of_features(a, b)
         else:
@@ -75,6 +96,18 @@ class EncoderMetrics:
         indices = PairedFolders(first, second, role).indices
         a, b = self.channel_means(first), self.channel_means(second)
         return {layer: _cosine(a[layer], b[layer][indices]) for layer in a}
+
+    def style_scores(
+        self, generated: ImageFolder, exemplars: ImageFolder, sources: ImageFolder
+    ) -> dict[str, np.ndarray]:
+        """Cosines of the channel means: {"colour", "texture": to the exemplar, "semantic": to the photo}, (N,) each."""
+        to_exemplar = self.cosines(generated, exemplars, "exemplars")
+        to_source = self.cosines(generated, sources, "reference")
+        return {
+            "colour": to_exemplar[self.layers.colour],
+            "texture": to_exemplar[self.layers.texture],
+            "semantic": to_source[self.layers.semantic],
+        }
 
     def distance(self, first: ImageFolder, second: ImageFolder, role: str) -> np.ndarray:
         """`feature_distance` of each pair, (N,); partners are found by name."""

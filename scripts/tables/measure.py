@@ -18,7 +18,7 @@ from midms.evaluation.folders import ImageFolder
 from midms.evaluation.records import Folders, Options, library_versions
 from midms.evaluation.rows import rank_and_world
 from midms.evaluation.suite import evaluate
-from midms.evaluation.tables import Cell, Column, Row, Table
+from midms.evaluation.tables import Cell, Row, Table
 from midms.losses.perceptual import FirstStageFeatures
 from midms.metrics import fixed_features
 from midms.metrics.fixed_features import EfficientNetLiteFeatures, MissingNetworkError
@@ -28,40 +28,20 @@ from midms.models.matcher import Matcher
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.settings import Settings
 from tables.bands import DETAIL, band_columns, band_detail, level_cells
-from tables.encoder_metrics import COLOUR, SEMANTIC, TEXTURE, EncoderMetrics
+from tables.columns import COLUMNS
+from tables.encoder_metrics import FIXED_LAYERS, EncoderMetrics
 from tables.matching import matching_notes, matching_numbers
+from tables.notes import column_notes, measurement_notes, paper_notes
 from tables.published import OWN_TITLES, TITLES, published
-from tables.rows import AXES, PlannedRow, exemplar_counts
+from tables.regions import COLUMNS as REGION_COLUMNS
+from tables.regions import NOTE as REGION_NOTE
+from tables.regions import region_psnr
+from tables.rows import AXES, BOUNDS, PlannedRow, exemplar_counts
 from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
 
-COLUMNS = [
-    Column("fid_reference", "FID", "lower"),
-    Column("swd_average", "SWD", "lower"),
-    Column("lpips_diversity", "LPIPS", "higher", 3),
-    Column("fid_exemplars", "FID w/ exemplars", "lower"),
-    Column("colour", "colour", "higher", 3),
-    Column("texture", "texture", "higher", 3),
-    Column("semantic", "semantic", "higher", 3),
-    Column("fd_reference", "FD-E", "lower", 1),
-    Column("fd_exemplars", "FD-E w/ exemplars", "lower", 1),
-    Column("diversity_encoder", "diversity-E", "higher", 3),
-    Column("colour_encoder", "colour-E", "higher", 3),
-    Column("texture_encoder", "texture-E", "higher", 3),
-    Column("semantic_encoder", "semantic-E", "higher", 3),
-    Column("psnr", "PSNR dB", "higher"),
-    Column("ssim", "SSIM", "higher", 3),
-    Column("feature_distance", "feature distance", "lower", 3),
-    Column("fixed_distance", "distance-L", "lower", 3),
-    Column("sharpness", "sharpness", "higher", 3),
-    Column("swd_truth", "SWD to truth", "lower"),
-    Column("pck", "PCK 0.1", "higher", 3),
-]
-_SUITE = {"1": ("fid", "swd"), "2": ("style", "semantic")}
+_SUITE = {"1": ("fid", "swd"), "2": ("style", "semantic"), "8": ("style", "semantic"), "9": ("fid", "swd")}
+_STYLE_TABLES = ("2", "8")  # with scores of style and semantic content; the others have distances between sets
 _CROSSED_EXEMPLARS, _MOST_CROSSED = 4, 250
-_ENCODER_NOTE = (
-    "-E: on the frozen first stage's encoder, which needs no further file; not the published metric, "
-    "to be compared between rows only (docs/protocols.md)"
-)
 
 
 @dataclass(frozen=True)
@@ -98,9 +78,11 @@ class MeasuredRow:
     per_pair: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, name: str, rows: np.ndarray) -> None:
-        """Add one number per pair, and their mean with its standard error."""
-        error = float(rows.std(ddof=1) / np.sqrt(len(rows))) if len(rows) > 1 else float("nan")
-        self.per_pair[name], self.values[name] = rows, Cell(float(rows.mean()), error)
+        """Add one number per pair, and their mean with its standard error. NaN: not measured on that pair."""
+        measured = rows[~np.isnan(rows)]
+        error = float(measured.std(ddof=1) / np.sqrt(len(measured))) if len(measured) > 1 else float("nan")
+        mean = float(measured.mean()) if len(measured) else float("nan")
+        self.per_pair[name], self.values[name] = rows, Cell(mean, error)
 
 
 class Session:
@@ -128,7 +110,7 @@ class Session:
         return pipe, digest
 
     def fixed_network(self) -> EncoderMetrics | None:
-        """Distances on a network that is independent of our weights; None without its package (the reason is noted)."""
+        """Metrics on a network that is independent of our weights; None without its package (the reason is noted)."""
         try:
             self._fixed = self._fixed or EncoderMetrics(
                 EfficientNetLiteFeatures(),
@@ -136,9 +118,10 @@ class Session:
                 self.job.out / "cache",
                 self.job.options.device,
                 self.job.batch_size,
+                FIXED_LAYERS,
             )
         except MissingNetworkError as error:
-            self.skipped["distance-L"] = str(error)
+            self.skipped["-L"] = str(error)
         else:
             self.networks[fixed_features.NAME] = fixed_features.SHA256
         return self._fixed
@@ -193,32 +176,44 @@ class Session:
             for level, detail in band_detail(_images(folder)).items():
                 measured.add(f"detail_{level}", detail)
             return measured
+        if table == "regions":
+            for name, accuracy in region_psnr(_images(folder).float() / 127.5 - 1, self.job.dataset).items():
+                measured.add(name, accuracy)
+            return measured
         reference, exemplars = self.partners / "sources", self.partners / "exemplars"
         truth = self.partners / "truth" if self.job.truth else None
         metrics = _SUITE.get(table, ("fid",) if truth else ("fid", "swd"))
-        # Table 1 alone has a column against exemplars, Table 2 compares with both
+        # Tables 3 to 7 have no column against exemplars
         shown = exemplars if table in _SUITE else None
         self.run_suite(Folders(folder, reference, shown, truth), [*metrics, *(["psnr"] if truth else [])], measured)
-        generated, sources, styles = (ImageFolder(path) for path in (folder, reference, exemplars))
-        if table == "2":
-            to_exemplar = encoder.cosines(generated, styles, "exemplars")
-            measured.add("colour_encoder", to_exemplar[COLOUR])
-            measured.add("texture_encoder", to_exemplar[TEXTURE])
-            measured.add("semantic_encoder", encoder.cosines(generated, sources, "reference")[SEMANTIC])
-        else:
-            measured.values["fd_reference"] = Cell(encoder.frechet(generated, sources))
-        if table == "1":
-            measured.values["fd_exemplars"] = Cell(encoder.frechet(generated, styles))
+        self._measure_features(table, measured, folder)
         if crossed is not None:
             self.run_suite(Folders(crossed), ["lpips"], measured)
             measured.add("diversity_encoder", encoder.diversity(ImageFolder(crossed)))
         if truth is not None:
-            measured.add("feature_distance", encoder.distance(generated, ImageFolder(truth), "truth"))
+            measured.add("feature_distance", encoder.distance(ImageFolder(folder), ImageFolder(truth), "truth"))
             measured.add("sharpness", _sharpness(folder, truth))
             fixed = self.fixed_network()
             if fixed is not None:
-                measured.add("fixed_distance", fixed.distance(generated, ImageFolder(truth), "truth"))
+                measured.add("fixed_distance", fixed.distance(ImageFolder(folder), ImageFolder(truth), "truth"))
         return measured
+
+    def _measure_features(self, table: str, measured: MeasuredRow, folder: Path) -> None:
+        """Style and semantic content, or distances between sets, on the first stage and on a fixed network."""
+        paths = (folder, self.partners / "exemplars", self.partners / "sources")
+        generated, exemplars, sources = (ImageFolder(path) for path in paths)
+        networks = {"encoder": self.encoder, "fixed": self.fixed_network() if table in _SUITE else None}
+        for name, network in networks.items():
+            if network is None:
+                continue
+            if table in _STYLE_TABLES:
+                for kind, rows in network.style_scores(generated, exemplars, sources).items():
+                    measured.add(f"{kind}_{name}", rows)
+            else:
+                prefix = "fd" if name == "encoder" else "fd_fixed"
+                measured.values[f"{prefix}_reference"] = Cell(network.frechet(generated, sources))
+                if table == "1":
+                    measured.values[f"{prefix}_exemplars"] = Cell(network.frechet(generated, exemplars))
 
 
 def _average(runs: Sequence[MeasuredRow]) -> MeasuredRow:
@@ -246,9 +241,10 @@ def _sharpness(folder: Path, truth: Path) -> np.ndarray:
 
 
 def _differences(first: MeasuredRow, row: MeasuredRow) -> dict[str, Cell]:
-    """First row minus a row, over the pairs of both."""
+    """First row minus a row, over the pairs of both; outputs of one condition share an image, so they have none."""
     cells = {}
-    for name in (name for name in first.per_pair if name != "ssim"):
+    left_out = ("ssim", "lpips_diversity", "diversity_encoder")
+    for name in (name for name in first.per_pair if name not in left_out and name in row.per_pair):
         difference = paired_difference(first.per_pair[name], row.per_pair[name])
         cells[name] = Cell(difference.mean, difference.standard_error)
     return cells
@@ -278,7 +274,7 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         folders |= session.sample(pipe.model, digest, own)
         if table == "1":
             crossed |= session.sample_crossed(pipe.model, digest, [plan for plan in own if exemplar_counts(plan)])
-        if job.truth and table != "bands" and rank_and_world()[0] == 0:
+        if job.truth and table not in ("bands", "regions") and rank_and_world()[0] == 0:
             dataset: Any = job.dataset  # drawn pairs, whose items have the truth
             pairs = list(benchmark.encoded_pairs(pipe.model, dataset, job.batch_size))
             matching[weights] = matching_numbers(pipe.model, pairs)
@@ -290,8 +286,9 @@ def measure_table(table: str, job: Job, rows: Sequence[tuple[PlannedRow, str]]) 
         for name, runs in folders.items()
     }
     result = _assemble(table, session, rows, folders, measured, matching)
-    if len(matching) == 1:
-        result.notes += matching_notes(next(iter(matching.values())), mask)
+    for weights, numbers in matching.items():
+        prefix = f"{weights}: " if len(matching) > 1 else ""
+        result.notes += [prefix + note for note in matching_notes(numbers, mask)]
     result.record |= {"matching": matching, "mask": mask}
     return result
 
@@ -314,16 +311,16 @@ def _assemble(
             gap = _swd_to_truth(folders[first][0], folders[plan.name][0], session.partners / "truth")
             levels, level_gaps = level_cells(gap) if table == "bands" else ({}, {})
             row.values |= levels | {"swd_truth": Cell(gap.swd_b.average)}
-            if table not in _SUITE and plan.name != first:
+            if plan.name != first:
                 row.differences = _differences(measured[first], measured[plan.name]) | level_gaps
                 row.differences["swd_truth"] = Cell(gap.mean, gap.standard_error)
-            if len(matching) > 1:
+            if len(matching) > 1 and plan.method not in BOUNDS:
                 row.values["pck"] = Cell(matching[weights]["first"]["pck"])
         rows.append(row)
     names = {row.name for row in rows}
     rows += [Row(name, paper=dict(numbers)) for name, numbers in prints.items() if name not in names]
     keys = {key for row in rows for key in (*row.values, *row.paper)}
-    columns = [*band_columns(keys), *(column for column in COLUMNS if column.key in keys)]
+    columns = [*band_columns(keys), *(column for column in [*REGION_COLUMNS, *COLUMNS] if column.key in keys)]
     record = {"data": job.data, "pairs": job.count, "seeds": job.seeds, "protocol": job.options.protocol}
     record |= {"networks": session.networks, "versions": library_versions(), "skipped": session.skipped}
     record["settings"] = {p.plan.name: _steps(p.plan.settings) for p, _ in planned}
@@ -334,7 +331,7 @@ def _assemble(
         (TITLES | OWN_TITLES)[table],
         columns,
         rows,
-        _notes(session, keys),
+        _notes(session, keys, any(row.paper for row in rows)),
         AXES.get(table, ""),
         job.published_on,
         record,
@@ -347,19 +344,19 @@ def _steps(settings: Settings) -> list[int]:
     return [*total, settings.num_interleaved_steps]
 
 
-def _notes(session: Session, keys: set[str]) -> list[str]:
+def _notes(session: Session, keys: set[str], has_paper: bool = False) -> list[str]:
+    """The notes; `has_paper`: the table has columns of the paper."""
     job = session.job
-    errors = f"over {job.seeds} seeds" if job.seeds > 1 else "over pairs (sets as a whole have none with one seed)"
-    notes = [f"{job.count} pairs of {job.data}; errors are standard errors {errors}"]
-    notes += [f"{metric} was not measured: {reason}" for metric, reason in session.skipped.items()]
+    notes = measurement_notes(job.count, job.data, job.seeds, session.skipped) + column_notes(keys, job.count)
+    if has_paper:
+        size = ImageFolder(session.partners / "exemplars").size
+        notes += paper_notes(job.count, size, job.options.protocol, job.published_on, job.truth)
     if any(key.startswith("detail_") for key in keys):
         details = band_detail(_images(session.partners / "truth"))
         truth = ", ".join(f"{rows.mean():.2f} at {level}" for level, rows in details.items())
         notes.append(f"{DETAIL}; the truth has {truth}")
-    if "fixed_distance" in keys:
-        notes.append(f"distance-L: feature distance on {fixed_features.NAME}, the same for all weights and releases")
-    if keys & {"fd_reference", "diversity_encoder", "colour_encoder"}:
-        notes.append(_ENCODER_NOTE)
+    if "psnr_visible" in keys:
+        notes.append(REGION_NOTE)
     return notes
 
 

@@ -1,4 +1,4 @@
-"""The paper's numbers: the rows of all methods in Tables 1, 2, 3, 4, 5 and 7.
+"""The paper's numbers: the rows of all methods in Tables 1, 2, 3, 4, 5, 7 and 9 (Table 8 shows pictures).
 
 They were measured with networks and data that are not part of this repository (docs/protocols.md). An empty cell of the
 paper is a missing key here.
@@ -24,11 +24,14 @@ TITLES = {
     "4": "Noise level at sampling",
     "5": "Losses, taken out one at a time",
     "7": "Sampling steps",
+    "8": "A matching GAN and its iterated form: to the true translation, style and semantic content",
+    "9": "A matching GAN and its iterated form: distances to the photographs",
 }
 #: Tables that are not in the paper.
 OWN_TITLES = {
     "rewarp": "Re-warp every k-th step",
     "bands": "Components by pyramid level: SWD to the true translation, and fine detail",
+    "regions": "Components by what the exemplar shows",
 }
 
 _TABLE1_COLUMNS = ("fid_reference", "swd_average", "lpips_diversity", "fid_exemplars")
@@ -72,6 +75,8 @@ _ABLATIONS: dict[str, dict[str, tuple[float | None, ...]]] = {
     },
     "7": {"T = 200, N = 50": (15.67, 12.34), "T = 100, N = 25": (16.99, 13.33), "T = 16, N = 4": (17.94, 13.99)},
 }
+# of DeepFashion; the settings are not published
+_TABLE9 = {"CoCosNet": (14.40,), "CoCosNet, iterated": (19.05,)}
 
 
 def _rows(table: Mapping[str, tuple[float | None, ...]], columns: tuple[str, ...]) -> Published:
@@ -85,10 +90,11 @@ def published(table: str, dataset: str) -> Published:
     """The rows of a table of the paper.
 
     Args:
-        table: "1", "2", "3", "4", "5" or "7".
+        table: "1", "2", "3", "4", "5", "7", "8" or "9".
         dataset: "DeepFashion" or "CelebA-HQ".
     Returns:
-        {row: {column: number}}; empty if the paper has no numbers (Tables 2 to 7 are only of CelebA-HQ).
+        {row: {column: number}}; empty if the paper has no numbers (Tables 2 to 7 are only of CelebA-HQ, Table 9 of
+        DeepFashion; Table 8 has pictures).
     Raises:
         ValueError: another data set.
     """
@@ -97,6 +103,8 @@ def published(table: str, dataset: str) -> Published:
     if table == "1":
         which = DATASETS.index(dataset)
         return _rows({name: pair[which] for name, pair in _TABLE1.items()}, _TABLE1_COLUMNS)
+    if table == "9":
+        return _rows(_TABLE9, ("fid_reference",)) if dataset == "DeepFashion" else {}
     if dataset != "CelebA-HQ":
         return {}
     if table == "2":

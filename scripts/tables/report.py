@@ -7,24 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.evaluation.report import STYLE, curve_svg, thumbnail_uri, write_page
-from midms.evaluation.tables import Cell, Column, Row, Table, caption, cells_of
+from midms.evaluation.report import STYLE, curve_svg, table_html, thumbnail_uri, write_page
+from midms.evaluation.tables import Cell, Column, Row, Table, caption
 
 _PAIRS_SHOWN = 8
 _WIDER = "body { max-width: 110rem } td img { width: 104px }"
 _MOST_ROWS_SHOWN = 9
-
-
-def table_html(table: Table) -> str:
-    """The numbers and their notes."""
-    head, body = cells_of(table)
-    top = "".join(f"<th>{html.escape(title)}</th>" for title in head)
-    lines = []
-    for name, *cells in body:
-        numbers = "".join(f'<td class="number">{html.escape(cell)}</td>' for cell in cells)
-        lines.append(f"<tr><td>{html.escape(name)}</td>{numbers}</tr>")
-    notes = "".join(f'<li class="note">{html.escape(note)}</li>' for note in table.notes)
-    return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div><ul>{notes}</ul>'
 
 
 def _points(rows: Sequence[Row], column: Column, paper: bool) -> list[tuple[float, Cell]]:

@@ -30,6 +30,18 @@ ABLATIONS: dict[str, dict[str, str]] = {
         "w/o L_src": "no_src",
     },
 }
+#: Tables that compare methods.
+COMPARISONS = ("1", "2", "8", "9")
+#: Rows without a model.
+BOUNDS = (
+    benchmark.autoencoded_truth,
+    benchmark.autoencoded_source,
+    benchmark.exemplar_itself,
+    benchmark.other_style,
+    benchmark.mean_part_colours,
+    benchmark.true_latent_warp,
+    benchmark.autoencoded_true_warp,
+)
 _NOISE_LEVELS = (25, 20, 30, 35)  # the paper's best first: differences are taken from the first row
 _STEPS = ((200, 50), (100, 25), (16, 4))
 _INTERVALS = (1, 2, 4, 8)
@@ -46,15 +58,17 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
     """The rows of a table.
 
     Args:
-        table: "1", "2", "3", "4", "5", "7", "rewarp" or "bands", which has the rows of "3".
-        settings: of the full method; a GAN has rows only in "1" and "2".
+        table: "1", "2", "3", "4", "5", "7", "8", "9", "rewarp", or "bands" and "regions", which have the rows of "3".
+        settings: of the full method; a GAN has rows only in `COMPARISONS`.
         truth: whether the true translation is known; otherwise the bounds that need it are left out.
         steps: T of Table 4. None: that of the settings, but at least 20, so that 20 % to 35 % are different N.
     """
-    if table in ("1", "2"):
-        return _comparison(table, settings)
+    if table in COMPARISONS:
+        return _comparison(table, settings, truth)
     if isinstance(settings, GANSettings):
-        raise ConfigError(f"--table {table}: varies a diffusion, and these weights are a matching_gan; take 1 or 2")
+        raise ConfigError(
+            f"--table {table}: varies a diffusion, and these weights are a matching_gan; take 1, 2, 8 or 9"
+        )
     if table == "4":
         total = max(steps or settings.num_inference_steps, 20)
         return [
@@ -96,22 +110,36 @@ def plans(table: str, settings: Settings, truth: bool, steps: int | None = None)
     return [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
 
 
-def _comparison(table: str, settings: Settings) -> list[PlannedRow]:
-    """Rows of Tables 1 and 2: the method and its bounds, and for a GAN its iterated form (Tables 8 and 9)."""
-    gan = isinstance(settings, GANSettings)
-    methods = {GAN if gan else OURS: benchmark.full_method}
+def _comparison(table: str, settings: Settings, truth: bool) -> list[PlannedRow]:
+    """Rows of Tables 1, 2, 8 and 9: the method and its bounds; for weights of a GAN also its iterated form."""
+    methods: dict[str, benchmark.Method] = {}
+    if isinstance(settings, GANSettings):
+        rows = gan_rows(settings)
+    else:
+        rows = [PlannedRow(Plan(OURS, benchmark.full_method, settings))]
+        methods |= {"one-time matching": benchmark.one_time_matching} if truth else {}
     methods |= {"first warp": benchmark.first_warp, "exemplar itself": benchmark.exemplar_itself}
-    if table == "1":
+    if truth:
+        methods |= {"mean part colours": benchmark.mean_part_colours, "autoencoded truth": benchmark.autoencoded_truth}
+    if table in ("1", "9"):
         methods["photo, autoencoded"] = benchmark.autoencoded_source
     else:
         methods["photo of the condition"] = benchmark.other_style
-    rows = [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
-    if isinstance(settings, GANSettings):
-        again = settings.replace(num_interleaved_steps=settings.num_interleaved_steps + 1)
-        rows.insert(1, PlannedRow(Plan(ITERATED_GAN, benchmark.full_method, again)))
-    return rows
+    return rows + [PlannedRow(Plan(name, method, settings)) for name, method in methods.items()]
+
+
+def gan_rows(settings: GANSettings) -> list[PlannedRow]:
+    """The baseline, and its form that matches and generates once more without training for it (Tables 8 and 9)."""
+    again = settings.replace(num_interleaved_steps=settings.num_interleaved_steps + 1)
+    return [
+        PlannedRow(Plan(GAN, benchmark.full_method, settings)),
+        PlannedRow(Plan(ITERATED_GAN, benchmark.full_method, again)),
+    ]
 
 
 def exemplar_counts(plan: Plan) -> bool:
-    """Whether a row's images depend on the exemplar, so that their diversity is meaningful."""
-    return plan.method not in (benchmark.autoencoded_source, benchmark.other_style)
+    """Whether a row's images are made from condition and exemplar, so that their diversity is meaningful.
+
+    The bounds that need the truth are left out: crossed pairs have none.
+    """
+    return plan.method not in BOUNDS or plan.method is benchmark.exemplar_itself

@@ -209,7 +209,7 @@ def read_answers(key: Mapping[str, Any], content: Any, source: str) -> dict[str,
             given = answers.answers.get(str(index), {}).get(question, {})
             row = [given.get(letter, 0) for letter, _ in zip(_LETTERS, trial["order"], strict=False)]
             if sorted(row) != list(range(1, len(methods) + 1)):
-                raise ValueError(f"{source}: part {index + 1}, {question}: {row} is no ranking of {len(methods)}")
+                raise ValueError(f"{source}: part {index + 1}, {question}: {row} is not a ranking of {len(methods)}")
             for method, rank in zip(trial["order"], row, strict=True):
                 ranks[question][index, methods.index(method)] = rank
     return ranks

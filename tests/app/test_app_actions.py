@@ -162,7 +162,7 @@ def test_traces_stay_in_the_allowed_part(pair: Result) -> None:
 
 @pytest.mark.parametrize("place", [(-1, 0), (0, SIZE), (SIZE, 0)])
 def test_pixels_outside_are_refused(pair: Result, place: tuple[int, int]) -> None:
-    with pytest.raises(ConfigError, match="expected one of a picture"):
+    with pytest.raises(ConfigError, match="expected a position in the picture"):
         actions.trace(pair, *place)
 
 

@@ -139,7 +139,7 @@ def test_find_folder_says_what_it_looked_for(saved: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     for known, reason in ((True, r"cut off"), (False, "no network, and no copy of it here")):
         monkeypatch.setattr("midms.checkpoints.folder.reachable", lambda known=known: known)
-        with pytest.raises(CheckpointError, match=rf"not to be had from the hub \({reason}\)"):
+        with pytest.raises(CheckpointError, match=rf"not available from the hub \({reason}\)"):
             find_folder("nobody-xyz/nothing")
 
 

@@ -111,8 +111,8 @@ def test_a_value_of_another_type_sign_or_size(
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"temperature": 0.005', '"temperature": NaN', "NaN is no JSON number"),
-        ('"scale_factor": 1.0', '"scale_factor": Infinity', "Infinity is no JSON number"),
+        ('"temperature": 0.005', '"temperature": NaN', "NaN is not a JSON number"),
+        ('"scale_factor": 1.0', '"scale_factor": Infinity', "Infinity is not a JSON number"),
         ('"scale_factor": 1.0', '"scale_factor": 1e999', "components.first_stage.config.scale_factor"),
         ('"threshold": 0.3', '"threshold": -NaN', "not readable as JSON"),
         ('"temperature": 0.005', f'"temperature": {"[" * 100_000}', "nested too deeply"),
@@ -174,7 +174,7 @@ def test_one_flipped_byte(weights: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_weights_file_that_is_a_pipe(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (weights / "denoiser.safetensors").unlink()
     os.mkfifo(weights / "denoiser.safetensors")
-    refused(weights, capsys, "denoiser.safetensors: missing, or no regular file")
+    refused(weights, capsys, "denoiser.safetensors: missing, or not a regular file")
 
 
 def test_shapes_that_the_config_does_not_give(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
         lambda file, state, marker: torch_file(file, with_value(state, "x", Attack(Path.touch, marker))),
         "refused",
     ),
-    "truncated zip": ("a.ckpt", lambda file, state, marker: truncated(file, state), "damaged or no weights file"),
+    "truncated zip": ("a.ckpt", lambda file, state, marker: truncated(file, state), "damaged, or not a weights file"),
     "zip with a hole": ("a.ckpt", lambda file, state, marker: damaged_middle(file, state), "a.ckpt"),
     "empty file": ("a.ckpt", lambda file, state, marker: raw_file(file, b""), "0 bytes"),
     "a web page": ("a.ckpt", lambda file, state, marker: raw_file(file, b"<!DOCTYPE html><title>404"), "a.ckpt"),
@@ -202,7 +202,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path, State, Path], None], str]] = {
     "one number that claims to be 2^40": (
         "a.ckpt",
         lambda file, state, marker: torch_file(file, with_value(state, KEY, torch.zeros(1).expand(2**20, 2**20))),
-        "out.2.weight claims shape (1048576, 1048576), of which the file holds a part only",
+        "out.2.weight claims shape (1048576, 1048576), but the file holds only a part of it",
     ),
     "keys that a terminal obeys": (
         "a.ckpt",

@@ -250,7 +250,7 @@ def test_ids_in_a_jpeg_are_refused_and_dont_care_is_noted(tmp_path: Path) -> Non
     labels = np.zeros((40, 40), np.uint8)
     labels[:, 20:] = 7
     Image.fromarray(labels).save(tmp_path / "labels.jpg")
-    with pytest.raises(ConfigError, match="JPEG changes class ids"):
+    with pytest.raises(ConfigError, match="JPEG compression changes class ids"):
         make_condition(tmp_path / "labels.jpg", CLASSES)
     Image.fromarray(labels).save(tmp_path / "labels.png")
     assert not make_condition(tmp_path / "labels.png", CLASSES).note

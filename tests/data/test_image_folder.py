@@ -148,7 +148,7 @@ def test_class_ids_in_a_jpeg_are_refused(root):
     folder = annotation_folder(root, "segmentation")
     folder.mkdir()
     Image.fromarray(np.full((40, 50), 3, np.uint8)).save(folder / "a.png", "JPEG")
-    with pytest.raises(BrokenFileError, match="JPEG changes class ids"):
+    with pytest.raises(BrokenFileError, match="JPEG compression changes class ids"):
         ImageFolder(root, "segmentation", training=False, size=16)[0]
 
 

@@ -226,7 +226,7 @@ def test_training_exemplars_of_another_split_are_faults(tmp_path, kind):
     assert verify(kind, root).faults == []
     training.write_text(f"{line},{other}\n" + "\n".join(training.read_text().splitlines()[1:]))
     (fault,) = verify(kind, root).faults
-    assert fault.file == f"lists/{training.name}" and "is no image of the training split" in fault.reason
+    assert fault.file == f"lists/{training.name}" and "is not an image of the training split" in fault.reason
     assert Path(other.replace("\\", "/")).stem in fault.reason
 
 
@@ -238,7 +238,7 @@ def test_class_ids_that_need_a_decision_are_faults(tmp_path):
     Image.fromarray(label).save(root / "training" / "training_0.png")
     first, second = verify("churches", root).faults
     assert first.file == "training/training_0.png" and "id 255 is read as 150" in first.reason
-    assert second.file == "training/training_1.png" and "JPEG changes class ids" in second.reason
+    assert second.file == "training/training_1.png" and "JPEG compression changes class ids" in second.reason
 
 
 @pytest.mark.parametrize("where", [(-3.0, 10.0), (10.0, -3.0), (41.0, 10.0), (10.0, 41.0)])

@@ -209,7 +209,7 @@ def test_outputs_are_neither_inputs_nor_each_other(tmp_path: Path, monkeypatch: 
     for outputs in ([tmp_path / "photo.png"], [Path("./photo.png")], [Path("hard.png")]):
         with pytest.raises(ConfigError, match=r"is also read \(photo\.png\)"):
             check_output_files(outputs, [photo])
-    with pytest.raises(ConfigError, match="is to be written twice"):
+    with pytest.raises(ConfigError, match="is the name of two outputs"):
         check_output_files([other, tmp_path / "other.png"])
     with pytest.raises(ConfigError, match="is a folder"):
         check_output_files([tmp_path])
@@ -229,8 +229,8 @@ def test_outputs_are_neither_inputs_nor_each_other(tmp_path: Path, monkeypatch: 
         (lambda path: path.write_bytes(b"{}" + b" " * 99), "101 bytes; JSON of at most 100 bytes"),
         (lambda path: path.write_bytes(b"\xff\xfe{}"), "not JSON"),
         (lambda path: path.write_bytes(b"{"), "not readable as JSON"),
-        (lambda path: path.write_bytes(b'{"a": NaN}'), "NaN is no JSON number"),
-        (lambda path: path.write_bytes(b"[-Infinity]"), "-Infinity is no JSON number"),
+        (lambda path: path.write_bytes(b'{"a": NaN}'), "NaN is not a JSON number"),
+        (lambda path: path.write_bytes(b"[-Infinity]"), "-Infinity is not a JSON number"),
     ],
 )
 def test_what_cannot_be_read_is_told(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:

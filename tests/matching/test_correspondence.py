@@ -184,3 +184,10 @@ def test_clamped_cosines_are_the_released_ones() -> None:
     assert not torch.allclose(matched.warp, match(query, key, values, 1.0).warp)
     with pytest.raises(ValueError, match="needs the dense form"):
         match(query, key, values, clamp=True, backend="streaming")
+
+
+def test_an_unknown_option_is_named_with_the_known_ones() -> None:
+    with pytest.raises(
+        TypeError, match="match: got an unknown argument 'cycles', expected some of backend, backward, cla"
+    ):
+        match(*torch.zeros(3, 1, 2, 3, 3), cycles=True)  # type: ignore[call-arg]

@@ -12,6 +12,7 @@ from midms.metrics.fidelity import (
     Moments,
     feature_moments,
     frechet_distance,
+    frechet_distance_at_infinity,
     frechet_distance_of_features,
     inception_input,
     kernel_distance,
@@ -79,6 +80,27 @@ def test_two_halves_of_one_distribution_are_near_and_noise_moves_them_apart():
     noisy = [second + scale * rng.standard_normal(second.shape) for scale in (0.5, 1.0)]
     near, less, more = (frechet_distance(*(feature_moments([x]) for x in (first, y))) for y in (second, *noisy))
     assert 0 < near < 0.2 * less < 0.1 * more
+
+
+def test_fid_at_infinity_is_nearer_to_the_truth_than_fid():
+    """Gaussians whose distance is known: 4 = |mu1 - mu2|^2; the finite set adds about the trace / N."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(20000, 16))
+    few = rng.normal(size=(300, 16)) + 0.5
+    plain = frechet_distance(feature_moments([few]), feature_moments([real]))
+    got = frechet_distance_at_infinity(few, real)
+    assert abs(got.value - 4) < abs(plain - 4) and got.slope > 0
+    assert got.sizes[0] == 100 and got.sizes[-1] == 300
+    assert got == frechet_distance_at_infinity(few, real)
+
+
+def test_fid_at_infinity_of_sets_smaller_than_their_features():
+    rng = np.random.default_rng(0)
+    real, few = rng.normal(size=(40, 64)), rng.normal(size=(30, 64))
+    got = frechet_distance_at_infinity(few, real)
+    assert np.isfinite(got.value) and got.value < frechet_distance_of_features(few, real)
+    with pytest.raises(ValueError, match="at least 6 generated images, got 5"):
+        frechet_distance_at_infinity(few[:5], real)
 
 
 def test_kernel_distance_tells_sets_apart_and_shrinks_its_subsets():

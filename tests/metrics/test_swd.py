@@ -79,7 +79,7 @@ def test_brightness_and_contrast_do_not_count():
 
 
 def test_sets_without_any_structure_have_no_distance():
-    with pytest.raises(ValueError, match="no deviation to divide by"):
+    with pytest.raises(ValueError, match="no standard deviation to divide by"):
         sliced_wasserstein_distance(pictures(0, 2), torch.full((2, 3, 32, 32), 9.0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import diffusers
 import numpy as np
@@ -16,6 +16,7 @@ from tiny_stable_diffusion import SCHEDULER, tiny_components, tiny_pipeline
 
 from midms.config import ConfigError
 from midms.oig import RELEASED_EDIT, RELEASED_INVERSION, OIGPipeline, edit_image
+from midms.oig.settings import EditOptions, EditSettings
 
 PIPE = tiny_pipeline(torch.float32)
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8))
@@ -242,6 +243,24 @@ def test_edit_image_for_programs() -> None:
         edit_image(PIPE, PICTURE, source_prompt="a cat")
     with pytest.raises(ValueError, match="to generate a picture from"):
         edit_image(PIPE, target_prompt="a cat")
+
+
+def test_an_unknown_argument_is_named_with_the_known_ones() -> None:
+    with pytest.raises(
+        TypeError, match="edit_image: got an unknown argument 'steps', expected some of edit_options, inv"
+    ):
+        edit_image(PIPE, PICTURE, source_prompt="a cat", target_prompt="a dog", steps=3)
+    with pytest.raises(
+        TypeError, match="OIGPipeline: got an unknown argument 'clip', expected some of clip_antialias, "
+    ):
+        PIPE("a cat", "a dog", clip=0.5)
+
+
+def test_the_options_of_an_edit_are_its_settings_and_three_more() -> None:
+    settings = get_type_hints(EditSettings)
+    options = get_type_hints(EditOptions)
+    assert {name: options.get(name) for name in settings} == settings
+    assert options.keys() - settings.keys() == {"negative_prompt", "height", "width"}
 
 
 class Checker(torch.nn.Module):

@@ -126,3 +126,10 @@ def test_seeds_may_be_given_one_by_one(pipe, inputs):
 def test_another_number_of_seeds_than_pairs_is_refused(pipe, inputs, seeds):
     with pytest.raises(ValueError, match=str(len(seeds))):
         pipe(inputs[0][:2], inputs[1][:2], seed=seeds)
+
+
+def test_an_unknown_argument_is_named_with_the_known_ones(pipe, inputs):
+    with pytest.raises(
+        TypeError, match="MIDMsPipeline: got an unknown argument 'steps', expected some of callback, fir"
+    ):
+        pipe(inputs[0][0], inputs[1][0], steps=4)

@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from programs import load_program
 
 from midms.checkpoints.folder import save_folder
@@ -70,11 +72,18 @@ def program():
 @pytest.mark.slow
 def test_demo_from_end_to_end(tmp_path, capfd, program):
     steps = ["trainer.max_steps=3", "model.params.warmup_steps=2", "trainer.val_check_interval=3", "run.log_every=1"]
-    assert program.main(["--out", str(tmp_path), "--pairs", "4", "--shown", "2", *steps]) == 0
-    for name in ("contact_sheet.png", "masks.png", "training_curves.png", "table3.md", "shipped/contact_sheet.png"):
-        assert (tmp_path / name).stat().st_size > 0, name
-    assert len(json.loads((tmp_path / "table3.json").read_text())["rows"]) >= len(benchmark.METHODS)
-    assert "contact_sheet.png" in capfd.readouterr().out
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)).save(photo)
+    start = f"model.params.encoders_from={SHIPPED / 'demo'}"
+    words = ["--out", str(tmp_path / "out"), "--exemplar", str(photo), "--pairs", "4", "--shown", "2", *steps, start]
+    assert program.main(words) == 0
+    said = capfd.readouterr().out
+    names = ("shipped.png", "yours.png", "before_and_after.png", "training_curves.png", "table3.md")
+    for name in names:  # what the last lines name is there
+        assert (tmp_path / "out" / name).stat().st_size > 0 and f"{name}: " in said.split("Done.")[1], name
+    assert len(json.loads((tmp_path / "out/table3.json").read_text())["rows"]) >= len(benchmark.METHODS)
+    gain = json.loads((tmp_path / "out/gain.json").read_text())
+    assert gain["pairs"] == 4 and gain["psnr"]["standard_error"] > 0 and "The training changed PSNR by" in said
 
 
 def small_weights(path: Path, kind: str, latent: int, task: str) -> Path:
@@ -104,13 +113,13 @@ def test_the_other_tasks_train_from_the_first_two_stages_alone_and_then_run_as_t
     words = ["--task", task, "--pairs", "2", "--shown", "2"]
     trained = [*words, "--weights", str(weights), "--out", str(tmp_path / "one"), *smaller]
     assert program.main(trained) == 0, capfd.readouterr().err[-2000:]
-    assert not (tmp_path / "one/shipped").exists()  # the start cannot translate
+    assert not (tmp_path / "one/gain.json").exists()  # the start cannot translate
     made = tmp_path / "one/run/weights"
     assert program.main([*words, "--weights", str(made), "--out", str(tmp_path / "two"), "--skip-training"]) == 0
     for run in ("one", "two"):
-        for name in ("contact_sheet.png", "masks.png", "table3.md", "pairs/images/00001.png"):
-            assert (tmp_path / run / name).stat().st_size > 0, (run, name)
-    assert (tmp_path / "one/training_curves.png").is_file() and not (tmp_path / "two/training_curves.png").exists()
+        assert (tmp_path / run / "table3.md").stat().st_size > 0
+    assert (tmp_path / "two/shipped.png").stat().st_size > 0 and (tmp_path / "one/training_curves.png").is_file()
+    assert (tmp_path / "one/before_and_after.png").is_file() and not (tmp_path / "two/training_curves.png").exists()
     assert program.main(["--task", "faces", "--weights", str(made)]) == 2
     assert f"are of task '{task}', not 'faces'" in capfd.readouterr().err
 

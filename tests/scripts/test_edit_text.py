@@ -118,7 +118,10 @@ def test_released_switch(model: str, pictures: Path, tmp_path: Path) -> None:
         (["--generate", "--target-prompt", "b"], "--generate needs --source-prompt"),
         (["x.png", "--source-prompt", "a", "--target-prompt", "b"], "x.png: no such file"),
         (["x.png", "--source-prompt", "a", "--target-prompt", "b", "--seeds", "1", "2"], "several seeds"),
-        (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--seeds", "1", "1"], "every seed once"),
+        (
+            ["--generate", "--source-prompt", "a", "--target-prompt", "b", "--seeds", "1", "1"],
+            "expected different seeds",
+        ),
         (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--num-inference-steps", "1"], "at least 2"),
         (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--clip-weight", "-1"], "clip_weight"),
         (["--generate", "--source-prompt", "a", "--target-prompt", "b", "--model", "/none"], "--model: cannot load"),

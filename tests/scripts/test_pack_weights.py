@@ -7,7 +7,7 @@ import torch
 from programs import load_program
 
 from midms.checkpoints.folder import load_folder, save_folder
-from midms.checkpoints.loading import load_first_stage
+from midms.checkpoints.loading import load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
 
@@ -69,3 +69,16 @@ def test_mistakes_are_one_line(tmp_path, tiny_weights, capsys):
     assert program()(["nowhere", str(tmp_path / "out")]) == 2
     with pytest.raises(SystemExit, match="2"):
         program()([*arguments, "--images", "0"])
+
+
+def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):
+    whole, less = tmp_path / "whole", tmp_path / "less"
+    assert program()([weights, str(whole)]) == 0
+    assert program()([weights, str(less), "--without-refiner"]) == 0
+    before, after = (load_folder(path).states for path in (whole, less))
+    assert set(before) - set(after) == {"refiner"}
+    assert all(torch.equal(before["denoiser"][key], value) for key, value in after["denoiser"].items())
+    start = load_pretrained(less).unet.state_dict()
+    assert all(torch.equal(value.half(), after["denoiser"][key]) for key, value in start.items())
+    with pytest.raises(SystemExit, match="2"):
+        program()([weights, str(less), "--without-refiner", "--standardise", "data.yaml"])

@@ -84,7 +84,7 @@ def test_a_stopped_run_leaves_whole_files_and_is_gone_on_with(photos, tmp_path, 
         words += ["--out", tmp_path / "photos_pairs.txt", "--count", 2]
     monkeypatch.setattr(module, name, stopped)
     assert run(*words) == 130
-    assert "stopped; run the same command to go on" in capsys.readouterr().err
+    assert "stopped; run the same command again to continue" in capsys.readouterr().err
     assert not list(tmp_path.rglob(".unfinished*")) and not (tmp_path / "photos_pairs.txt").exists()
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     assert run(*words) == 0

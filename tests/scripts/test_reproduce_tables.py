@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from programs import load_program
 
+from midms.data.procedural.dataset import test_pairs as fixed_test_pairs
 from midms.diffusion.settings import InterleaveSettings
 from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs
 from midms.pipelines.midms import MIDMsPipeline
+from tables.regions import region_psnr
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce_tables.py"
 STAGE = {"kind": "vq", "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64, "norm_groups": 4}
@@ -90,6 +92,23 @@ def test_components_by_pyramid_level(program, run, tiny_pipeline_folder, tmp_pat
     assert "the truth has" in bands["notes"][-1] and "| Δ SWD 16 |" in out
 
 
+def test_components_by_what_the_exemplar_shows(program, run, tiny_pipeline_folder, tmp_path):
+    arguments = ["--table", "regions", "--weights", tiny_pipeline_folder, "--pairs", 4, "--out", tmp_path]
+    code, out, err = run(program, *arguments)
+    assert code == 0, err
+    table = json.loads((tmp_path / "tableregions.json").read_text())
+    keys = ["psnr_visible", "psnr_hidden", "psnr_absent"]
+    assert [column["key"] for column in table["columns"]][:3] == keys
+    rows = {row["name"]: row for row in table["rows"]}
+    assert "| Δ PSNR dB, hidden |" in out and "hidden: it shows the part" in table["notes"][-1]
+    pairs = fixed_test_pairs("faces", 32, 4)
+    exemplars = torch.stack([pairs[index]["exemplar"] for index in range(4)])
+    expected = region_psnr(exemplars, pairs)
+    for key in keys[:2]:
+        assert rows["exemplar itself"]["values"][key]["mean"] == pytest.approx(expected[key].mean(), abs=0.05)  # 8 bits
+        assert rows["no confidence mask"]["differences"][key]["error"] >= 0
+
+
 @pytest.mark.parametrize(("task", "ours"), [("figures", 10.89), ("churches", None)])
 def test_the_other_tasks_and_tables_one_and_two(program, run, task_weights, tmp_path, task, ours):
     arguments = ["--table", 1, 2, "--benchmark", task, "--weights", task_weights[task], "--pairs", 4]
@@ -105,6 +124,48 @@ def test_the_other_tasks_and_tables_one_and_two(program, run, task_weights, tmp_
     style = {row["name"]: row["values"] for row in second["rows"] if row["values"]}
     assert style["exemplar itself"]["colour_encoder"]["mean"] == pytest.approx(1)
     assert style["photo of the condition"]["semantic_encoder"]["mean"] == pytest.approx(1)
+
+
+def test_the_gan_and_its_iterated_form_beside_the_method(program, run, tiny_pipeline_folder, tiny_gan_folder, tmp_path):
+    arguments = ["--table", 2, 8, 9, "--weights", tiny_pipeline_folder, "--gan", tiny_gan_folder, "--pairs", 4]
+    code, out, err = run(program, *arguments, "--out", tmp_path, "--json")
+    assert code == 0, err
+    for table in json.loads(out):
+        rows = {row["name"]: row for row in table["rows"] if row["values"]}
+        assert list(rows)[:4] == ["MIDMs", "matching GAN", "matching GAN, iterated", "one-time matching"]
+        for name in list(rows)[1:]:  # each with its paired error against the full method
+            assert rows[name]["differences"]["psnr"]["error"] > 0, name
+            assert math.isfinite(rows[name]["differences"]["swd_truth"]["mean"])
+        gap = rows["MIDMs"]["values"]["psnr"]["mean"] - rows["matching GAN"]["values"]["psnr"]["mean"]
+        assert rows["matching GAN"]["differences"]["psnr"]["mean"] == pytest.approx(gap)
+        assert rows["matching GAN"]["values"]["psnr"] != rows["matching GAN, iterated"]["values"]["psnr"]
+        assert "pck" in rows["matching GAN"]["values"] and "pck" not in rows["exemplar itself"]["values"]
+        assert table["record"]["settings"]["matching GAN, iterated"] == [2]
+        notes = " ".join(table["notes"])
+        assert "seed not recorded" in notes and "not shipped" not in notes
+        assert ("biased upwards" in notes) == (table["number"] == "9")
+    style = {row["name"]: row["values"] for row in json.loads(out)[1]["rows"]}
+    assert style["exemplar itself"]["colour_encoder"]["mean"] == pytest.approx(1)
+    sets = {row["name"]: row["values"] for row in json.loads(out)[2]["rows"]}
+    assert sets["matching GAN"]["fd_reference"]["mean"] > 0
+
+
+def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipeline_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "GANS", {"faces": "no-such-weights"})
+    arguments = ["--table", 9, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
+    code, out, err = run(program, *arguments)
+    assert code == 0, err
+    assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
+    assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
+
+
+def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
+    arguments = ["--table", 8, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
+    code, _, err = run(program, *arguments, "--gan", tiny_pipeline_folder)
+    assert code == 2 and "expected matching_gan" in err
+    arguments[3:4] = [task_weights["figures"], "--benchmark", "figures"]
+    code, _, err = run(program, *arguments, "--gan", tiny_gan_folder)
+    assert code == 2 and "are of task 'faces', not 'figures'" in err
 
 
 def test_noise_levels_over_seeds_on_a_data_set_of_ones_own(program, run, tiny_pipeline_folder, tmp_path):
@@ -177,8 +238,11 @@ def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp
         (["--table", "4", "--train"], "--train: trains the rows of tables 3 and 5"),
         (["--table", "1", "--config", "configs/celeba.yaml"], "--config: give the --weights"),
         (["--table", "bands", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
+        (["--table", "regions", "--config", "configs/celeba.yaml", "--weights", "demo"], "only a --benchmark knows"),
         (["--table", "1", "--set", "a=b"], "--set: changes a --config"),
         (["--table", "1", "--weights", "nowhere"], "nowhere"),
+        (["--table", "8", "--gan", "nowhere"], "nowhere"),
+        (["--table", "3", "--gan", "nowhere"], "--gan: compared in tables 1, 2, 8 and 9 only"),
         (["--table", "5"], "this table compares trainings"),
         (["--table", "5", "--continue"], "--continue: goes with --train on a --benchmark"),
         (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),

@@ -192,7 +192,7 @@ def test_a_broken_step_touches_nothing(tmp_path, tiny_weights, monkeypatch, caps
     monkeypatch.setattr(ProceduralPairs, "__getitem__", item)
     run = tmp_path / "run"
     assert program()(matching_gan(tiny_weights, run, 3, NO_VALIDATION, "run.keep=9")) == 0
-    assert "step 1: left out, loss nan" in capsys.readouterr().out
+    assert "step 1: skipped, loss nan" in capsys.readouterr().out
     states = [checkpoint(run, step) for step in (1, 2, 3)]
     trained = [key for key in states[0]["state_dict"] if not key.endswith(("_u", "_v"))]
     changed = [[key for key in trained if not torch.equal(a["state_dict"][key], b["state_dict"][key])]

@@ -59,4 +59,4 @@ def test_a_broken_photo_is_one_line_or_left_out(workers, tmp_path, tiny_weights,
     assert error.startswith("main.py: ") and str(photo) in error
     skip = "data.params.train.params.skip_broken=true"
     assert main(faces(root, tiny_weights, tmp_path / "skipping", 2, loader, skip)) == 0
-    assert "left out 1 broken images: 1.jpg" in capsys.readouterr().out
+    assert "skipped 1 broken images: 1.jpg" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_a_hostile_checkpoint_runs_nothing(form, run, tmp_path, capsys):
     assert error.count("\n") == 1 and "step_00000009.ckpt: " in error and len(error) < 500
     assert not (tmp_path / "new").exists()
     assert last_checkpoint(run).name == "step_00000003.ckpt"
-    assert "left out" in capsys.readouterr().out and not marker.exists()
+    assert "resume: skipped" in capsys.readouterr().out and not marker.exists()
 
 
 def damaged(run):
@@ -85,10 +85,16 @@ def damaged(run):
     yield "cut off, or no checkpoint", lambda file: file.write_text("text")
     yield "holds a list", lambda file: torch.save([1], file)
     yield "weights alone", lambda file: torch.save(state["state_dict"], file)
-    yield "no plain tensor", lambda file: torch.save(state | {"state_dict": {"w": torch.ones(2, 2).to_sparse()}}, file)
-    yield "no plain tensor", lambda file: torch.save(state | {"state_dict": {"w": torch.zeros(1).expand(10**12)}}, file)
     yield (
-        "no plain tensor",
+        "not a dense tensor",
+        lambda file: torch.save(state | {"state_dict": {"w": torch.ones(2, 2).to_sparse()}}, file),
+    )
+    yield (
+        "not a dense tensor",
+        lambda file: torch.save(state | {"state_dict": {"w": torch.zeros(1).expand(10**12)}}, file),
+    )
+    yield (
+        "not a dense tensor",
         lambda file: torch.save(state | {"state_dict": {"w": torch.empty(10**6, device="meta")}}, file),
     )
     yield "it is of step 3", lambda file: torch.save(state, file)
@@ -117,11 +123,11 @@ def test_the_newest_whole_checkpoint_is_found_and_the_others_named(run, capsys):
         write(file)
         assert last_checkpoint(run).name == "step_00000003.ckpt"
         said = capsys.readouterr().out
-        assert file.name in said and reason in said and "going on from step_00000003.ckpt" in said, said
+        assert file.name in said and reason in said and "continuing from step_00000003.ckpt" in said, said
         file.unlink()
     for file in (run / "checkpoints").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(TrainingError, match=r"no whole checkpoint: .*step_00000003.*empty.*step_00000001"):
+    with pytest.raises(TrainingError, match=r"no complete checkpoint: .*step_00000003.*empty.*step_00000001"):
         last_checkpoint(run)
 
 
@@ -183,7 +189,9 @@ def test_two_trainings_in_one_folder(run, capsys):
         assert first.stdout.readline() == b"held\n"
         assert program()(stage_one(run, 4, *QUIET, "--resume", str(run))) == 2
         error = capsys.readouterr().err
-        assert f"another training works in this folder (process {first.pid} on " in error and error.count("\n") == 1
+        assert (
+            f"another training is running in this folder (process {first.pid} on " in error and error.count("\n") == 1
+        )
         first.kill()
     (run / LOCK).unlink()
     assert tree(run) == before

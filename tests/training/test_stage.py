@@ -112,7 +112,7 @@ def test_a_broken_step_touches_nothing(tmp_path, tiny_weights, monkeypatch, caps
     run = tmp_path / "run"
     more = ["model.params.ema_decay=0.9", "run.keep=9", "model.params.warmup_steps=1"]
     assert program()(stage_three(tiny_weights, run, 3, *more)) == 0
-    assert "step 1: left out, loss nan" in capsys.readouterr().out
+    assert "step 1: skipped, loss nan" in capsys.readouterr().out
     states = [checkpoint(run, step) for step in (1, 2, 3)]
     trained = [key for key in states[0]["state_dict"] if not key.endswith(("weight_u", "weight_v"))]
 

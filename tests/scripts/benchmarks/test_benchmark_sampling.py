@@ -42,6 +42,8 @@ def test_rows_say_what_was_called_and_how_far_the_floor_is(tmp_path):
              for mode in ("reference", "lean", "cached", "fast")}  # fmt: skip
     assert calls["reference"] == [29, 7, 2, 6, 7] and calls["lean"] == calls["fast"] == [24, 1, 1, 3, 4]
     assert calls["cached"] == [24, 1, 0, 3, 3]
+    work = {mode: tuple(rows[mode, "all"][name] for name in sampling.WORK) for mode in ("reference", "lean", "cached")}
+    assert work == {"reference": (29, 2, 7), "lean": (24, 1, 1), "cached": (24, 0, 1)}
     assert rows["reference", "all"]["ratio"] == 1.0 and rows["lean", "all"]["median_ms"] > 0
     floor = rows["floor", "all"]
     assert floor["times_floor"]["lean"] == pytest.approx(rows["lean", "all"]["median_ms"] / floor["median_ms"], 0.05)

@@ -97,7 +97,7 @@ def test_a_case_stores_any_part_of_what_is_computed() -> None:
     assert [check.name for check in Case("c", {}, {}, {"b": torch.zeros(2)}, {}).checks(got)] == ["b"]
     assert all(check.passed for check in Case("c", {}, {}, dict(got), {}).checks(got))
     assert Case("c", {}, {}, {}, {}).checks(got) == []
-    with pytest.raises(ValueError, match="c: no such output is computed for this kind of case: d; known are a, b"):
+    with pytest.raises(ValueError, match="c: this kind of case has no such output: d; known are a, b"):
         Case("c", {}, {}, {"a": torch.ones(2), "d": torch.ones(2)}, {}).checks(got)
 
 

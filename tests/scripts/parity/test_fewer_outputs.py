@@ -39,7 +39,7 @@ def test_a_file_may_store_a_part(function: CaseFunction, name: str, kept: list[s
 @pytest.mark.parametrize(("function", "name"), [(networks.check_head, "head_l15"), (networks.check_vq, "vq_small")])
 def test_an_output_that_nothing_computes_is_named(function: CaseFunction, name: str, tmp_path: Path) -> None:
     copied = copy_case(golden(f"{name}.safetensors"), tmp_path, add={"outputs/attention": torch.ones(1)})
-    with pytest.raises(ValueError, match=f"{name}: no such output is computed for this kind of case: attention"):
+    with pytest.raises(ValueError, match=f"{name}: this kind of case has no such output: attention"):
         function(copied)
 
 

@@ -66,7 +66,7 @@ def test_an_output_that_nothing_computes_fails_by_name(
     assert VERIFY.main([str(tmp_path), "--only", "*.safetensors"]) == 1
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith(f"FAIL    {name}")
-    assert "no such output is computed for this kind of case: attention_00; known are " in line
+    assert "this kind of case has no such output: attention_00; known are " in line
 
 
 def test_a_case_of_no_known_kind_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

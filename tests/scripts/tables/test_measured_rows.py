@@ -66,6 +66,11 @@ def test_differences_are_paired_so_that_what_pairs_share_cancels() -> None:
     assert reverse.mean == -cells["psnr"].mean
 
 
+def test_numbers_of_pairs_that_share_outputs_have_no_paired_error() -> None:
+    first = row(psnr=[1.0, 2.0], diversity_encoder=[1.0, 2.0, 3.0], colour_fixed=[0.5, 0.7])
+    assert set(measure._differences(first, row(psnr=[1.0, 1.0], diversity_encoder=[1.0]))) == {"psnr"}
+
+
 def test_differences_come_in_the_order_of_the_measurement() -> None:
     """A set of names has another order in every run, and the record of a table would change with it."""
     names = [f"metric_{k}" for k in range(20)]
@@ -147,13 +152,13 @@ def test_weights_of_another_task_are_refused() -> None:
         check_task({"task": "figures"}, "faces", "w")
 
 
-@pytest.mark.parametrize("table", ["3", "4", "5", "7", "rewarp", "bands"])
+@pytest.mark.parametrize("table", ["3", "4", "5", "7", "rewarp", "bands", "regions"])
 def test_a_gan_has_no_rows_where_a_diffusion_is_varied(table: str) -> None:
-    with pytest.raises(ConfigError, match=rf"--table {table}: varies a diffusion, .* take 1 or 2"):
+    with pytest.raises(ConfigError, match=rf"--table {table}: varies a diffusion, .* take 1, 2, 8 or 9"):
         plans(table, GANSettings(), False)
 
 
-@pytest.mark.parametrize("table", ["1", "2"])
+@pytest.mark.parametrize("table", ["1", "2", "8", "9"])
 def test_a_gan_is_compared_with_itself_once_more(table: str) -> None:
     settings = GANSettings()
     rows = [planned.plan for planned in plans(table, settings, False)]

@@ -54,7 +54,7 @@ def test_ranks_are_those_of_methods_whatever_their_letters_were() -> None:
 def test_a_part_without_each_rank_once_is_named(row: dict[str, int], shown: str) -> None:
     content = copy.deepcopy(BEST)
     content["answers"]["4"]["quality"] = row
-    with pytest.raises(ValueError, match=re.escape(f"anna.json: part 5, quality: {shown} is no ranking of 3")):
+    with pytest.raises(ValueError, match=re.escape(f"anna.json: part 5, quality: {shown} is not a ranking of 3")):
         read_answers(KEY, content, "anna.json")
 
 
@@ -62,7 +62,7 @@ def test_a_part_without_each_rank_once_is_named(row: dict[str, int], shown: str)
 def test_a_part_without_answers_is_named(index: str) -> None:
     content = copy.deepcopy(BEST)
     del content["answers"][index]
-    with pytest.raises(ValueError, match=rf"anna.json: part {int(index) + 1}, style: .* is no ranking of 3"):
+    with pytest.raises(ValueError, match=rf"anna.json: part {int(index) + 1}, style: .* is not a ranking of 3"):
         read_answers(KEY, content, "anna.json")
 
 

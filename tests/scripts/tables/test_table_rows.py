@@ -9,7 +9,7 @@ import pytest
 from midms.diffusion.settings import InterleaveSettings
 from midms.evaluation import benchmark
 from tables.published import FULL, OURS, OWN_TITLES, TITLES, published
-from tables.rows import ABLATIONS, AXES, exemplar_counts, plans
+from tables.rows import ABLATIONS, AXES, COMPARISONS, exemplar_counts, plans
 from tables.sampling import Plan
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -32,10 +32,23 @@ def test_every_row_that_the_paper_prints_is_measured_under_its_name(table: str) 
 
 
 def test_differences_are_taken_from_the_method_itself() -> None:
-    for table in ("3", "5", "bands"):
+    for table in ("3", "5", "bands", "regions"):
         assert plans(table, SETTINGS, True)[0].plan.name == FULL
-    for table in ("1", "2"):
+    for table in COMPARISONS:
         assert plans(table, SETTINGS, True)[0].plan.name == OURS
+
+
+def test_comparisons_have_one_time_matching_and_both_kinds_of_bounds() -> None:
+    for table in COMPARISONS:
+        methods = [row.plan.method for row in plans(table, SETTINGS, True)]
+        assert methods[:2] == [benchmark.full_method, benchmark.one_time_matching]
+        assert {benchmark.exemplar_itself, benchmark.mean_part_colours, benchmark.autoencoded_truth} <= set(methods)
+        assert benchmark.autoencoded_truth not in [row.plan.method for row in plans(table, SETTINGS, False)]
+
+
+def test_only_rows_made_from_condition_and_exemplar_have_a_diversity() -> None:
+    counted = {row.plan.name for row in plans("1", SETTINGS, True) if exemplar_counts(row.plan)}
+    assert counted == {OURS, "one-time matching", "first warp", "exemplar itself"}
 
 
 def test_bounds_that_need_the_truth_are_left_out_without_it() -> None:

@@ -80,7 +80,7 @@ def test_answers_that_are_no_ranking_are_named(folders):
     good = answer(key, "midms")
     broken = json.loads(json.dumps(good))
     broken["answers"]["1"]["style"]["A"] = broken["answers"]["1"]["style"]["B"]
-    with pytest.raises(ValueError, match=r"anna.json: part 2, style: .* no ranking"):
+    with pytest.raises(ValueError, match=r"anna.json: part 2, style: .* not a ranking"):
         read_answers(key, broken, "anna.json")
     with pytest.raises(ValueError, match=r"anna.json: answers to study 'x'"):
         read_answers(key, good | {"study": "x"}, "anna.json")
