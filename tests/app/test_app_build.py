@@ -152,7 +152,7 @@ def test_the_text_tab_says_what_it_needs(
     assert "--text-weights" in said(local=False), "visitors from elsewhere name no folders of this machine"
     assert "--text-weights" not in said(local=False, weights="mine")
     monkeypatch.setattr("midms.app.text_ui.importlib.util.find_spec", lambda name: None)
-    assert "pip install 'midms[text]'" in said(local=True)
+    assert "pip install '.[text]'" in said(local=True)
 
 
 def test_old_results_are_removed(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
