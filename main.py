@@ -62,10 +62,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with SIGNALS.handled():
             from midms.programs import warn
+            from midms.training.missing import MissingFilesError
             from midms.training.run import USER_ERRORS, run
 
             try:
                 run(options)
+            except MissingFilesError as error:
+                for line in error.lines:
+                    warn(f"main.py: {' '.join(line.split())}")
+                return 2
             except USER_ERRORS as error:
                 warn(f"main.py: {' '.join(str(error).split())}")
                 return 2

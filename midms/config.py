@@ -1,10 +1,11 @@
 """Read YAML configs, merge them, check every key and value, and build the objects that they name.
 
 A node has a ``target`` (dotted name of a class in `TARGETS`) and ``params`` (its keyword arguments, nodes included).
-`instantiate` builds a node. Files merge left to right, followed by ``key.path=value`` overrides. An unknown key is an
-error that names the nearest known key. Values are checked against the annotations of their reader (`midms.schema`). A
-config is data: nothing is imported before its target is found in `TARGETS`. Only those of OmegaConf's interpolations
-that name another key are resolved, never the environment.
+`instantiate` builds a node. Files merge left to right, followed by ``key.path=value`` overrides. Where one of these
+names another target, the node's earlier params are dropped. An unknown key is an error that names the nearest known
+key. Values are checked against the annotations of their reader (`midms.schema`). A config is data: nothing is imported
+before its target is found in `TARGETS`. Only those of OmegaConf's interpolations that name another key are resolved,
+never the environment.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from midms.io.files import BrokenFileError, read_text
 from midms.schema import ConfigError, accepted_classes, check_keywords, check_value, describe, find, nearest, shown
 from midms.settings import RunSettings, TrainerSettings
 
@@ -49,8 +51,8 @@ REPLACED = {
     "gradient_clip_algorithm": "model.params.gradient_clip",
     "max_epochs": "trainer.max_steps",
 }
-#: Bounds of a YAML file: characters, depth, and values after its aliases are written out.
-MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 1_000_000, 32, 20_000
+#: Bounds of a YAML file: bytes, characters, depth, and values after its aliases are written out.
+MAX_BYTES, MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES = 4_000_000, 1_000_000, 32, 20_000
 
 
 def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> DictConfig:
@@ -63,7 +65,7 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> D
     config: Any = OmegaConf.create()
     for file in files:
         config = _merged(config, read_yaml(file), f"--base: {file}")
-    for override in overrides:
+    for override in sorted(overrides, key=_sets_parameters):
         key, sign, _ = override.partition("=")
         if not sign:
             raise ConfigError(f"override {shown(override)}: expected key.path=value")
@@ -88,11 +90,9 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, no YAML, no mapping, or larger or deeper than a config may be.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"--base: no file {file}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--base: {file} cannot be read ({' '.join(str(error).split())})") from None
+        text = read_text(file, "YAML", MAX_BYTES, allow_empty=True)
+    except BrokenFileError as error:
+        raise ConfigError(f"--base: {error}") from None
     try:
         _bound(text)
         node: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
@@ -131,17 +131,34 @@ def _bound(text: str) -> None:
             raise ValueError(f"deeper than {MAX_DEPTH} levels or more than {MAX_VALUES} values")
 
 
+def _sets_parameters(override: str) -> bool:
+    """Sort key of overrides: targets come first, because they drop the params of another target."""
+    return not override.partition("=")[0].endswith(".target")
+
+
 def _merged(config: Any, node: Any, source: str) -> Any:
+    plain = OmegaConf.to_container(config, resolve=False)
+    _drop_params_of_other_targets(plain, node)
     try:
-        return OmegaConf.merge(config, node)
+        return OmegaConf.merge(OmegaConf.create(plain), node)
     except Exception as error:  # OmegaConf's own classes
         raise ConfigError(f"{source}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _drop_params_of_other_targets(config: Any, changes: Any) -> None:
+    """Delete the params of the config's nodes for which `changes` names another target: those belong to the old one."""
+    if not (isinstance(config, dict) and isinstance(changes, dict)):
+        return
+    for key in config.keys() & changes.keys():
+        _drop_params_of_other_targets(config[key], changes[key])
+    if "target" in config and "target" in changes and _full(config["target"]) != _full(changes["target"]):
+        config.pop("params", None)
 
 
 def _from_override(override: str) -> Any:
     try:
         _bound(override.partition("=")[2])
-        return OmegaConf.from_dotlist([override])
+        return OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
     except Exception as error:  # the YAML reader's and OmegaConf's own classes
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"override {shown(override)}: expected key.path=value ({reason})") from None

@@ -59,12 +59,20 @@ def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) 
     write_atomically(path, png_bytes(pixels, text))
 
 
-def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3) -> Pixels:
-    """Samples as rows, captioned columns: [(caption, (B, 3, H, W) in [-1, 1])] to one uint8 (H', W', 3) picture."""
+def grid(columns: Sequence[tuple[str, Tensor]], cell: int = 128, gap: int = 3, title: str = "") -> Pixels:
+    """Samples as rows, captioned columns: [(caption, (B, 3, H, W) in [-1, 1])] to one uint8 (H', W', 3) picture.
+
+    A title gets a line of its own at the top.
+    """
     rows = [
         [(caption if row == 0 else "", images[row]) for caption, images in columns] for row in range(len(columns[0][1]))
     ]
-    return panels(rows, cell, gap)
+    picture = panels(rows, cell, gap)
+    if not title:
+        return picture
+    line = Image.new("RGB", (picture.shape[1], _CAPTION), (255, 255, 255))
+    ImageDraw.Draw(line).text((gap, _CAPTION // 2), title, (0, 0, 0), ImageFont.load_default(12), anchor="lm")
+    return np.concatenate([np.asarray(line), picture])
 
 
 def condition_image(condition: Tensor) -> Tensor:
@@ -94,8 +102,16 @@ def coordinate_colours(coordinates: Tensor) -> Tensor:
     return torch.cat([coordinates, blue], dim=1).clamp(-1, 1)
 
 
-def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
-    """One small plot for each name of points (step, value), written as PNG."""
+def curves(
+    path: Path,
+    table: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    marks: Mapping[float, str] | None = None,
+) -> None:
+    """One small plot for each name of points (step, value), written as PNG.
+
+    Steps of `marks` get a dashed line in every plot, and their texts stand below the title.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and no other picture needs it
 
     names = sorted(table)
@@ -108,7 +124,10 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
         axis.plot(*zip(*table[name], strict=True), linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
-    figure.suptitle(title)
+        for step in marks or {}:
+            axis.axvline(step, color="black", linestyle="--", linewidth=0.8)
+    lines = [f"dashed, step {step:g}: {text}" for step, text in (marks or {}).items()]
+    figure.suptitle("\n".join([title, *lines]), fontsize=10)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=90)
 
@@ -116,6 +135,7 @@ def curves(path: Path, table: Mapping[str, Sequence[tuple[float, float]]], title
 #: Figures of one translation, by the name that `loop_pictures` takes.
 FIGURES = ("steps", "predictions", "correspondence", "animation")
 _ITERATIONS, _PREDICTIONS = 3, 12  # steps that the first two show
+_CAPTION = 18  # pixels of a line of text
 
 
 class StepPictures(NamedTuple):
@@ -314,7 +334,7 @@ def panels(rows: Sequence[Sequence[Captioned]], cell: int = 160, gap: int = 6) -
     columns = [[row[k] for row in tiles if k < len(row)] for k in range(count)]
     widths = [max([tile[1].width for tile in column if tile is not None], default=0) for column in columns]
     lefts = [gap + sum(widths[:k]) + gap * k for k in range(count)]
-    headers = [18 * any(tile is not None and tile[0] for tile in row) for row in tiles]
+    headers = [_CAPTION * any(tile is not None and tile[0] for tile in row) for row in tiles]
     height = sum(headers) + len(tiles) * (cell + gap)
     sheet = Image.new("RGB", (sum(widths) + gap * (count + 1), height), (255, 255, 255))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)

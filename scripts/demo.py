@@ -16,7 +16,6 @@ python scripts/demo.py --from-scratch                     # train the encoders f
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -155,19 +154,6 @@ def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsP
     return MIDMsPipeline(training.model, training.settings, {"task": options.task, "size": size})
 
 
-def training_curves(run: Path, out: Path) -> None:
-    """The run's metrics.csv as a picture."""
-    from midms.visualize import curves
-
-    table: dict[str, list[tuple[float, float]]] = {}
-    with (run / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch", "train/skipped") and not name.startswith("run/"):
-                    table.setdefault(name, []).append((float(row["step"]), float(value)))
-    curves(out / "training_curves.png", table, "training")
-
-
 def before_and_after(options: argparse.Namespace, before: MIDMsPipeline | None, trained: Path) -> None:
     """A sheet of fixed pairs before and after the training, and how much the results gained, with paired errors."""
     from midms.data.procedural.dataset import Task, test_pairs
@@ -203,6 +189,8 @@ def before_and_after(options: argparse.Namespace, before: MIDMsPipeline | None, 
 
 def run(options: argparse.Namespace) -> dict[str, str]:
     """Translate, train, draw and measure. Returns the files made and what they show."""
+    from midms.training.curves import draw_curves
+
     options.out.mkdir(parents=True, exist_ok=True)
     task, weights = options.task, options.weights
     shown: dict[str, str] = {}
@@ -215,7 +203,7 @@ def run(options: argparse.Namespace) -> dict[str, str]:
         folder, changes = options.out.resolve() / "run", training_arguments(options)
         before = start_of_training(options, changes)
         call("main.py", "--base", TASKS[task][1], "-t", "--run", str(folder), *changes)
-        training_curves(folder, options.out)
+        draw_curves(folder, options.out / "training_curves.png")
         weights = str(folder / "weights")
         before_and_after(options, before, Path(weights))
         shown[str(options.out / "before_and_after.png")] = "fixed pairs and the training"

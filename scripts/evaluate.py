@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML page")
     out.add_argument("--latex", type=Path, metavar="FILE", help="also write the table as LaTeX, with its footnotes")
     out.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as comma-separated values")
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -256,14 +256,17 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from midms.evaluation.comparison import compare_methods
+    from midms.evaluation.rows import rank_and_world
     from midms.evaluation.suite import Folders
+    from midms.progress import one_progress
 
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:
         torch.distributed.init_process_group("gloo")
     others = {role: getattr(args, role) for role in FOLDERS if role != "generated"}
     folders = Folders(next(iter(args.methods.values())), **others)
-    comparison = compare_methods(args.methods, folders, _options(args), args.metrics, args.common, args.paired_test)
+    with one_progress("evaluation", hidden=args.quiet or rank_and_world()[0] > 0):
+        comparison = compare_methods(args.methods, folders, _options(args), args.metrics, args.common, args.paired_test)
     if distributed:
         rank = torch.distributed.get_rank()
         torch.distributed.destroy_process_group()

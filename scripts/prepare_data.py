@@ -8,6 +8,7 @@
     python scripts/prepare_data.py pairs photos --out pairs.txt           # pair list by likeness
     python scripts/prepare_data.py cache --data celeba --root CelebAMask-HQ --split train --out prepared
     python scripts/prepare_data.py verify --data celeba --root CelebAMask-HQ
+    python scripts/prepare_data.py verify --data folder --root photos --lists lists     # also train.txt and val.txt
 
 Every command can be stopped and started again: finished files are skipped, and no file is ever half written.
 docs/data.md describes the files.
@@ -19,6 +20,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from midms.programs import handle_user_errors
 
@@ -83,22 +85,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--identities", metavar="FILE", help="never pair a person with themselves: lines "
                        "`photo identity`, or `folder` if each person has a folder")  # fmt: skip
-    for name, text in (("cache", "prepared items"), ("verify", "list every faulty file")):
-        command = commands.add_parser(name, parents=[common], help=text)
-        kinds = DATA if name == "cache" else (*DATA, "folder")
+    _add_data_set_commands(commands, common)
+    return parser
+
+
+def _add_data_set_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The commands that read a whole data set: cache and verify."""
+    cache = commands.add_parser("cache", parents=[common], help="prepared items")
+    verify = commands.add_parser("verify", parents=[common], help="list every faulty file")
+    for command, kinds in ((cache, DATA), (verify, (*DATA, "folder"))):
         command.add_argument("--data", choices=kinds, required=True)
         command.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the data set")
-        if name == "verify":
-            command.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
-                                 help="of --data folder (default: %(default)s)")  # fmt: skip
-            command.add_argument("--pairs", type=Path, metavar="FILE", help="pair list of --data folder")
-            command.add_argument("--part-order", choices=PART_ORDERS, default="midms",
-                                 help="of the part ids of --data folder (default: %(default)s)")  # fmt: skip
-        if name == "cache":
-            command.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
-            command.add_argument("--size", type=_positive, default=256, help="default: %(default)s")
-            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="cache_folder of the data set")
-    return parser
+    cache.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+    cache.add_argument("--size", type=_positive, default=256, help="default: %(default)s")
+    cache.add_argument("--out", type=Path, required=True, metavar="DIR", help="cache_folder of the data set")
+    folder = verify.add_argument_group("--data folder")
+    folder.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
+                        help="default: %(default)s")  # fmt: skip
+    folder.add_argument("--pairs", type=Path, metavar="FILE", help="pair list")
+    folder.add_argument("--annotations", type=Path, metavar="DIR", help="default: beside the photos")
+    folder.add_argument("--classes", type=_positive, default=151, metavar="N", help="of --condition segmentation "
+                        "(default: %(default)s)")  # fmt: skip
+    folder.add_argument("--lists", type=Path, metavar="DIR", help="write the photos without a fault as train.txt "
+                        "and, a tenth of them, val.txt")  # fmt: skip
+    folder.add_argument("--part-order", choices=PART_ORDERS, default="midms", help="of the part ids "
+                        "(default: %(default)s)")  # fmt: skip
 
 
 @handle_user_errors("prepare_data.py", stopped="stopped; run the same command again to continue")

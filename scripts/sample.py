@@ -4,13 +4,15 @@
     python scripts/sample.py --benchmark faces --pairs 16 --out outputs/faces --save-intermediates
     python scripts/sample.py --condition sketch.png --exemplar photo.jpg --out outputs/mine
     python scripts/sample.py --condition maps/*.npy --exemplar photo.jpg --weights runs/demo/weights --out outputs/mine
+    python scripts/sample.py --config configs/celeba.yaml --split val --weights runs/celeba/weights --out outputs/celeba
     torchrun --nproc-per-node 2 scripts/sample.py --benchmark faces --pairs 256 --out outputs/faces
 
 Under torchrun each process takes its share of the pairs. All processes must see the same folder OUT. A pair's noise
 depends only on the seed and the pair: pair i of your own files is the picture of `midms translate --seed SEED+i`. To
 continue after an interruption, run the same command again: pictures whose record names the same files and settings are
-kept. Results go to OUT/images. With --benchmark there are also OUT/truth, OUT/exemplars and OUT/conditions with
-the same file names, so that `scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results.
+kept. Results go to OUT/images. OUT/exemplars, OUT/conditions, with --benchmark OUT/truth, and with --config OUT/sources
+(the photos of the conditions) have the same file names, so that
+`scripts/evaluate.py --generated OUT/images --reference OUT/truth` measures the results.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
     from midms.pipelines.settings import Settings
 
+#: Split -> its data set in a training config.
+SPLITS = {"train": "train", "val": "validation"}
 #: Task of the built-in benchmark -> weights that the package ships for it.
 SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
 
@@ -47,7 +51,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--benchmark", choices=["faces", "figures", "churches"], help="pairs of the built-in benchmark's test list"
     )
-    parser.add_argument("--pairs", type=between(1, 10**6), default=64, help="how many of them (default: 64)")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="pairs of a training config's data set")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="of --config: which (default: %(default)s)")
+    parser.add_argument("--pairs", type=between(1, 10**6), help="how many of them, from the first (default: 64 of "
+                        "--benchmark, all of --config)")  # fmt: skip
     parser.add_argument("--condition", nargs="+", type=Path, help="drawings, condition maps (L, H, W) as .npy, or "
                         "samples of the package: sample:1 ... sample:24")  # fmt: skip
     parser.add_argument("--exemplar", nargs="+", type=Path, help="photos or samples: one, or one per condition")
@@ -56,10 +63,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=between(1, 4096), default=8)
     add_computing_options(parser)
     parser.add_argument("--save-intermediates", action="store_true", help="also save warps, masks and predictions")
+    parser.add_argument("--contact-sheet", type=between(1, 100), metavar="K",
+                        help="also OUT/contact_sheet.png: the first K pairs")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that exist already")
     options = parser.parse_args(arguments)
-    if bool(options.benchmark) == bool(options.condition):
-        parser.error("give either --benchmark or --condition with --exemplar")
+    if sum(map(bool, (options.benchmark, options.config, options.condition))) != 1:
+        parser.error("give one of --benchmark, --config, and --condition with --exemplar")
+    if options.config and not options.weights:
+        parser.error("--config: give the --weights, too")
     options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
     for name in ("exemplar", "exemplar_condition"):
         count = len(getattr(options, name) or [])
@@ -85,6 +96,7 @@ class Loaded(NamedTuple):
     exemplar_condition: Tensor | None
     size: tuple[int, int]  # (H, W) of the result
     truth: Tensor | None = None  # (3, H, W), of the benchmark
+    source: Tensor | None = None  # (3, H, W), the photo of a data set's condition
 
 
 def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
@@ -92,8 +104,8 @@ def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: 
     from midms.data.procedural.dataset import test_pairs
     from midms.pipelines.making import Making
 
-    size = pipe.info.get("size") or 64
-    dataset = test_pairs(options.benchmark, size, options.pairs)
+    size, count = pipe.info.get("size") or 64, options.pairs or 64
+    dataset = test_pairs(options.benchmark, size, count)
 
     def load(index: int) -> Loaded:
         item = dataset[index]
@@ -104,7 +116,46 @@ def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: 
         inputs = {f"benchmark {options.benchmark}": f"pair {index} at {size} pixels"}
         return Making("sample.py", str(options.weights), settings, options.seed, inputs, protocol=options.protocol)
 
-    return [Pair(f"{i:05d}", making(i), i, partial(load, i)) for i in range(options.pairs)]
+    return [Pair(f"{i:05d}", making(i), i, partial(load, i)) for i in range(count)]
+
+
+def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
+    """Pairs of a data set in a training config; pair i has the noise of the seed SEED+i.
+
+    Raises:
+        ConfigError: the config has no such data set, or the items are not pairs for these weights.
+    """
+    from midms.config import check, instantiate, load_config, resolve
+    from midms.pipelines.making import Making
+    from midms.pipelines.seeds import pair_seeds
+
+    config = load_config([options.config])
+    check(config)
+    node = resolve(config)["data"]["params"].get(SPLITS[options.split])
+    if node is None:
+        raise ConfigError(f"--config: {options.config} has no data.params.{SPLITS[options.split]}")
+    dataset = instantiate(node)
+    count = min(options.pairs or len(dataset), len(dataset))
+
+    encoders = pipe.model.encoders
+    expected = 3 if encoders.condition_input == "latent" else encoders.config["condition_channels"]
+
+    def load(index: int) -> Loaded:
+        item = dataset[(index, 0) if getattr(dataset, "draws_views", False) else index]
+        channels = len(item["condition"]) if "condition" in item else 0
+        if channels != expected:
+            raise ConfigError(f"--config: its conditions have {channels} channels, those of the weights {expected}")
+        shape = (int(item["exemplar"].shape[-2]), int(item["exemplar"].shape[-1]))
+        labels = item.get("exemplar_condition")
+        return Loaded(item["condition"], item["exemplar"], labels, shape, item.get("truth"), item.get("source"))
+
+    def making(index: int, seed: int) -> Making:
+        name = dataset.names[index] if hasattr(dataset, "names") else f"item {index}"
+        inputs = {f"{options.split} data of {options.config}": f"{name} of {node}"}
+        return Making("sample.py", str(options.weights), settings, seed, inputs, protocol=options.protocol)
+
+    seeds = pair_seeds(options.seed, range(count))
+    return [Pair(f"{i:05d}", making(i, seed), seed, partial(load, i)) for i, seed in enumerate(seeds)]
 
 
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
@@ -207,8 +258,8 @@ def save_pair(
     images = pipe.model.encoders.condition_input == "latent"
     shown = loaded.condition if images else condition_image(loaded.condition[None])[0]
     pictures = {"exemplars": loaded.exemplar, "conditions": shown}
-    if loaded.truth is not None:
-        pictures["truth"] = loaded.truth
+    pictures |= {"truth": loaded.truth} if loaded.truth is not None else {}
+    pictures |= {"sources": loaded.source} if loaded.source is not None else {}
     for folder, picture in pictures.items():
         save_png(options.out / folder / f"{pair.name}.png", to_pixels(picture))
     assert not isinstance(output.images, list)
@@ -269,28 +320,51 @@ def make(
 def sample(options: argparse.Namespace) -> dict[str, int]:
     """Translate the missing pairs of this process's share. Returns the numbers of new and existing pairs."""
     import torch
-    from tqdm import tqdm
 
     from midms.pipelines.making import loop_settings
+    from midms.progress import Progress
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     pipe = load_pipeline(options)
     settings = loop_settings(pipe, options.protocol, options.steps, options.calls, options.threshold)
-    pairs = (benchmark_pairs if options.benchmark else own_pairs)(options, pipe, settings)
+    find = benchmark_pairs if options.benchmark else data_pairs if options.config else own_pairs
+    pairs = find(options, pipe, settings)
     mine = [pairs[index] for index in share(len(pairs), rank, world)]
     images = options.out / "images"
     missing = [p for p in mine if options.overwrite or not is_made(images / f"{p.name}.png", p, pipe)]
-    for start in tqdm(range(0, len(missing), options.batch_size), "sampling", disable=True if rank else None):
-        batch = missing[start : start + options.batch_size]
-        loaded = [pair.load() for pair in batch]
-        if len({shapes_of(item) for item in loaded}) == 1:
-            make(options, pipe, batch, loaded, settings)
-        else:  # pairs of several sizes are translated one by one
-            for pair, item in zip(batch, loaded, strict=True):
-                make(options, pipe, [pair], [item], settings)
-    return merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
+    starts = range(0, len(missing), options.batch_size)
+    with Progress("sampling", len(missing), hidden=rank > 0) as bar:
+        for start in starts:
+            batch = missing[start : start + options.batch_size]
+            loaded = [pair.load() for pair in batch]
+            if len({shapes_of(item) for item in loaded}) == 1:
+                make(options, pipe, batch, loaded, settings)
+            else:  # pairs of several sizes are translated one by one
+                for pair, item in zip(batch, loaded, strict=True):
+                    make(options, pipe, [pair], [item], settings)
+            bar.update(len(batch))
+    counts = merge({"made": len(missing), "already there": len(mine) - len(missing)}, world)
+    if options.contact_sheet and rank == 0:
+        contact_sheet(options.out, [pair.name for pair in pairs[: options.contact_sheet]])
+    return counts
+
+
+def contact_sheet(out: Path, names: list[str]) -> None:
+    """OUT/contact_sheet.png: condition, exemplar, first warp if saved, result, and the right or original picture."""
+    from midms.pipelines.pictures import read_picture
+    from midms.visualize import panels, save_png
+
+    columns = [("condition", "conditions/{}.png"), ("exemplar", "exemplars/{}.png"),
+               ("first warp", "intermediates/{}/warp.png"), ("result", "images/{}.png"),
+               ("truth", "truth/{}.png"), ("photo of the condition", "sources/{}.png")]  # fmt: skip
+    shown = [(caption, path) for caption, path in columns if all((out / path.format(name)).is_file() for name in names)]
+    rows = [
+        [(caption if row == 0 else "", read_picture(out / path.format(name))) for caption, path in shown]
+        for row, name in enumerate(names)
+    ]
+    save_png(out / "contact_sheet.png", panels(rows, cell=128))
 
 
 def merge(counts: dict[str, int], world: int) -> dict[str, int]:

@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the ground up. A room is a folder or a single module of midms/; it imports only from lower floors and itself.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_lazy", "_moved", "options", "programs", "schema"),
-    ("settings",),
+    ("io",),
+    ("settings", "progress"),
     ("config",),
     ("matching",),
     ("diffusion", "losses"),
-    ("io",),
     ("models", "oig", "visualize"),
     ("metrics",),
     ("conditions",),
@@ -41,14 +41,16 @@ LIBRARY = {
     "midms.evaluation.benchmark": "a method's scores where the truth is known",
     "midms.evaluation.comparison_report": "several methods on the same pairs",
     "midms.metrics.fixed_features": "a feature network that does not change with the weights",
+    "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.
-PROGRAM_PACKAGES = {"parity", "benchmarks", "tables"}
+PROGRAM_PACKAGES = {"parity", "benchmarks", "tables", "others"}
 
 #: Bars of size. Constructors whose arguments are the keys of a config may have more parameters: they are written, with
 #: their ranges, in one place, and configs name them.
 LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS = 60, 400, 8
 CONSTRUCTORS_OF_CONFIGS = {
+    "midms/data/folder.py ImageFolder.__init__",
     "midms/data/pairs.py PairDataset.__init__",
     "midms/models/encoders.py CorrespondenceEncoders.__init__",
     "midms/oig/pipeline.py OIGPipeline.__init__",  # the components in the index of a diffusers folder

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 from midms.checkpoints.errors import CheckpointError, summarise_keys
 from midms.io import files
 from midms.io.files import BrokenFileError, check_readable
+from midms.io.weights import load_restricted
 
 # Classes that real files hold beside their tensors. Each is replaced by an empty placeholder and never imported.
 _PLACEHOLDERS = (
@@ -164,29 +163,9 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> Any:
     mapped = zipfile.is_zipfile(file)  # files of torch < 1.6 are not zip archives and cannot be mapped
     try:
-        with (
-            torch.serialization.safe_globals(_SAFE),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")  # about pickle protocols, for the author of the file
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        reason = _refused(str(error))
-        raise CheckpointError(file, f"refused: {reason}") from error
-    except Exception as error:  # a damaged file makes the reader fail in any way
-        text = str(error).strip().splitlines()
-        raise CheckpointError(
-            file, f"damaged, or not a weights file ({text[0] if text else type(error).__name__})"
-        ) from error
-
-
-def _refused(message: str) -> str:
-    """The part of torch's long message that names the refused class or function."""
-    for marker, words in (("GLOBAL ", "it wants to run or build "), ("Unsupported global: GLOBAL ", "")):
-        if marker in message:
-            name = message.split(marker, 1)[1].split(maxsplit=1)[0]
-            return f"{words}{name}, and weights need no such thing"
-    return f"it is not a plain weights file ({message.strip().splitlines()[-1][:120]})"
+        return load_restricted(file, _SAFE, mapped)
+    except BrokenFileError as error:
+        raise CheckpointError(file, error.reason) from None
 
 
 def check_finite(value: Tensor, source: object, key: str) -> None:

@@ -17,6 +17,7 @@ from midms.conditions.edges import FACE_PARTS
 from midms.conditions.keypoints import JOINTS
 from midms.conditions.poses import Pose
 from midms.io.hub import hub_options
+from midms.io.weights import load_state, read_state
 
 LabelMaps = Callable[[Sequence[Image.Image]], list[NDArray[np.uint8]]]
 Poses = Callable[[Image.Image], list[Pose]]
@@ -131,10 +132,7 @@ def image_features(kind: str, weights: str | None, device: str = "cpu") -> Calla
     from torchvision.models import vgg19  # noqa: PLC0415 - seconds to import
 
     network = vgg19(weights=None)
-    try:
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # an invalid file can raise any exception
-        raise ValueError(f"{file}: not torchvision's VGG-19 ({str(error).splitlines()[0]})") from None
+    load_state(network, read_state(file, "torchvision's VGG-19"), file, "torchvision's VGG-19")
     convolutions = network.features.to(device).eval()
     return lambda images: convolutions(_normalised(images))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midms.conditions.keypoints import JOINTS, check_joints
-from midms.io.files import BrokenFileError, atomic_write, write_atomically
+from midms.io.files import BrokenFileError, atomic_write, read_text, write_atomically
 
 Pose = NDArray[np.float64]
 #: Rows of OpenPose's BODY_25 that are the 18 `JOINTS`. The other seven are the mid-hip and the feet.
@@ -189,12 +189,7 @@ def _write_table(file: Path, table: NDArray[np.float64]) -> None:
 
 
 def _table(file: Path, columns: int) -> NDArray[np.float64]:
-    try:
-        text = file.read_text()
-    except FileNotFoundError:
-        raise BrokenFileError(file, "no such file") from None
-    except UnicodeDecodeError:
-        raise BrokenFileError(file, "not a text file") from None
+    text = read_text(file, "a table of numbers", allow_empty=True)  # nobody was found
     try:
         rows = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
         table = np.asarray(rows, np.float64).reshape(len(rows), -1 if rows else columns)

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.io.files import atomic_write
+from midms.io.files import atomic_write, check_readable
+
+_HEADER = 4096  # bytes, more than the header of an array file of three sizes takes
 
 
 def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
@@ -29,8 +31,8 @@ def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
 def load_item(file: Path, channels: int, load_size: int) -> NDArray[np.uint8] | None:
     """The array of an item; None if the file is missing, incomplete or invalid: the caller then makes the item."""
     try:
-        item = np.load(file)
-    except (FileNotFoundError, ValueError, EOFError, OSError):
+        item = np.load(check_readable(file, max_bytes=channels * load_size**2 + _HEADER))
+    except (ValueError, EOFError, OSError, MemoryError):
         return None
     return item if item.shape == (channels, load_size, load_size) and item.dtype == np.uint8 else None
 

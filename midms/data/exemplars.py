@@ -13,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from midms.io.files import read_text
+
+#: Larger lists are refused.
+MAX_LIST_BYTES = 500_000_000
 #: Shares of hard and easy exemplars and of the photo itself, as in the released loader.
 EXEMPLARS = {"hard": 0.2, "easy": 0.5, "self": 0.3}
 
@@ -29,14 +33,9 @@ def read_names(file: Path) -> list[str]:
     """Read one name per line; empty lines are skipped.
 
     Raises:
-        ValueError: the file is missing or not text.
+        BrokenFileError: the file is missing, larger than `MAX_LIST_BYTES`, not a regular file or not text.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such list") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise ValueError(f"{file}: not a text file ({error})") from None
+    text = read_text(file, "a list of names", MAX_LIST_BYTES, allow_empty=True)
     return [name for line in text.splitlines() if (name := normalise_name(line))]
 
 
@@ -50,7 +49,8 @@ def read_pairs(
         name_of: maps an entry to the name of an image.
         skip_malformed: skip lines that cannot be parsed.
     Raises:
-        ValueError: the list is missing, or a line has no exemplar or an entry that `name_of` refuses.
+        BrokenFileError: see `read_names`.
+        ValueError: a line has no exemplar or an entry that `name_of` refuses.
     """
     pairs: dict[str, list[str]] = {}
     for number, line in enumerate(read_names(file), start=1):
@@ -89,14 +89,21 @@ def format_pairs(pairs: Mapping[str, Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for name, exemplars in pairs.items():
-        for entry in (name, *exemplars):
-            if normalise_name(entry) != entry or len(entry.splitlines()) != 1:
-                raise ValueError(
-                    f"{entry!r}: a name in a list may hold no line break, no backslash and no space at its ends; "
-                    "rename the file"
-                )
-        writer.writerow((name, *exemplars))
+        writer.writerow([check_name(entry) for entry in (name, *exemplars)])
     return text.getvalue()
+
+
+def check_name(name: str) -> str:
+    """The name, which `read_names` reads back as it is.
+
+    Raises:
+        ValueError: the name has a line break, a backslash, or spaces at its ends, which no list can hold.
+    """
+    if normalise_name(name) != name or len(name.splitlines()) != 1:
+        raise ValueError(
+            f"{name!r}: a name in a list may hold no line break, no backslash and no space at its ends; rename the file"
+        )
+    return name
 
 
 def check_shares(shares: Mapping[str, float] | None) -> dict[str, float]:

@@ -26,7 +26,7 @@ from midms.conditions import poses
 from midms.conditions.edges import EDGE_CHANNELS, PART_ORDERS, edge_condition, part_masks
 from midms.conditions.keypoints import KEYPOINT_CHANNELS, pose_condition
 from midms.conditions.segmentation import SEGMENTATION_CHANNELS, class_map, one_hot
-from midms.data.exemplars import read_pairs
+from midms.data.exemplars import read_names, read_pairs
 from midms.data.pairs import PairDataset
 from midms.data.transforms import grey_pixels
 from midms.io.files import BrokenFileError
@@ -90,9 +90,21 @@ def scan_folder(root: Path) -> FolderScan:
     return FolderScan(sorted(photos), sorted(others))
 
 
-def list_photos(root: Path) -> list[str]:
-    """The photos of `scan_folder`."""
-    return scan_folder(root).photos
+def list_photos(root: Path, listed: Path | None = None) -> list[str]:
+    """The photos of `scan_folder`, or those of them in a list of names, one a line.
+
+    Raises:
+        ValueError: as `scan_folder`; or the list is missing, is empty, or names a photo that the folder lacks.
+    """
+    photos = scan_folder(root).photos
+    if listed is None:
+        return photos
+    names, present = read_names(listed), set(photos)
+    absent = [name for name in names if name not in present]
+    if absent or not names:
+        what = f"{len(absent)} of {len(names)} photos are not in {root}, first {absent[0]}" if absent else "it is empty"
+        raise ValueError(f"{listed}: {what}; make it anew with `prepare_data.py verify --lists`")
+    return list(dict.fromkeys(names))
 
 
 class ImageFolder(PairDataset):
@@ -108,6 +120,7 @@ class ImageFolder(PairDataset):
         training: random views and exemplars.
         annotations: folder of part maps, poses or labels; by default the folder beside `root`.
         pairs: pair list, paths relative to `root`.
+        names: list of the photos to take, such as those of a split. None: all. Exemplars may be others.
         classes: number of segmentation classes, and so of channels.
         part_order: numbering of the ids in part maps, a key of `midms.conditions.edges.PART_ORDERS`.
         options: `size`, `load_size`, `exemplars`, `released`, `cache_folder`, `skip_broken`, `seed` of `PairDataset`.
@@ -125,6 +138,7 @@ class ImageFolder(PairDataset):
         training: bool = True,
         annotations: Text | Path | None = None,
         pairs: Text | Path | None = None,
+        names: Text | Path | None = None,
         classes: Channels = SEGMENTATION_CHANNELS,
         part_order: Literal["midms", "face-parsing.PyTorch", "CelebAMask-HQ"] = "midms",
         **options: Any,
@@ -142,20 +156,21 @@ class ImageFolder(PairDataset):
             self.kind = f"folder-segmentation-{classes}"
         if condition == "edges" and part_order != "midms":
             self.kind = f"folder-edges-{part_order}"
-        names = list_photos(self.root)
+        photos = list_photos(self.root)
+        chosen = photos if names is None else list_photos(self.root, Path(names))
         self.listed = pairs is not None
         self.without_line: list[str] = []
         self.without_photo: list[str] = []
         if pairs is not None:
             exemplars = read_pairs(Path(pairs), skip_malformed=bool(options.get("skip_broken")))
-            self.without_line = [name for name in names if name not in exemplars]
-            self.without_photo = sorted(set(exemplars) - set(names))
-            names = [name for name in names if name in exemplars]
-            self._tell_what_the_list_leaves_out(Path(pairs), len(names))
+            self.without_line = [name for name in chosen if name not in exemplars]
+            self.without_photo = sorted(set(exemplars) - set(photos))
+            chosen = [name for name in chosen if name in exemplars]
+            self._tell_what_the_list_leaves_out(Path(pairs), len(chosen))
         else:
-            after = names[1:] + names[:1]
-            exemplars = {name: [other] for name, other in zip(names, after, strict=True)}
-        super().__init__(names, exemplars, training=training, **options)
+            after = chosen[1:] + chosen[:1]
+            exemplars = {name: [other] for name, other in zip(chosen, after, strict=True)}
+        super().__init__(chosen, exemplars, training=training, **options)
 
     def _tell_what_the_list_leaves_out(self, pairs: Path, used: int) -> None:
         counts = {"photos without a line": self.without_line, "lines without a photo": self.without_photo}

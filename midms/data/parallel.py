@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from midms.io.files import BrokenFileError
 from midms.io.images import read_rgb
 from midms.programs import say, warn
+from midms.progress import track
 
 
 class FunctionDataset(Dataset[tuple[str, Any]]):
@@ -55,7 +55,7 @@ class ParallelRun:
 
     def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
         """The results, with a progress bar over `total` unless quiet."""
-        return tqdm(results, self.text, total, disable=self.quiet)
+        return track(results, self.text, total, self.quiet)
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Print a summary; 1 if a file was broken."""

@@ -14,12 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from midms.conditions import annotators, poses
 from midms.conditions.edges import edge_condition
 from midms.conditions.photos import annotate, models
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
+from midms.data.exemplars import check_name
 from midms.data.folder import annotation_folder, list_photos, scan_folder
 from midms.data.pair_lists import pairs
 from midms.data.pairs import PairDataset
@@ -31,6 +31,7 @@ from midms.io.files import BrokenFileError, write_atomically
 from midms.io.images import read_header
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
+from midms.progress import track
 
 __all__ = ["cache", "edges", "keypoints", "pairs", "segment", "verify"]  # the commands
 
@@ -39,6 +40,8 @@ DATA_SETS: dict[str, type[PairDataset]] = {
     "deepfashion": DeepFashionKeypoints,
     "churches": ChurchesSegmentation,
 }
+#: A split of fewer photos is of no use.
+FEWEST_PHOTOS = 8
 _MOST_PROCESSES, _WORTH_PROCESSES = 8, 16  # most processes at once, and fewest photos that use more than one
 
 
@@ -190,9 +193,11 @@ def verify(options: argparse.Namespace) -> int:
     """Print all faults and counts; 1 if there is a fault."""
     if options.data == "folder":
         return _verify_photos(options)
+    if options.lists is not None:
+        raise ValueError(f"--lists: the data set {options.data} has lists of its own; it is for --data folder")
 
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
-        return tqdm(results, "verify", total, disable=options.quiet)
+        return track(results, "verify", total, options.quiet)
 
     report = verify_data_set(options.data, options.root, options.workers or 0, bar)
     for fault in report.faults:
@@ -206,11 +211,20 @@ def _verify_photos(options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the pair list, whose missing photos are named below
         dataset = ImageFolder(
-            options.root, options.condition, training=False, pairs=options.pairs, part_order=options.part_order
+            options.root,
+            options.condition,
+            training=False,
+            annotations=options.annotations,
+            pairs=options.pairs,
+            classes=options.classes,
+            part_order=options.part_order,
         )
     run = ParallelRun(options, "verify", "")
     found = scan_folder(options.root)
-    read = sum(1 for _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset)))
+    usable = [
+        name for name, _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset))
+    ]
+    read = len(usable)
     for name in dataset.without_line:
         warn(f"{name}: no line in {options.pairs}")
     for name in dataset.without_photo:
@@ -220,4 +234,24 @@ def _verify_photos(options: argparse.Namespace) -> int:
     faults = run.broken + len(dataset.without_line) + len(dataset.without_photo)
     say(f"photos {read + run.broken}")
     say(f"{faults} faults")
+    if options.lists is not None:
+        write_split(options.lists, sorted(set(usable) & set(found.photos)))
     return int(faults > 0)
+
+
+def write_split(folder: Path, names: Sequence[str]) -> None:
+    """Write names as train.txt and val.txt. Every tenth is for validation: at least two, at most 100.
+
+    Raises:
+        ValueError: fewer than `FEWEST_PHOTOS` names, or a name that no list can hold.
+    """
+    if len(names) < FEWEST_PHOTOS:
+        raise ValueError(f"{len(names)} usable photos, expected at least {FEWEST_PHOTOS} for a training")
+    count = min(max(len(names) // 10, 2), 100)
+    held_out = {names[place * len(names) // count] for place in range(count)}
+    for split, chosen in (
+        ("val", [name for name in names if name in held_out]),
+        ("train", [name for name in names if name not in held_out]),
+    ):
+        write_atomically(folder / f"{split}.txt", "".join(f"{check_name(name)}\n" for name in chosen))
+    say(f"{folder}: train.txt {len(names) - count}, val.txt {count} photos")

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from midms.metrics.swd import PATCH_SIZE, PATCHES_PER_IMAGE
+from midms.progress import Progress
 
 _BLOCK_ROWS = 256
 _SMALLEST_DEVIATION = 1e-4  # grey levels; less than the effect of one pixel of 10,000 images that differs by one
@@ -127,7 +127,7 @@ def fill(
     pending = sorted({index for store in stores for index in store.pending()})
     loader: DataLoader[Any] = DataLoader(Subset(_Indexed(dataset), pending), batch_size=batch_size)
     hidden = not progress or rank_and_world()[0] > 0
-    with tqdm(total=len(pending), desc=label, unit="image", disable=hidden) as bar, torch.inference_mode():
+    with Progress(label, len(pending), hidden) as bar, torch.inference_mode():
         for index_batch, batch in loader:
             indices = index_batch.tolist()
             for store, rows in zip(stores, function(batch, indices), strict=True):

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from midms.config import ConfigError
+from midms.schema import ConfigError
 
 try:
     import fcntl
@@ -43,14 +43,17 @@ class BrokenFileError(ConfigError):
         return type(self), (self.file, self.reason)
 
 
-def check_readable(file: str | Path, expected: str = "a file", max_bytes: int | None = None) -> Path:
-    """The path of a regular file that is not empty. Pipes and devices, which could block for ever, are never opened.
+def check_readable(
+    file: str | Path, expected: str = "a file", max_bytes: int | None = None, allow_empty: bool = False
+) -> Path:
+    """The path of a regular file. Pipes and devices, which could block for ever, are never opened.
 
     Args:
         expected: description of the expected file, for messages.
         max_bytes: larger files are refused. None: no limit.
+        allow_empty: accept a file of 0 bytes.
     Raises:
-        BrokenFileError: the file is missing, empty, too large, a folder, pipe, socket or device.
+        BrokenFileError: the file is missing, empty and not `allow_empty`, too large, or no regular file.
     """
     path = Path(file)
     try:
@@ -62,7 +65,7 @@ def check_readable(file: str | Path, expected: str = "a file", max_bytes: int | 
         raise BrokenFileError(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not stat.S_ISREG(status.st_mode):
         raise BrokenFileError(path, f"is {_kind(status.st_mode)}; expected {expected}")
-    if status.st_size == 0:
+    if status.st_size == 0 and not allow_empty:
         raise BrokenFileError(path, f"0 bytes; expected {expected}, copy it again")
     if max_bytes is not None and status.st_size > max_bytes:
         raise BrokenFileError(path, f"{status.st_size:,} bytes; {expected} of at most {max_bytes:,} bytes is read")
@@ -80,13 +83,15 @@ def _kind(mode: int) -> str:
     return next((words for test, words in kinds.items() if test(mode)), "a device")
 
 
-def read_text(file: str | Path, expected: str = "a text file", max_bytes: int = MAX_JSON_BYTES) -> str:
+def read_text(
+    file: str | Path, expected: str = "a text file", max_bytes: int = MAX_JSON_BYTES, allow_empty: bool = False
+) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
         BrokenFileError: as `check_readable`, and for text that is not UTF-8.
     """
-    path = check_readable(file, expected, max_bytes)
+    path = check_readable(file, expected, max_bytes, allow_empty)
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:

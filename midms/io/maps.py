@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.config import ConfigError
+from midms.io.files import check_readable
+from midms.schema import ConfigError
 
 MAP_SUFFIXES = (".npy", ".npz")
 #: Files of more values are refused. The limit is about 151 classes at 512 x 512.
@@ -27,13 +28,11 @@ def read_maps(file: str | Path, channels: int | None = None) -> NDArray[Any]:
     Raises:
         ConfigError: the file is missing, too large or holds no array, or the array has another shape or range.
     """
-    path = Path(file)
+    path = check_readable(file, "condition maps")
     try:
         array = _read_array(path)
     except ConfigError:
         raise
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
     except Exception:  # numpy and zipfile raise many classes on foreign bytes
         raise ConfigError(f"{path}: no array that can be read; expected .npy or .npz without objects") from None
     expected = "L" if channels is None else channels

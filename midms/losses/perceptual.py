@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midms.io.weights import load_state, read_state
 from midms.schema import Text
 
 RELU_2 = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
@@ -124,16 +125,12 @@ class VGG19Features(nn.Module):
         self.requires_grad_(False)
 
     def _load(self, file: Path) -> None:
-        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_state(file, "VGG-19")
         if self.weights == "torchvision":
             names = _torchvision_names()
             split = {key: key.rpartition(".") for key in state}
             state = {f"{names[s[0]]}.{s[2]}": state[key] for key, s in split.items() if s[0] in names}
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise ValueError(f"{file}: not the {self.weights} weights of VGG-19: {reason}") from error
+        load_state(self, state, file, f"VGG-19 ({self.weights})")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in [-1, 1] -> {layer: (B, C, H / 2^k, W / 2^k)}."""

@@ -12,9 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
+from midms.io.weights import load_state, read_state
 from midms.losses.perceptual import torch_checkpoint_folder
 
 Backbone = Literal["alex", "vgg"]
@@ -64,12 +64,13 @@ class LPIPS(nn.Module):
 
     def _load(self, file: Path) -> None:
         """Copy torchvision's `features.N.*` into the package's `sliceK.N.*`."""
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_state(file, "LPIPS' backbone")
         network = self.metric.net
         missing = [key for key in network.state_dict() if f"features.{key.partition('.')[2]}" not in state]
         if missing:
             raise ValueError(f"{file}: not the backbone of LPIPS: no weights for {missing[0]}")
-        network.load_state_dict({key: state[f"features.{key.partition('.')[2]}"] for key in network.state_dict()})
+        renamed = {key: state[f"features.{key.partition('.')[2]}"] for key in network.state_dict()}
+        load_state(network, renamed, file, "LPIPS' backbone")
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> distances (B,)."""

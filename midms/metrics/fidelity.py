@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from midms.io.files import BrokenFileError
+from midms.io.weights import read_state
 from midms.losses.perceptual import torch_checkpoint_folder
 
 Protocol = Literal["paper", "torch-fidelity", "clean"]
@@ -109,10 +111,15 @@ class InceptionFeatures(nn.Module):
         if protocol not in PROTOCOLS:
             raise ValueError(f"FID: unknown protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
+        file = inception_file(path)
         safe = io.BytesIO()  # the extractor unpickles its file, so it gets one with plain tensors only
-        torch.save(torch.load(inception_file(path), map_location="cpu", weights_only=True), safe)
+        torch.save(read_state(file, "Inception-2015"), safe)
         safe.seek(0)
-        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
+        try:
+            network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BrokenFileError(file, f"not the weights of Inception-2015: {reason}") from None
         skipped = {"fc", "AvgPool"}
         stages = [module for name, module in network.named_children() if name not in skipped]
         self.stages = nn.Sequential(*stages).requires_grad_(False).eval()

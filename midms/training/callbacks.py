@@ -1,4 +1,4 @@
-"""Lightning callbacks and loggers: progress bar, metrics.csv, throughput and memory, pictures of validation samples."""
+"""Lightning callbacks and loggers: metrics.csv, throughput and memory, pictures of validation samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
-from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -163,7 +162,7 @@ class PictureLogger(Callback):
         with torch.no_grad():
             rows = stage.pictures(batch)
         SIGNALS.check()
-        picture = grid(rows)
+        picture = grid(rows, title=_title(trainer, stage))
         save_png(self.file(trainer.global_step), picture)
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.TensorBoardLogger):
@@ -172,24 +171,7 @@ class PictureLogger(Callback):
                 logger.log_image("pictures", [picture], step=trainer.global_step)
 
 
-class RunProgressBar(TQDMProgressBar):
-    """Lightning's bar over all steps of the run, with the time left."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=5)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the length of the bar: Lightning does so at the start of an epoch, which a resumed run has passed."""
-        super().on_train_start(trainer, pl_module)
-        self.train_progress_bar.reset(trainer.max_steps)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error message starts on a new line."""
-        if self._train_progress_bar is not None:
-            self._train_progress_bar.close()
-
-    def init_train_tqdm(self) -> Tqdm:
-        """Use one bar for the whole run instead of one per epoch."""
-        bar = super().init_train_tqdm()
-        bar.set_description("training")
-        return bar
+def _title(trainer: pl.Trainer, stage: Any) -> str:
+    """The step of a picture, and how the loss changed before it."""
+    past = [text for step, text in sorted(stage.changes().items()) if step <= trainer.global_step]
+    return "; ".join([f"step {trainer.global_step} of {trainer.max_steps}", *past[-1:]])

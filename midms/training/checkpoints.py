@@ -16,7 +16,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
 from midms.data.module import data_of
-from midms.io.files import atomic_write, remove_leftovers
+from midms.io.files import BrokenFileError, atomic_write, check_readable, remove_leftovers
 from midms.programs import say
 from midms.training.errors import Interrupted, TrainingError
 
@@ -72,6 +72,10 @@ def read_checkpoint(file: Path, mapped: bool = False) -> dict[str, Any]:
     Raises:
         TrainingError: the file is damaged, is no checkpoint of a run, or would run code.
     """
+    try:
+        check_readable(file, "the checkpoint of a run", allow_empty=True)
+    except BrokenFileError as error:
+        raise TrainingError(str(error)) from None
     try:
         with zipfile.ZipFile(file) as archive:
             packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]

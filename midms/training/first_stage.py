@@ -245,6 +245,17 @@ class FirstStageTraining(Stage):
         generators = self.validation_generators(0, len(images))
         return [("input", images), ("reconstruction", self(images, self.global_step, generators)[0])]
 
+    def changes(self) -> dict[int, str]:
+        """The first steps with codes and with the discriminator."""
+        changes = {}
+        if self.first_stage.kind == "vq" and self.quantise_from:
+            changes[self.quantise_from] = "from here latents are quantised, and the loss has the codebook's term"
+        if self.discriminator_from:
+            joined = "from here the loss has the discriminator's term"
+            both = changes.get(self.discriminator_from)
+            changes[self.discriminator_from] = joined if both is None else f"{both}; {joined}"
+        return changes
+
     def components(self) -> TrainedComponents:
         """What an export saves: modules and their configs by name."""
         return TrainedComponents({"first_stage": self.first_stage.model}, {"first_stage": self.first_stage.config}, {})

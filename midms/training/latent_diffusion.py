@@ -35,7 +35,7 @@ class LatentDiffusionTraining(Stage):
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
         gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
         compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
-        fused: AdamW in one kernel. None: on CUDA only.
+        fused: AdamW in one kernel. None: on CUDA and the CPU.
         mirror: flip half of the images, which doubles the training set.
         max_time: draw only times below this one, for the last part of a training: MIDMs calls the model only at the
             lower noise levels (t <= N/T of all). None: all times.

@@ -8,6 +8,9 @@ AdamW's two moments and averages are counted from the parameters. Activations ar
 the backward pass, each once, in the types that `trainer.precision` gives them on CUDA. Attention is counted as one
 fused kernel, as on CUDA, which saves its inputs, its output and one number per row. Not counted: the CUDA context,
 workspaces of convolutions, and memory that the allocator loses to fragmentation.
+
+With `gradient_checkpointing: auto` a training recomputes activations only where this estimate says that the device has
+too little memory to keep them. The program prints the estimate with recomputation, the least that such a config needs.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.programs import handle_user_errors
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from midms.models.midms import MIDMs
+
+
+#: Part of the free memory that the counted tensors may fill. The rest is for workspaces and fragmentation.
+USABLE = 0.75
 
 
 class Row(NamedTuple):
@@ -209,9 +217,11 @@ def fake_cuda(sixteen_bits: bool) -> Iterator[None]:
         torch.set_autocast_dtype("cuda", dtype)
 
 
-def estimate(config: Any, size: int) -> list[Row]:
+def estimate(config: Any, size: int, checkpointing: bool | None = None) -> list[Row]:
     """All parts for one end-to-end step of a stage-3 config on images of `size` pixels.
 
+    Args:
+        checkpointing: whether the U-Net's blocks are recomputed. None: as the config says; "auto" is counted as true.
     Raises:
         ConfigError: the config is of another stage.
     """
@@ -224,7 +234,8 @@ def estimate(config: Any, size: int) -> list[Row]:
     params = whole["model"]["params"]
     settings = InterleaveSettings(**{"refine_steps": 0, **params.get("interleave", {})})
     batch = -(-int(whole["data"]["params"].get("batch_size", 8)) // int(params.get("accumulation", 1)))
-    checkpointing = bool(params.get("gradient_checkpointing"))
+    if checkpointing is None:
+        checkpointing = bool(params.get("gradient_checkpointing"))
     calls, rewarps = settings.num_interleaved_steps, len(settings.rewarped_steps())
     configs = network_configs(params)
     with fake_cuda("16" in str(whole["trainer"].get("precision", "32-true"))):
@@ -235,6 +246,29 @@ def estimate(config: Any, size: int) -> list[Row]:
         rows = fixed_rows(model, features, params.get("ema_decay") is not None)
         rows += saved_rows(model, features, calls, rewarps, batch, size)
         return [*rows, largest_block(model, batch, size // model.first_stage.factor)] if checkpointing else rows
+
+
+def free_bytes(accelerator: str) -> int | None:
+    """Free memory of the device that a training will use. None: unknown.
+
+    Args:
+        accelerator: Lightning's name: "auto", "cpu", "gpu", "cuda" or "mps". All but CUDA share the main memory.
+    """
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * kilobytes[0] if kilobytes else None
+
+
+def needs_checkpointing(config: Any, size: int, free: int | None) -> bool:
+    """Whether a stage-3 step that keeps all activations may not fit into `free` bytes. True where `free` is unknown."""
+    return free is None or sum(row.bytes for row in estimate(config, size, checkpointing=False)) > USABLE * free
 
 
 @handle_user_errors("memory")

@@ -36,6 +36,8 @@ from midms.visualize import condition_image, overlay
 
 #: Weights of Table 6, and of `warp`, the warped-condition loss, which only the release has (for churches).
 WEIGHTS = {"perc": 0.002, "src": 1.0, "style": 1.0, "cycle": 1.0, "dom": 10.0, "diff": 1.0, "warp": 0.0}
+#: Said at the first step with all terms, which makes the loss jump.
+WARMUP_OVER = "warm-up over: from here the loss has other terms"
 #: A place that no sample has, for random numbers that all samples of a step share.
 SHARED = 65_536
 
@@ -69,9 +71,10 @@ class MIDMsTraining(Stage):
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay. []: constant rates. None: the rates fall along a cosine to 0.
         ema_decay: keep averaged weights of encoders and denoiser, and validate and export those. None: no averaging.
-        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them.
+        gradient_checkpointing: recompute the U-Net's activations in the backward pass instead of keeping them. "auto":
+            only where the counted memory of a step (`midms.training.memory`) does not fit the device.
         compile: backend of `torch.compile` for the U-Net, "inductor" to speed it up. None: not compiled.
-        fused: AdamW in one kernel. None: on CUDA only.
+        fused: AdamW in one kernel. None: on CUDA and the CPU.
         gradient_clip, accumulation, channels_last, seed: see `Stage`.
     """
 
@@ -99,7 +102,7 @@ class MIDMsTraining(Stage):
         gamma: Share = 0.3,
         gradient_clip: Positive | None = None,
         ema_decay: Share | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | Literal["auto"] = False,
         compile: Text | None = None,
         fused: bool | None = None,
         accumulation: Count = 1,
@@ -125,7 +128,8 @@ class MIDMsTraining(Stage):
         self.weight_decay, self.milestones, self.gamma = weight_decay, milestones, gamma
         self.fused = fused
         self.average = None if ema_decay is None else WeightAverage(self.trained, ema_decay)
-        configure_unet(self.model.denoiser.unet, gradient_checkpointing, compile)
+        # `midms.training.run` resolves "auto", which needs the whole config; without it the safe choice is made
+        configure_unet(self.model.denoiser.unet, bool(gradient_checkpointing), compile)
 
     def _objective(
         self,
@@ -208,6 +212,10 @@ class MIDMsTraining(Stage):
             rows.append(("mask", overlay(result, loop.rewarps[-1].mask)))
         rows.append(("result", result))
         return [*rows, ("truth", batch["truth"])] if "truth" in batch else rows
+
+    def changes(self) -> dict[int, str]:
+        """The end of the warm-up."""
+        return {self.warmup_steps: WARMUP_OVER} if self.warmup_steps else {}
 
     def configure_optimizers(self) -> Any:
         """AdamW with the paper's two groups."""

@@ -56,10 +56,10 @@ def sample_generators(
 def adamw(
     weights: Any, learning_rate: float, weight_decay: float, fused: bool | None, device: torch.device
 ) -> torch.optim.AdamW:
-    """AdamW with the default betas. `fused` None: the fused kernel on CUDA, the plain form elsewhere."""
-    return torch.optim.AdamW(
-        weights, learning_rate, weight_decay=weight_decay, fused=device.type == "cuda" if fused is None else fused
-    )
+    """AdamW with the default betas. `fused` None: the fused kernel on CUDA and the CPU, the plain form elsewhere."""
+    if fused is None:
+        fused = device.type in ("cuda", "cpu")
+    return torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 def configure_unet(unet: Any, gradient_checkpointing: bool, backend: str | None) -> None:

@@ -26,11 +26,14 @@ from midms.data.module import DataModule
 from midms.io.files import BrokenFileError, write_atomically
 from midms.programs import how_to_install, say
 from midms.settings import RunSettings
-from midms.training.callbacks import PictureLogger, ResumableCSVLogger, RunProgressBar, ThroughputMonitor
+from midms.training.callbacks import PictureLogger, ResumableCSVLogger, ThroughputMonitor
 from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from midms.training.errors import Interrupted, TrainingError
 from midms.training.export import export
 from midms.training.folder import CONFIG, TABLE, claimed
+from midms.training.memory import free_bytes, needs_checkpointing
+from midms.training.missing import require_files
+from midms.training.progress import LossChanges, progress_of_run
 from midms.training.signals import SIGNALS
 from midms.training.stage import Stage
 from midms.training.stopping import CatchUp, StopOnSignal, validation_is_missing
@@ -76,7 +79,7 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
         pictures = PictureLogger(folder / "pictures", settings.picture_every or 0)
         checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
         # the checkpoint comes before the callbacks that log or draw
-        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), RunProgressBar(), pictures, CatchUp(pictures)]
+        callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), LossChanges(), pictures, CatchUp(pictures)]
         options = resolve(config)["trainer"]
         first = getattr(rank_zero_only, "rank", 0) == 0
         if resume is not None and first:
@@ -116,7 +119,7 @@ def validate(config: DictConfig, resume: Path | None = None) -> dict[str, float]
         settings, data, module = _built(config)
         if data.validation is None:
             raise ConfigError("--validate: the config has no data.params.validation")
-        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [RunProgressBar()], False)
+        trainer = _trainer(resolve(config)["trainer"], settings, Path(), [], False)
         _guarded(trainer, resume, partial(trainer.validate, module, datamodule=data, ckpt_path=_path(resume)))
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
@@ -130,9 +133,22 @@ def _built(config: DictConfig) -> tuple[RunSettings, DataModule, Stage]:
     _silence_lightning_advice()
     settings = RunSettings(**(resolve(config).get("run") or {}))
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    data, module = instantiate(config.data), instantiate(config.model)
+    require_files(config)
+    data = instantiate(config.data)
+    module = instantiate(_with_checkpointing_decided(config, data))
     module.max_bad_losses = settings.max_bad_losses
     return settings, data, module
+
+
+def _with_checkpointing_decided(config: DictConfig, data: DataModule) -> dict[str, Any]:
+    """The model's node, with "auto" of `gradient_checkpointing` replaced by the choice for this device."""
+    node: dict[str, Any] = resolve(config)["model"]
+    if (node.get("params") or {}).get("gradient_checkpointing") != "auto":
+        return node
+    free = free_bytes(str(config.trainer.get("accelerator", "auto")))
+    needed = needs_checkpointing(config, getattr(data.train, "size", 256), free)
+    say(f"gradient_checkpointing: auto, {'activations are recomputed' if needed else 'all activations are kept'}")
+    return {**node, "params": {**node["params"], "gradient_checkpointing": needed}}
 
 
 def _late_validation(trainer: pl.Trainer, module: Stage, data: DataModule) -> dict[str, float]:
@@ -204,10 +220,11 @@ def _trainer(
         options |= {"val_check_interval": 1.0, "limit_val_batches": 0}
     elif isinstance(interval, int):  # Lightning refuses an interval beyond the last step
         options["val_check_interval"] = min(interval, options["max_steps"])
+    shown = [] if options.get("enable_progress_bar") is False else [progress_of_run()]
     return _lightning(
         **options | {"strategy": _strategy(options)},
         default_root_dir=folder,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *shown],
         plugins=[AtomicCheckpointIO()],
         logger=loggers,
         enable_checkpointing=False,

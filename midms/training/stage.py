@@ -213,6 +213,10 @@ class Stage(pl.LightningModule):
         """Rows of a picture that shows the training's progress: name and images (B, 3, H, W) in [-1, 1]."""
         raise NotImplementedError
 
+    def changes(self) -> dict[int, str]:
+        """Steps at which the loss gets other terms, each with a line for the log and the picture."""
+        return {}
+
     def components(self) -> TrainedComponents:
         """Components of an export."""
         raise NotImplementedError

@@ -2,7 +2,8 @@
 
     reference  with --reference: float32, all matrices stored, 9 U-Net calls (`benchmarks.released_training`)
     ours       the same loss by `ReleasedTrainingObjective`: exemplar and source as one batch (4 U-Net calls),
-               streaming matching, fused attention, U-Net blocks recomputed in the backward pass, fused AdamW
+               streaming matching, fused attention and AdamW, channels-last layout of all but the encoders
+    recomputed ours, with the U-Net's blocks recomputed in the backward pass
 
 A step is forward pass, backward pass and AdamW on encoders and U-Net, with VGG-19 (random weights) for the losses.
 Modes are measured in turn, in one run. `peak_mb` is the memory of one step above the weights, each mode in its own
@@ -23,6 +24,7 @@ from benchmarks.options import add_plot, add_shape, check_shape
 if TYPE_CHECKING:
     from benchmarks.timing import Row, Run
 
+MODES = ("ours", "recomputed")
 SUMMARY = "an end-to-end training step: seconds, peak memory and what each part saves"
 
 
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "celebahq on CUDA, else demo", "256 on CUDA, else 64", "measurements after one that does not count"
     )
     parser.add_argument("--no-memory", action="store_true", help="no peaks")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["ours"], help="modes to measure (default: ours)")
     add_plot(parser, "what the parts save")
 
 
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     config = options.config or ("celebahq" if cuda else "demo")
     size = options.size if options.size is not None else (256 if cuda else 64)
     check_shape(options.batch, options.rounds, size)
-    modes = ["reference"] * options.reference + ["ours"]
+    modes = ["reference"] * options.reference + list(options.modes)
     arguments = (config, size, options.batch, options.device)
     variants: dict[str, Run] = {mode: build(mode, *arguments) for mode in modes}
     times = timing.time_rounds(variants, options.rounds, options.device)
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         for part, megabytes in saved_megabytes(mode, *arguments).items():
             rows.append(timing.row(mode, *shape, part, None, None, None) | {"saved_mb": round(megabytes, 2)})
     if not cuda:
-        for mode in ("reference", "ours"):
+        for mode in ("reference", *options.modes):
             row = timing.row(mode, "256x256", "cuda", "float32", "step", None, None, None)
             rows.append(row | {"note": "not measured: no CUDA device"})
     if options.plot:

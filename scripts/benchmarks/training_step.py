@@ -17,7 +17,7 @@ from midms.diffusion.settings import InterleaveSettings
 from midms.losses.objective import ReleasedLossWeights, released_objective
 from midms.losses.perceptual import FeatureNetwork, VGG19Features
 from midms.models.midms import MIDMs
-from midms.models.numerics import fused_attention
+from midms.models.numerics import fused_attention, set_dtype_and_memory_format
 from midms.training.memory import SavedTensors
 from midms.training.objectives import ReleasedTrainingObjective
 
@@ -29,7 +29,7 @@ class Step:
     """One mode's networks and loss.
 
     Args:
-        mode: "reference" or "ours".
+        mode: "reference", "ours" or "recomputed".
         config, size, batch, device: see `networks`.
     """
 
@@ -44,6 +44,9 @@ class Step:
             plain_attention(self.model)
         else:
             fused_attention(self.model)
+            set_dtype_and_memory_format(self.model, torch.float32, channels_last=True)
+            self.features.to(memory_format=torch.channels_last)
+        if mode == "recomputed":
             self.model.denoiser.unet.enable_gradient_checkpointing()
 
     def loss(self, wrap: Wrap = lambda _, function: function) -> Tensor:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from midms.data.module import length_of
 from midms.evaluation.benchmark import Method, encode_batch
 from midms.evaluation.rows import barrier, rank_and_world
 from midms.models.matcher import Matcher
 from midms.pipelines.settings import Settings
+from midms.progress import Progress
 from midms.visualize import condition_image, save_png, to_pixels
 
 #: Folder of a pair's own pictures -> key of the item.
@@ -98,6 +98,29 @@ def _save(folder: Path, names: Sequence[str], images: Tensor) -> None:
         save_png(folder / f"{name}.png", pixels)
 
 
+def _sample_batch(
+    model: Matcher,
+    dataset: Dataset[Any],
+    indices: range,
+    names: Sequence[str],
+    rows: Mapping[Path, tuple[Plan, int]],
+    partners: Path | None,
+) -> None:
+    """Make the missing images of a batch of pairs."""
+    todo = {folder: plan for folder, plan in rows.items() if _missing(folder, names)}
+    lacking = partners is not None and _missing(partners / "exemplars", names)  # written last
+    if not todo and not lacking:
+        return
+    pair = encode_batch(model, dataset, indices)
+    if lacking and partners is not None:
+        pictures = {**pair.batch, "condition": condition_image(pair.batch["condition"])}
+        for kind in ("conditions", "sources", "truth", "exemplars"):
+            if PARTNERS[kind] in pictures:
+                _save(partners / kind, names, pictures[PARTNERS[kind]])
+    for folder, (plan, seed) in todo.items():
+        _save(folder, names, plan.method(model, pair._replace(seed=seed), plan.settings).float())
+
+
 @torch.no_grad()
 def sample(
     model: Matcher,
@@ -118,19 +141,10 @@ def sample(
         partners: folder in which the pairs' own pictures are written, too (see `PARTNERS`).
     """
     rank, world = rank_and_world()
-    starts = list(range(0, len(names), batch_size))[rank::world]
-    for start in tqdm(starts, "sampling", disable=not progress or rank > 0):
-        own = names[start : start + batch_size]
-        todo = {folder: plan for folder, plan in rows.items() if _missing(folder, own)}
-        lacking = partners is not None and _missing(partners / "exemplars", own)  # written last
-        if not todo and not lacking:
-            continue
-        pair = encode_batch(model, dataset, range(start, start + len(own)))
-        if lacking and partners is not None:
-            pictures = {**pair.batch, "condition": condition_image(pair.batch["condition"])}
-            for kind in ("conditions", "sources", "truth", "exemplars"):
-                if PARTNERS[kind] in pictures:
-                    _save(partners / kind, own, pictures[PARTNERS[kind]])
-        for folder, (plan, seed) in todo.items():
-            _save(folder, own, plan.method(model, pair._replace(seed=seed), plan.settings).float())
+    batches = [range(start, min(start + batch_size, len(names))) for start in range(0, len(names), batch_size)]
+    mine = batches[rank::world]
+    with Progress("sampling", sum(map(len, mine)), not progress or rank > 0) as bar:
+        for batch in mine:
+            _sample_batch(model, dataset, batch, [names[index] for index in batch], rows, partners)
+            bar.update(len(batch))
     barrier()

@@ -34,7 +34,7 @@ def test_malformed_lines_are_named_or_left_out(tmp_path):
     with pytest.raises(ValueError, match=r"list\.txt: line 2: 'c\.jpg,' holds no exemplar"):
         read_pairs(file)
     assert read_pairs(file, skip_malformed=True) == {"a.jpg": ["b.jpg"]}
-    with pytest.raises(ValueError, match="no such list"):
+    with pytest.raises(ValueError, match="no such file"):
         read_pairs(tmp_path / "none.txt")
     assert split_line("x, y ,z") == ("x", ["y", "z"])
 

@@ -113,7 +113,7 @@ def test_a_broken_file_is_a_result_that_is_told_and_counted(capsys, tmp_path):
     assert list(run(["a", "bad", "c"], half)) == [("a", "A"), ("c", "C")]
     assert run.finish(tmp_path, 2, 0) == 1
     printed = "".join(capsys.readouterr())
-    assert "bad: 0 bytes" in printed and "2 made, 0 were there, 1 skipped" in printed
+    assert "bad: 0 bytes" in printed and "2 made, 0 already there, 1 skipped" in printed
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,19 @@ RUNS = [
     Run(r"evaluate\.py --generated out --reference photos --metrics fid,kid,swd,lpips", ("--metrics", "swd,psnr",
         "--truth", "photos"), (("out", "results"),)),
     Run(r"user_study\.py make", ("--count", "2")),
+    Run(r"train_on_folder\.py portraits --out runs/mine --dry-run", ("--device", "cpu")),
+    Run(r"midms translate --condition photo\.jpg --exemplar cat\.jpg --weights runs/mine/weights --out mine\.png$"),
     Run(r"pack_weights\.py"),
 ]  # fmt: skip
 SLOW_RUNS = [
     Run(r"benchmark\.py matching --sizes 64", ("--rounds", "1"), (("64", "16"),)),
     Run(r"reproduce_tables\.py --table 3 --benchmark faces$", ("--pairs", "2")),
     Run(r"reproduce_tables\.py --table rewarp", (), (("64", "2"),)),
+    Run(
+        r"train_on_folder\.py portraits --out runs/mine$",
+        ("--size", "32", "--device", "cpu", "--steps", "1", "1", "1"),
+        (("runs/mine", "runs/own"),),
+    ),
     Run(r"benchmark\.py data --json", ("--rounds", "1", "--items", "2")),
     Run(r"verify_parity\.py ../shared/goldens_data"),
 ]
@@ -86,6 +93,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path
     for place in ("photos", "results", "exemplars", "out/midms", "out/cocosnet", "cond", "ex"):
         for number in range(4):
             files_on_disk.photo(folder / place / f"{number}.png", number + 10 * len(place), (64, 64))
+    for number in range(8):
+        files_on_disk.photo(folder / "portraits" / f"{number}.png", number, (64, 64))
     for number in range(4):
         joints = np.random.default_rng(number).uniform(5, 60, (25, 3)).round(1)
         person = {"pose_keypoints_2d": joints.flatten().tolist()}
@@ -93,8 +102,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"version": 1.3, "people": [person]}))
     files_on_disk.celeba(folder / "CelebAMask-HQ")
-    (folder / "runs" / "demo_small_rate").mkdir(parents=True)
-    (folder / "runs" / "demo_small_rate" / "weights").symlink_to(tiny_pipeline_folder)
+    for run in ("demo_small_rate", "mine"):
+        (folder / "runs" / run).mkdir(parents=True)
+        (folder / "runs" / run / "weights").symlink_to(tiny_pipeline_folder)
     return folder
 
 

@@ -46,6 +46,11 @@ def test_standardised_latents_are_white_and_decode_to_the_same_images(tmp_path, 
     torch.testing.assert_close(
         unit.decode(latents, quantise=False), stage.decode(before, quantise=False), atol=1e-4, rtol=0
     )
+    if kind == "vq":  # the codes move with the latents
+        info = load_folder(tmp_path / "unit").info["standardised"]
+        mean, whitening = torch.tensor(info["mean"]), torch.tensor(info["whitening"])
+        old, new = (part.model.quantize.embedding.weight for part in (stage, unit))
+        torch.testing.assert_close(new, (old - mean) @ whitening.mT, atol=2e-3, rtol=1e-2)
     if kind == "kl":  # each channel's noise is scaled as the channel is
         whitening = torch.tensor(load_folder(tmp_path / "unit").info["standardised"]["whitening"])
         expected = stage.moments(images)[1] * torch.diag(whitening).view(1, -1, 1, 1)

@@ -43,7 +43,7 @@ def test_edges_without_a_parser_are_canny_pictures_and_a_second_run_makes_none(p
     times = {file: file.stat().st_mtime_ns for file in made if file.exists()}
     capsys.readouterr()
     assert run("edges", photos) == 0
-    assert "1 made, 4 were there, 0 skipped" in capsys.readouterr().out
+    assert "1 made, 4 already there, 0 skipped" in capsys.readouterr().out
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
 
 
@@ -96,7 +96,7 @@ def test_broken_photos_are_told_and_the_rest_is_done(photos, capsys):
     (photos / "person0" / "0.jpg").write_bytes(b"")
     assert run("edges", photos) == 1
     printed = capsys.readouterr()
-    assert "4 made, 0 were there, 1 skipped" in printed.out and "0.jpg: 0 bytes" in printed.err
+    assert "4 made, 0 already there, 1 skipped" in printed.out and "0.jpg: 0 bytes" in printed.err
 
 
 def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
@@ -166,14 +166,14 @@ def test_the_networks_for_photos_are_the_default(photos, monkeypatch, capsys):
     Image.new("RGB", (40, 40)).save(photos / "person0" / "0.jpg")
     assert run("edges", photos) == 1
     told = capsys.readouterr()
-    assert "4 made, 0 were there, 1 skipped" in told.out and "0.jpg: no face was found" in told.err
+    assert "4 made, 0 already there, 1 skipped" in told.out and "0.jpg: no face was found" in told.err
     assert len(list(photos.with_name("photos_parts").rglob("*.png"))) == 4
     assert (ImageFolder(photos, "edges", size=16)[2]["condition"][1] < 1).any()
-    assert run("edges", photos) == 1 and "0 made, 4 were there, 1 skipped" in capsys.readouterr().out
+    assert run("edges", photos) == 1 and "0 made, 4 already there, 1 skipped" in capsys.readouterr().out
     assert run("keypoints", photos) == 0 and "5 made" in capsys.readouterr().out
     (pose,) = read_json_poses(photos.with_name("photos_poses") / "person2" / "4_keypoints.json")
     np.testing.assert_allclose(pose, standing(60, 50))
-    assert run("keypoints", photos) == 0 and "0 made, 5 were there" in capsys.readouterr().out
+    assert run("keypoints", photos) == 0 and "0 made, 5 already there" in capsys.readouterr().out
 
 
 def test_without_networks_it_is_said_what_to_run(photos, capsys):
@@ -340,7 +340,7 @@ def test_names_without_a_photo_are_told_and_counted(photos, tmp_path, capsys):
     (tmp_path / "split.txt").write_text("person0/0.jpg\nphotos/person0/1\nperson1\\2.jpg\ngone.jpg\n")
     assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 1
     printed = capsys.readouterr()
-    assert "skipped gone.jpg: named in" in printed.err and "3 made, 0 were there, 1 skipped" in printed.out
+    assert "skipped gone.jpg: named in" in printed.err and "3 made, 0 already there, 1 skipped" in printed.out
     assert sorted(read_pairs(tmp_path / "pairs.txt")) == ["person0/0.jpg", "person0/1.jpg", "person1/2.jpg"]
     (tmp_path / "split.txt").write_text("gone.jpg\n")
     assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 2
@@ -370,3 +370,24 @@ def test_verifying_a_folder_counts_what_is_left_out(photos, tmp_path, capsys):
     assert "person1/2.jpg: no line in" in printed.err and "x.jpg: a line in" in printed.err
     assert "photos 5\n5 faults" in printed.out
     assert run("verify", "--data", "folder", "--root", photos, "--part-order", "face-parsing.PyTorch") == 0
+
+
+def test_verifying_a_folder_splits_what_is_usable(tmp_path, capsys):
+    """Every photo without a fault is in one list, a tenth of them in val.txt, the same in another run."""
+    for number in range(23):
+        photo(tmp_path / "mine" / f"{number:02d}.png", number)
+    (tmp_path / "mine/07.png").write_bytes(b"no photo")
+    words = ("verify", "--data", "folder", "--root", tmp_path / "mine", "--lists", tmp_path / "lists")
+    assert run(*words) == 1
+    assert "train.txt 20, val.txt 2 photos" in capsys.readouterr().out
+    train, val = ((tmp_path / f"lists/{split}.txt").read_text().splitlines() for split in ("train", "val"))
+    assert sorted(train + val) == [f"{number:02d}.png" for number in range(23) if number != 7] and len(val) == 2
+    assert run(*words) == 1
+    assert (tmp_path / "lists/val.txt").read_text().splitlines() == val
+    for number in range(8, 23):
+        (tmp_path / f"mine/{number:02d}.png").unlink()
+    capsys.readouterr()
+    assert run(*words) == 2
+    assert "7 usable photos, expected at least 8" in capsys.readouterr().err
+    assert run("verify", "--data", "celeba", "--root", celeba(tmp_path / "set"), "--lists", tmp_path / "lists") == 2
+    assert "it is for --data folder" in capsys.readouterr().err

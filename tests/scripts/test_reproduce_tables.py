@@ -157,6 +157,9 @@ def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipel
     assert code == 0, err
     assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
     assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
+    root = SCRIPT.parents[1] / "configs" / "baselines"
+    for names in program.GAN_BASES.values():  # the folder that the note names is the run's own
+        assert f"name: {names[-1]}\n" in (root / f"{names[-1]}.yaml").read_text()
 
 
 def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
@@ -245,7 +248,7 @@ def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp
         (["--table", "3", "--gan", "nowhere"], "--gan: compared in tables 1, 2, 8 and 9 only"),
         (["--table", "5"], "this table compares trainings"),
         (["--table", "5", "--continue"], "--continue: goes with --train on a --benchmark"),
-        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "no file none.yaml"),
+        (["--table", "1", "--config", "none.yaml", "--weights", "demo"], "none.yaml: no such file"),
         (["--table", "1", "--report", "nowhere/x.html"], "--report: no folder"),
     ],
 )

@@ -7,7 +7,7 @@ from small_runs import ROOT
 
 from midms.checkpoints.loading import load_denoiser, load_encoders
 from midms.config import load_config
-from midms.training.memory import estimate, main
+from midms.training.memory import USABLE, estimate, free_bytes, main, needs_checkpointing
 
 DEMO = ROOT / "configs/demo.yaml"
 
@@ -33,3 +33,25 @@ def test_weights_moments_and_activations_are_counted():
 def test_another_stage_is_refused_in_one_line(capsys):
     assert main(["--base", str(ROOT / "configs/ldm/demo.yaml")]) == 2
     assert "only stage 3 is counted" in capsys.readouterr().err
+
+
+def test_auto_recomputes_only_where_the_activations_do_not_fit():
+    config = load_config([DEMO], ["model.params.gradient_checkpointing=auto"])
+    kept, recomputed = (sum(row.bytes for row in estimate(config, 64, choice)) for choice in (False, True))
+    assert recomputed < kept and sum(row.bytes for row in estimate(config, 64)) == recomputed
+    assert not needs_checkpointing(config, 64, int(kept / USABLE) + 1)
+    assert needs_checkpointing(config, 64, int(kept / USABLE) - 1)
+    assert needs_checkpointing(config, 64, None)
+    free = free_bytes("cpu")
+    assert free is None or 0 < free < 2**50
+
+
+@pytest.mark.parametrize(("free", "recomputed"), [(2**40, False), (2**20, True)])
+def test_a_training_decides_by_the_free_memory(free, recomputed, monkeypatch, capsys):
+    from midms.training import run
+
+    monkeypatch.setattr(run, "free_bytes", lambda accelerator: {"cpu": free}[accelerator])
+    config = load_config([DEMO], ["model.params.gradient_checkpointing=auto", "trainer.accelerator=cpu"])
+    _, _, module = run._built(config)
+    assert module.model.denoiser.unet.is_gradient_checkpointing is recomputed
+    assert f"activations are {'recomputed' if recomputed else 'kept'}" in capsys.readouterr().out

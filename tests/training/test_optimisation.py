@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from midms.training.optimisation import WeightAverage, multi_step, sample_generators, step_generator, warmup_cosine
+from midms.training.optimisation import (
+    WeightAverage,
+    adamw,
+    multi_step,
+    sample_generators,
+    step_generator,
+    warmup_cosine,
+)
 
 
 def rates(make, steps: int) -> list[float]:
@@ -62,3 +69,18 @@ def test_the_average_follows_the_weights():
     average.copy_to(other)
     torch.testing.assert_close(other.weight.detach(), start + weight)
     assert WeightAverage(nn.Linear(2, 1)).load_state_dict(average.state_dict())
+
+
+def test_one_kernel_gives_the_plain_steps():
+    """The default on the CPU against torch's plain form, over steps with a gradient of their own each."""
+    start = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = []
+    for fused in (None, False):
+        weight = nn.Parameter(start.clone())
+        optimizer = adamw([weight], 1e-2, 0.05, fused, torch.device("cpu"))
+        assert optimizer.param_groups[0]["fused"] is (fused is None)
+        for step in range(20):
+            weight.grad = torch.randn(50, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+            optimizer.step()
+        weights.append(weight.detach())
+    assert (weights[0] - weights[1]).abs().max() < 1e-12 < (weights[0] - start).abs().max()
