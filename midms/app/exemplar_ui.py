@@ -42,7 +42,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
             editors.append(editor)
             notes.append(note)
             tab.select(lambda number=number: number, None, slot, **HIDDEN)
-    gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
+    gr.Markdown("Your own photo, or a sample from below. Paint what may be used of it; unpainted, all of it may be.")
     if context.task:
         small = [picture_file(framing.enlarge(context.sample(i).exemplar, 96)) for i in range(COUNT)]
         gallery = gr.Gallery(small, show_label=False, columns=4, height=300, allow_preview=False,
