@@ -21,8 +21,8 @@ from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
 _TITLE = """# midms
-Exemplar-based image translation by matching interleaved diffusion models. Your photo can be the exemplar, which gives the
-look, or the condition, which gives the content; samples stand in for the other."""
+Exemplar-based image translation by matching interleaved diffusion models. Your photo can be the exemplar, which gives
+the look, or the condition, which gives the content; samples stand in for the other."""
 AT_ONCE = 8  # concurrent short events, such as picking a sample; translations have their own limit
 WAITING = 16  # longest queue of visitors; others are asked to come back
 
