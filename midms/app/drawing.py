@@ -8,7 +8,7 @@ from PIL import Image
 
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.config import ConfigError
-from midms.data.samples import scene_of_sample
+from midms.data.samples import draw_sample
 from midms.visualize import Pixels
 
 #: Colours of the painted parts; left and right parts are distinguished by their side of the face.
@@ -72,7 +72,7 @@ def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
 
 def painting_of_sample(size: int, number: int) -> Pixels:
     """The face of a sample in the colours of `PALETTE`, (size, size, 3), to be painted further."""
-    masks = scene_of_sample("faces", size, number).masks
+    masks = draw_sample("faces", size, number).source.masks
     painting = np.full((size, size, 3), 255, np.uint8)
     for name in ("skin", "hair", "l_ear", "r_ear", "nose", "mouth", "u_lip", "l_lip", "l_eye", "r_eye", "l_brow",
                  "r_brow", "eye_g"):  # fmt: skip

@@ -8,8 +8,9 @@ churches) is that of the weights.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from midms.conditions.edges import EDGE_CHANNELS
 from midms.conditions.keypoints import KEYPOINT_CHANNELS
 from midms.conditions.segmentation import SEGMENTATION_CHANNELS
 from midms.config import ConfigError
-from midms.data.procedural.dataset import TASKS, ProceduralPairs, Task, test_pairs, to_image
+from midms.data.procedural.dataset import TASKS, ProceduralPairs, Task, task_module, test_pairs, to_image
 from midms.data.procedural.scene import Scene
 from midms.visualize import Pixels, condition_image, panels, to_pixels
 
@@ -32,12 +33,38 @@ SHOWN = {"faces": "drawn portraits", "figures": "drawn people", "churches": "dra
 _TASKS = {EDGE_CHANNELS: "faces", KEYPOINT_CHANNELS: "figures", SEGMENTATION_CHANNELS: "churches"}
 
 
-class Sample(NamedTuple):
-    """One drawn pair of the benchmark's fixed test list."""
+@dataclass(frozen=True)
+class Sample:
+    """One drawn pair of the benchmark's fixed test list, at one size.
 
-    condition: NDArray[np.uint8]  # (L, H, W)
-    exemplar: Pixels  # (H, W, 3)
-    exemplar_condition: NDArray[np.uint8]  # (L, H, W)
+    Attributes:
+        task: the task that it belongs to.
+        source: the scene whose layout the condition shows.
+        shown: the scene of the exemplar.
+    """
+
+    task: str
+    source: Scene
+    shown: Scene
+
+    @cached_property
+    def condition(self) -> NDArray[np.uint8]:
+        """Condition maps, (L, H, W)."""
+        return self._maps(self.source)
+
+    @property
+    def exemplar(self) -> Pixels:
+        """The picture that shows the style, (H, W, 3)."""
+        return self.shown.image
+
+    @cached_property
+    def exemplar_condition(self) -> NDArray[np.uint8]:
+        """The exemplar's own condition maps, (L, H, W)."""
+        return self._maps(self.shown)
+
+    def _maps(self, scene: Scene) -> NDArray[np.uint8]:
+        maps: NDArray[np.uint8] = task_module(self.task).condition(scene)
+        return maps
 
 
 def is_sample(name: object) -> bool:
@@ -74,19 +101,13 @@ def draw_sample(task: str, size: int, number: int) -> Sample:
     Raises:
         ConfigError: there is no sample of that number.
     """
-    item = _pairs(task, size)[_index(task, number)]
-    maps, labels = ((item[name] * 255).round().to(torch.uint8).numpy() for name in ("condition", "exemplar_condition"))
-    return Sample(maps, to_pixels(item["exemplar"]), labels)
+    source, shown, _, _ = _pairs(task, size).scenes(_index(task, number))
+    return Sample(task, source, shown)
 
 
 def true_translation(task: str, size: int, number: int) -> Pixels:
     """The right answer to a sample as condition with itself as exemplar, (size, size, 3)."""
     return to_pixels(test_pairs(cast(Task, task), size, COUNT)[_index(task, number)]["truth"])
-
-
-def scene_of_sample(task: str, size: int, number: int) -> Scene:
-    """The scene, with masks of its parts, whose layout the condition of a sample has."""
-    return _pairs(task, size).scenes(_index(task, number))[0]
 
 
 def picture_of_maps(maps: NDArray[np.uint8]) -> Pixels:

@@ -121,9 +121,10 @@ def least_cosine(pipe: MIDMsPipeline, condition: Condition) -> float | None:
     if pipe.info.get("task") not in TASKS or pipe.condition_spec().images:
         return None
     samples = [pipe.sample(number) for number in range(1, _COMPARED + 1)]
-    released = pipe.model.encoders.form == "released"
-    labels = torch.stack([torch.from_numpy(sample.exemplar_condition) for sample in samples]).float() / 255
-    known = pipe.encode_exemplar([sample.exemplar for sample in samples], labels if released else None)
+    labels = None
+    if pipe.model.encoders.form == "released":
+        labels = torch.stack([torch.from_numpy(sample.exemplar_condition) for sample in samples]).float() / 255
+    known = pipe.encode_exemplar([sample.exemplar for sample in samples], labels)
     cosines = np.array([mean_best_cosine(condition, features[None]) for features in known.features])
     return float(cosines.mean() - _DEVIATIONS * cosines.std())
 

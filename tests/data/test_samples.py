@@ -19,7 +19,6 @@ from midms.data.samples import (
     picture_of_maps,
     sample_number,
     sample_task,
-    scene_of_sample,
     true_translation,
 )
 from midms.visualize import to_pixels
@@ -53,8 +52,7 @@ def test_samples_are_the_benchmarks_pairs(task: str) -> None:
         np.testing.assert_allclose(sample.condition / 255, item["condition"], atol=1e-6)
         np.testing.assert_allclose(sample.exemplar_condition / 255, item["exemplar_condition"], atol=1e-6)
         assert picture_of_maps(sample.condition).shape == (32, 32, 3)
-        scene = scene_of_sample(task, 32, number)
-        np.testing.assert_array_equal(scene.image, to_pixels(item["source"]))
+        np.testing.assert_array_equal(sample.source.image, to_pixels(item["source"]))
     assert task in SHOWN and draw_sample(task, 48, 1).exemplar.shape == (48, 48, 3)
     with pytest.raises(ConfigError, match="sample:25"):
         draw_sample(task, 32, 25)
