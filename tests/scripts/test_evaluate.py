@@ -183,16 +183,16 @@ def test_a_mistake_is_one_line(program, run, arguments, words):
 
 
 @pytest.mark.parametrize(
-    ("option", "metric", "content"),
+    ("option", "metric", "content", "reason"),
     [
-        ("--inception", "fid", "another network"),
-        ("--inception", "kid", "text"),
-        ("--vgg19", "style", "text"),
-        ("--vgg19", "semantic", "another network"),
-        ("--lpips", "lpips", "nothing"),
+        ("--inception", "fid", "another network", "not the weights of"),
+        ("--inception", "kid", "text", "damaged, or not a weights file"),
+        ("--vgg19", "style", "text", "damaged, or not a weights file"),
+        ("--vgg19", "semantic", "another network", "not the weights of"),
+        ("--lpips", "lpips", "nothing", "0 bytes; expected"),
     ],
 )
-def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, metric, content):
+def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, metric, content, reason):
     pytest.importorskip("torch_fidelity", reason="needs the extra [metrics]")
     file = tmp_path / "weights.pth"
     file.write_text(content if content == "text" else "")
@@ -200,7 +200,7 @@ def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, met
         torch.save({"layer.weight": torch.zeros(2)}, file)
     arguments = folder_arguments(sets[0], "generated", "reference", "exemplars")
     code, out, err = run(program, *arguments, "--metrics", metric, option, file)
-    assert code == 2 and not out and f"{file}: not the" in err and len(err.strip().splitlines()) == 1
+    assert code == 2 and not out and f"{file}: {reason}" in err and len(err.strip().splitlines()) == 1
 
 
 def test_images_too_small_for_a_network_are_named(program, run, sets, networks):
