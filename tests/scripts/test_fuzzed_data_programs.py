@@ -113,6 +113,13 @@ CASES: dict[str, tuple[Callable[..., None], dict[str, st.SearchStrategy[Any]]]] 
 }
 
 
+def test_a_list_that_is_read_is_not_written(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("0.jpg\n1.jpg\n")
+    assert prepare(tmp_path, "pairs", two_photos(tmp_path), "--names", names, "--out", names) == 2
+    assert names.read_text() == "0.jpg\n1.jpg\n"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_data_end_in_one_line(name: str, tmp_path: Path) -> None:
     run, strategies = CASES[name]
