@@ -186,7 +186,7 @@ def test_a_config_that_gives_no_pairs_for_the_weights(tiny_pipeline_folder, tmp_
     for config, message in (
         ("configs/ldm/demo.yaml", "its conditions have 0 channels, those of the weights 15"),
         ("configs/demo_figures.yaml", "its conditions have 20 channels, those of the weights 15"),
-        ("none.yaml", "no such file"),
+        ("none.yaml", "none.yaml: no such file"),
     ):
         assert main(["--config", str(ROOT / config), *weights, "--pairs", "1"]) == 2
         err = capsys.readouterr().err
