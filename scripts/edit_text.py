@@ -303,10 +303,15 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
 
 def run(options: argparse.Namespace) -> int:
     """Run the parsed command. Returns the exit code: 1 if a picture of a folder could not be edited."""
+    from midms.io.files import check_output_files
+
     check_options(options)
     jobs = list_jobs(options)
     inversion, editing = method_options(options)
     recipe = recipe_of(options, inversion, editing)
+    endings = ("_edit.png", "_reconstruction.png", ".json")
+    outputs = [options.output / f"{job.name}{ending}" for job in jobs for ending in endings]
+    check_output_files(outputs, [job.picture for job in jobs if job.picture is not None])
     todo = list(pending(jobs, recipe, options.output, options.overwrite))
     print(f"{len(jobs)} to make, {len(jobs) - len(todo)} finished before")
     if not todo:

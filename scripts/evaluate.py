@@ -171,12 +171,17 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Before measuring, stop at errors and warn of unusual input."""
     import torch
 
+    from midms.io.files import check_output_files
+
     for name in FILES:
         path = getattr(args, name)
         if path and not path.resolve().parent.is_dir():
             parser.error(f"--{name}: no folder {path.resolve().parent}")
         if path and path.is_dir():
             parser.error(f"--{name}: {path} is a folder, give a file in it")
+    named = [getattr(args, name) for name in (*FOLDERS[1:], "inception", "vgg19", "lpips")]
+    outputs = [path for name in FILES if (path := getattr(args, name))]
+    check_output_files(outputs, [*args.methods.values(), *filter(None, named)])
     if args.cache and args.cache.is_file():
         parser.error(f"--cache: {args.cache} is a file, give a folder")
     try:

@@ -25,7 +25,7 @@ from midms.data.retrieval import (
     module_features,
     nearest,
 )
-from midms.io.files import atomic_write, write_atomically
+from midms.io.files import atomic_write, check_output_files, write_atomically
 from midms.programs import warn
 
 _BLOCK = 512  # photos per file of features
@@ -37,6 +37,8 @@ def pairs(options: argparse.Namespace) -> int:
     """Write a pair list: the most similar photos of each photo, never itself or the same person."""
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
+    people = None if options.identities in (None, "folder") else Path(options.identities)
+    check_output_files([out], filter(None, [options.names, options.key_names, people, options.weights]))
     run = ParallelRun(options, "features")
     chosen = split_names(options.photos, options.names, run)
     identities(chosen, options.photos, options.identities)  # a mistake in the list is told before the long work

@@ -153,6 +153,8 @@ def _remembered_sha256(file: Path, *_identity: int) -> str:
 def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Refuse unusable names of output files before anything is computed.
 
+    Args:
+        inputs: files, and folders of which every file is an input.
     Raises:
         ConfigError: an output is also an input (under any name), occurs twice, or may not be replaced.
     """
@@ -164,7 +166,7 @@ def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> 
         if first is not output:
             raise ConfigError(f"{output}: is the name of two outputs; give each output its own name")
         for path in kept:
-            if output.exists() and output.samefile(path):
+            if output.exists() and (output.samefile(path) or path.resolve() in output.resolve().parents):
                 raise ConfigError(f"{output}: is also read ({path}), and would be overwritten; choose another name")
 
 

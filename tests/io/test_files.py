@@ -209,6 +209,12 @@ def test_outputs_are_neither_inputs_nor_each_other(tmp_path: Path, monkeypatch: 
     for outputs in ([tmp_path / "photo.png"], [Path("./photo.png")], [Path("hard.png")]):
         with pytest.raises(ConfigError, match=r"is also read \(photo\.png\)"):
             check_output_files(outputs, [photo])
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    inside = Path("folder/deep/a.png")
+    check_output_files([inside], [Path("folder")])
+    inside.touch()
+    with pytest.raises(ConfigError, match=r"a\.png: is also read \(folder\)"):
+        check_output_files([inside], [Path("folder")])
     with pytest.raises(ConfigError, match="is the name of two outputs"):
         check_output_files([other, tmp_path / "other.png"])
     with pytest.raises(ConfigError, match="is a folder"):

@@ -49,6 +49,16 @@ def options(model: str, output: Path) -> list[object]:
     return [*prompts, "--model", model, "--output", output, "--num-inference-steps", 3, "--device", "cpu"]
 
 
+def test_an_input_that_has_the_name_of_an_output_is_kept(
+    model: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "b_edit.png").write_bytes((pictures / "b.png").read_bytes())
+    before = {file.name: file.read_bytes() for file in pictures.iterdir()}
+    assert run(pictures, *options(model, pictures)) == 2
+    assert "b_edit.png: is also read" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in pictures.iterdir()} == before
+
+
 def test_folder_then_resume_then_overwrite(
     model: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

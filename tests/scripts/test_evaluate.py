@@ -245,6 +245,17 @@ def test_a_truth_that_the_camera_turned_is_measured_upright(program, run, sets, 
     assert values[0] == values[1] and 20 < values[0]["psnr"] < 40
 
 
+def test_a_file_that_is_read_is_never_written(program, run, sets, tmp_path):
+    root, _ = sets
+    prompts = tmp_path / "p.json"
+    prompts.write_text("{}")
+    arguments = [*folder_arguments(root, "generated", "truth"), "--prompts", prompts, "--metrics", "psnr"]
+    for option, file in (("--report", root / "truth" / "0__0.png"), ("--csv", prompts)):
+        before = file.read_bytes()
+        code, _, err = run(program, *arguments, option, file)
+        assert code == 2 and f"{file}: is also read" in err and file.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_two_ranks_give_the_same_numbers(sets, networks, tmp_path):
     root, _ = sets

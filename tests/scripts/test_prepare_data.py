@@ -116,6 +116,14 @@ def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
     assert "person2/4.jpg" not in read_pairs(out)["person0/0.jpg"]
 
 
+def test_a_list_that_is_read_is_not_written(photos, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("person0/0.jpg\nperson0/1.jpg\n")
+    assert run("pairs", photos, "--names", names, "--out", names) == 2
+    assert f"{names}: is also read" in capsys.readouterr().err and names.read_text().startswith("person0/0.jpg\n")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("first", ["text", "json"])
 def test_poses_are_converted_both_ways(photos, first):
     folder = photos.with_name("photos_poses")

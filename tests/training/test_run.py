@@ -41,6 +41,14 @@ def test_resume_equals_uninterrupted_and_the_result_translates(tmp_path, tiny_we
     assert len(list((whole / "checkpoints").glob("*"))) == 4
 
 
+def test_zero_turns_checkpoints_pictures_rows_and_validations_off(tmp_path):
+    run = tmp_path / "run"
+    off = [f"run.{key}_every=0" for key in ("checkpoint", "picture", "log")]
+    assert program()(stage_one(run, 2, *off, "trainer.val_check_interval=0")) == 0
+    assert [file.name for file in (run / "checkpoints").iterdir()] == ["step_00000002.ckpt"]  # the end has one
+    assert not list(run.glob("pictures/*")) and (run / "weights/config.json").is_file()
+
+
 def test_one_seed_gives_one_curve(tmp_path, tiny_weights):
     main = program()
     for name in ("a", "b"):
