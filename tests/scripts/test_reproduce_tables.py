@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files_on_disk import celeba
 from PIL import Image
 from programs import load_program
 
@@ -220,10 +221,10 @@ def test_fid_stands_beside_the_papers_where_its_file_is(program, run, monkeypatc
     assert rows["CoCosNet"]["values"] == {} and rows["CoCosNet"]["paper"]["fid_exemplars"] == 11.01
 
 
-def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp_path):
+def test_celeba_as_users_have_it(program, run, tiny_pipeline_folder, tmp_path):
     config = SCRIPT.parents[1] / "configs" / "celeba.yaml"
     node = "data.params.validation.params"
-    changes = [f"{node}.root={shared / 'samples/CelebAMask-HQ'}", f"{node}.size=32"]
+    changes = [f"{node}.root={celeba(tmp_path / 'data')}", f"{node}.size=32"]
     arguments = ["--table", 2, "--config", config, "--set", *changes, "--weights", tiny_pipeline_folder]
     code, out, err = run(program, *arguments, "--steps", 8, "--protocol", "weights", "--out", tmp_path, "--json")
     assert code == 0, err
