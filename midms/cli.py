@@ -3,8 +3,10 @@
 midms translate --condition sketch.png --exemplar photo.jpg --out out.png
 midms show out.png                    # the command that made it
 midms info demo                       # what weights take
+midms samples --out samples.png       # pictures to try: --condition sample:1 --exemplar sample:5
 midms get photos                      # the networks that read photos of people
 midms app                             # in the browser
+midms completion bash                 # completion of these words, for `source <(midms completion bash)`
 """
 
 from __future__ import annotations
@@ -37,11 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe weights: method, task, size, condition and settings")
     info.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
     info.add_argument("--json", action="store_true", help="print one JSON object")
+    samples = commands.add_parser("samples", help="list or draw the conditions and exemplars of the package")
+    samples.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
+    samples.add_argument("--out", type=Path, metavar="FILE", help="PNG of all samples with their names")
     get = commands.add_parser("get", help="download the networks that make conditions from photos of people")
     get.add_argument("what", choices=("photos",), help="four networks of MediaPipe (Apache-2.0), 8 MB of a 36 MB wheel")
     get.add_argument(
         "--from", dest="wheel", type=Path, metavar="FILE", help="the wheel on this disk, for machines without internet"
     )
+    completion = commands.add_parser("completion", help="print a script that completes these commands in a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     app = commands.add_parser(
         "app", help="start the app in the browser; `midms app --help` lists its options", add_help=False
     )
@@ -55,7 +62,8 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     parser.description = "Make the picture that has the condition's content and the exemplar's style."
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument("--condition", type=Path, required=True, metavar="FILE",
-                       help="drawing, photo, joints, map of classes, or condition maps (.npy, .npz)")  # fmt: skip
+                       help="drawing, photo, joints, map of classes, condition maps (.npy, .npz), or a sample of "
+                       "the package: sample:1 ... sample:24")  # fmt: skip
     inputs.add_argument("--condition-kind", choices=KINDS, help="default: by the file's ending and the weights")
     inputs.add_argument("--condition-weights", nargs="+", default=[], metavar="PATH", help="of a network that "
                        "annotates a photo instead of those of `midms get photos`: SegFormer face parser, pose network, "
@@ -66,7 +74,8 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
         "--condition-size", type=_size, metavar="WxH", help="size of the photo that the joints belong to"
     )
     inputs.add_argument("--exemplar", type=Path, nargs="+", required=True, metavar="FILE",
-                       help="photo whose style to take; of several, each position uses the best match")  # fmt: skip
+                       help="photo or sample whose style to take; of several, each position uses the best "
+                       "match")  # fmt: skip
     inputs.add_argument("--exemplar-mask", type=Path, nargs="+", default=[], metavar="FILE",
                        help="one mask per exemplar, white where the exemplar may be used")  # fmt: skip
     inputs.add_argument("--exemplar-condition", type=Path, nargs="+", default=[], metavar="FILE",
@@ -103,8 +112,8 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print the command that made a picture, and to stderr the differences since then."""
-    from midms.io.provenance import changed_files, read_settings, recorded_command
+    """Print the command that made a picture, and to stderr its notes and the differences since then."""
+    from midms.io.provenance import changed_files, read_settings, recorded_command, recorded_notes
 
     settings = read_settings(options.picture)
     command = recorded_command(settings)
@@ -114,6 +123,8 @@ def show(options: argparse.Namespace) -> None:
         print(json.dumps(settings, indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
     else:
         print(command)
+    for note in recorded_notes(settings):
+        warn(f"midms show: note: {note}")
     for change in changed_files(settings, options.files):
         warn(f"midms show: {change}")
 
@@ -124,6 +135,19 @@ def get_photos(options: argparse.Namespace) -> None:
 
     folder = get_models(options.wheel)
     say(f"{folder}: networks of {PACKAGE.replace('==', ' ')}, Apache-2.0 ({folder / LICENCE})")
+
+
+def completion_script(shell: str) -> str:
+    """The script that completes the commands and options of this program, and the names of files, in a shell."""
+    import shtab
+
+    parser = build_parser()
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
+    return shtab.complete(parser, shell)
 
 
 def start_app(arguments: Sequence[str]) -> int:
@@ -143,6 +167,12 @@ def run(options: argparse.Namespace) -> int:
         from midms.translate import describe_weights
 
         print(describe_weights(options.weights, options.json))
+    elif options.command == "samples":
+        from midms.translate import show_samples
+
+        say(show_samples(options.weights, options.out))
+    elif options.command == "completion":
+        print(completion_script(options.shell))
     else:
         from midms.translate import translate
 

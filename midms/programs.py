@@ -48,6 +48,11 @@ def warn(text: object) -> None:
     say(text, sys.stderr)
 
 
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra of this package. It names the sources, since no package index has them."""
+    return f"pip install '.[{extra}]' in the folder of the project"
+
+
 def handle_user_errors(program: str, stopped: str = "stopped") -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a program's `main` to print a user's mistake as `PROGRAM: message` and return 2.
 

@@ -108,8 +108,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or self.bar is not None:  # work that failed has no last line
+            self.close()
 
 
 _OUTER: ContextVar[Progress | None] = ContextVar("outer progress", default=None)

@@ -1,4 +1,4 @@
-"""The commands `midms translate` and `midms info`."""
+"""The commands `midms translate`, `midms info` and `midms samples`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ import torch
 from PIL import ImageOps
 from torch import Tensor
 
-from midms.conditions.make import BuiltCondition, ConditionSpec, default_kind, make_condition
+from midms.conditions.make import BuiltCondition
 from midms.conditions.photos import models
 from midms.config import ConfigError
+from midms.data.samples import COUNT, PREFIX, SHOWN, contact_sheet, is_sample
 from midms.diffusion.interleave import StepRecord
 from midms.io.files import check_output_files
-from midms.io.images import at_working_size, open_image, read_rgb, to_rgb
-from midms.io.provenance import file_digest, text_chunk, versions
-from midms.models.encoded import Exemplar
+from midms.io.images import open_image, read_header, to_rgb
+from midms.io.provenance import text_chunk, versions
+from midms.models.encoded import Condition
 from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
 from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
-from midms.pipelines.pictures import read_picture, resize_images
+from midms.pipelines.notes import UsedExemplar, notes_on, what_weights_know
+from midms.pipelines.pictures import resize_images
+from midms.pipelines.reading import input_digests, read_condition, read_exemplar, read_exemplar_condition
 from midms.pipelines.settings import Settings
 from midms.visualize import (
     FIGURES,
@@ -40,7 +43,6 @@ from midms.visualize import (
     to_pixels,
 )
 
-DEFAULT_SIDE = 256  # for weights without a recorded training size
 _ANIMATIONS = (".gif", ".webp")
 
 
@@ -48,8 +50,9 @@ class Inputs(NamedTuple):
     """All inputs of a call, encoded."""
 
     condition: BuiltCondition
-    exemplars: list[Exemplar]
-    photos: list[Tensor]  # each (3, H, W) in [-1, 1], the input of its encoding
+    encoded: Condition
+    exemplars: list[UsedExemplar]
+    digests: dict[str, str]  # name of each input -> its digest
 
 
 def translate(options: argparse.Namespace) -> list[str]:
@@ -66,9 +69,11 @@ def translate(options: argparse.Namespace) -> list[str]:
     inputs = read_inputs(options, pipe)
     figures = figures_asked_for(options)
     records: list[StepRecord] = []
+    read = inputs.condition.note
+    notes = notes_on(pipe, inputs.condition.maps, inputs.encoded, inputs.exemplars, read)
     output = pipe(
-        inputs.condition.maps[None],
-        inputs.exemplars,
+        inputs.encoded,
+        [exemplar.encoded for exemplar in inputs.exemplars],
         settings=settings,
         seed=options.seed,
         return_intermediates=["warps"] * bool(figures - {"correspondence"})
@@ -77,13 +82,11 @@ def translate(options: argparse.Namespace) -> list[str]:
         callback=records.append if figures else None,
     )
     assert isinstance(output.images, Tensor)
-    notes = [inputs.condition.note] if inputs.condition.note else []
-    if figures:
-        notes += save_extras(options, figures_of(pipe, inputs, output, records, figures))
-    recorded = making_of(options, settings, inputs).record(computed_by(pipe), options.out)
+    extras = save_extras(options, figures_of(pipe, inputs, output, records, figures)) if figures else []
+    recorded = making_of(options, settings, inputs, notes).record(computed_by(pipe), options.out)
     save_png(options.out, to_pixels(resize_images(output.images, inputs.condition.size))[0], text_chunk(recorded))
     height, width = inputs.condition.size
-    return [f"note: {note}" for note in notes] + [f"{options.out}: {width} x {height}"]
+    return [f"note: {note}" for note in [*notes, *extras]] + [f"{options.out}: {width} x {height}"]
 
 
 def figures_asked_for(options: argparse.Namespace) -> set[str]:
@@ -105,9 +108,9 @@ def figures_of(
         return [images if latent is output.latents else next(rest) for latent in latents]
 
     maps = inputs.condition.maps
-    shown = maps if condition_spec(pipe).images else condition_image(maps[None])[0]
+    shown = maps if pipe.condition_spec().images else condition_image(maps[None])[0]
     return loop_pictures(
-        shown, inputs.photos[0], output.warps, records, decode_all, images, output.correspondence, figures
+        shown, inputs.exemplars[0].picture, output.warps, records, decode_all, images, output.correspondence, figures
     )
 
 
@@ -121,7 +124,10 @@ def check_outputs(options: argparse.Namespace) -> None:
         if file.suffix.lower() not in _ANIMATIONS:
             raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
     pictures = [getattr(options, f"{name}_picture") for name in FIGURES if name != "animation"]
-    check_output_files([options.out, *filter(None, pictures), *options.animation], input_files(options))
+    check_output_files(
+        [options.out, *filter(None, pictures), *options.animation],
+        [file for file in input_files(options) if not is_sample(file)],
+    )
     for name in ("exemplar_mask", "exemplar_condition"):
         count, expected = len(getattr(options, name)), len(options.exemplar)
         if count not in (0, expected):
@@ -129,41 +135,8 @@ def check_outputs(options: argparse.Namespace) -> None:
 
 
 def input_files(options: argparse.Namespace) -> list[Path]:
-    """The input pictures and maps that the command line names."""
+    """The pictures, maps and samples that the command line names as inputs."""
     return [options.condition, *options.exemplar, *options.exemplar_mask, *options.exemplar_condition]
-
-
-def condition_spec(pipe: MIDMsPipeline, size: int | None = None) -> ConditionSpec:
-    """The form of condition that a pipeline's weights take, at `size` pixels per side. None: the weights' own size."""
-    encoders = pipe.model.encoders
-    images = encoders.condition_input == "latent"
-    channels = 3 if images else int(encoders.config["condition_channels"])
-    return ConditionSpec(channels, size or int(pipe.info.get("size") or DEFAULT_SIDE), images)
-
-
-def kind_of_condition(pipe: MIDMsPipeline, file: Path) -> str:
-    """The default kind of a condition file, from its ending and the weights."""
-    return default_kind(file, condition_spec(pipe))
-
-
-def read_condition(pipe: MIDMsPipeline, file: Path) -> BuiltCondition:
-    """The condition in a drawing, photo or file of maps, in the form that these weights take.
-
-    Raises:
-        ConfigError: the file cannot be used for these weights.
-    """
-    return make_condition(file, condition_spec(pipe))
-
-
-def read_exemplar(pipe: MIDMsPipeline, file: Path, size: int | None = None) -> Tensor:
-    """A photo at its working size, (3, H, W) in [-1, 1].
-
-    Args:
-        size: working size in pixels per side. None: the weights' own.
-    Raises:
-        ConfigError: the file is no picture.
-    """
-    return read_picture(at_working_size(read_rgb(file), condition_spec(pipe, size).side))
 
 
 def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
@@ -172,27 +145,26 @@ def read_inputs(options: argparse.Namespace, pipe: MIDMsPipeline) -> Inputs:
     Raises:
         ConfigError: a file cannot be used for these weights.
     """
-    spec = condition_spec(pipe, options.size)
-    kind, weights, size = options.condition_kind, options.condition_weights, options.condition_size
-    condition = make_condition(options.condition, spec, kind, weights, size, str(pipe.device), options.align)
+    kind, weights, canvas = options.condition_kind, options.condition_weights, options.condition_size
+    condition = read_condition(pipe, options.condition, options.size, kind, weights, canvas, options.align)
     released = pipe.model.encoders.form == "released"
-    if released and not options.exemplar_condition:
+    maps = options.exemplar_condition or options.exemplar  # a sample brings its own maps
+    if released and not options.exemplar_condition and not all(map(is_sample, options.exemplar)):
         raise ConfigError("these weights also match the exemplar's own condition: give it with --exemplar-condition")
-    exemplars, photos = [], []
+    exemplars = []
     for index, file in enumerate(options.exemplar):
         photo = read_exemplar(pipe, file, options.size)
         mask = exemplar_mask(options.exemplar_mask[index]) if options.exemplar_mask else None
-        labels = None
-        if released:
-            labels = make_condition(options.exemplar_condition[index], spec).maps[None]
-        encoded = pipe.encode_exemplar(photo, labels, mask, spec.side)
-        exemplars.append(encoded)
-        photos.append(photo)
+        labels = read_exemplar_condition(pipe, maps[index], options.size) if released else None
+        encoded = pipe.encode_exemplar(photo, labels, mask, pipe.condition_spec(options.size).side)
+        own = None if is_sample(file) else read_header(file).size
+        exemplars.append(UsedExemplar(str(file), photo, encoded, own))
         if encoded.mask is not None and float(encoded.mask.max()) <= 0.5:
             raise ConfigError(
                 f"{options.exemplar_mask[index]}: the white part is smaller than one cell of the matching grid"
             )
-    return Inputs(condition, exemplars, photos)
+    digests = input_digests(pipe, input_files(options), options.size)
+    return Inputs(condition, pipe.encode_condition(condition.maps[None]), exemplars, digests)
 
 
 def exemplar_mask(file: Path) -> Tensor:
@@ -221,14 +193,14 @@ def save_extras(options: argparse.Namespace, pictures: LoopPictures) -> list[str
     return [f"{options.correspondence_picture}: shows the first of the exemplars"] if several else []
 
 
-def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -> Making:
+def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs, notes: Sequence[str]) -> Making:
     """The `Making` of a command line's picture."""
     return Making(
         program="midms translate",
         weights=options.weights,
         settings=settings,
         seed=options.seed,
-        inputs={str(file): file_digest(file) for file in input_files(options)},
+        inputs=inputs.digests,
         condition=str(options.condition),
         condition_kind=inputs.condition.kind,
         condition_weights=options.condition_weights,
@@ -240,6 +212,7 @@ def making_of(options: argparse.Namespace, settings: Settings, inputs: Inputs) -
         exemplar_conditions=[str(file) for file in options.exemplar_condition],
         size=options.size,
         protocol=options.protocol,
+        notes=notes,
     )
 
 
@@ -250,7 +223,7 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
         ConfigError: no weights have that name.
     """
     pipe = load_pipeline(weights)
-    spec, model = condition_spec(pipe), pipe.model
+    spec, model = pipe.condition_spec(), pipe.model
     parts = {name.replace("_", " "): part for name, part in model.components()[0].items() if name != "refiner"}
     facts: dict[str, Any] = {
         "weights": weights,
@@ -270,13 +243,25 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
 
 
-def what_weights_know(pipe: MIDMsPipeline) -> str:
-    """A sentence on the weights' training pictures, since other kinds of pictures are translated badly."""
-    side, task = condition_spec(pipe).side, pipe.info.get("task")
-    drawn = {"faces": "drawn portraits", "figures": "drawn people", "churches": "drawn churches"}.get(str(task))
-    if drawn is None:
-        return f"They know pictures like those they were trained on ({task or 'not named'}), {side} pixels per side."
-    return f"They know {drawn} of {side} pixels per side (the built-in benchmark), and have seen no photo."
+def show_samples(weights: str, out: Path | None = None) -> str:
+    """Say which samples weights take, and draw them all into the PNG `out`.
+
+    Raises:
+        ConfigError: no weights have that name, they take no samples, or the picture cannot be written.
+    """
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise ConfigError(f"--out {out}: expected a name that ends in .png")
+        check_output_files([out], [])
+    pipe = load_pipeline(weights)
+    task, side = pipe.task, pipe.condition_spec().side
+    if task is None:
+        raise ConfigError(f"{weights}: no sample has the form of condition that these weights take")
+    said = f"{PREFIX}1 to {PREFIX}{COUNT}: {SHOWN[task]} of {side} pixels, for --condition and --exemplar"
+    if out is None:
+        return f"{said}; `midms samples {weights} --out samples.png` draws them"
+    save_png(out, contact_sheet(task, side))
+    return f"{said}; drawn in {out}"
 
 
 def _plain(value: Any) -> str:

@@ -121,7 +121,7 @@ def your_sheet(options: argparse.Namespace) -> Path:
     import torch.nn.functional as F
 
     from midms.pipelines.midms import MIDMsPipeline
-    from midms.translate import read_exemplar
+    from midms.pipelines.reading import read_exemplar
     from midms.visualize import condition_image, grid, save_png
 
     pipe = MIDMsPipeline.from_pretrained(options.weights)

@@ -228,8 +228,8 @@ def _answer(args: argparse.Namespace, folders: Folders, comparison: MethodCompar
     }
     for line in skipped:
         warn(f"evaluate.py: {line}")
-    if not any(result.status == "ok" for result in everything):
-        print("evaluate.py: no metric could be computed", file=sys.stderr)
+    if not skipped and not any(result.status == "ok" for result in everything):
+        warn("evaluate.py: no metric could be computed")
         return 2
     return 2 if skipped else 0
 

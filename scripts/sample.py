@@ -55,8 +55,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="val", help="of --config: which (default: %(default)s)")
     parser.add_argument("--pairs", type=between(1, 10**6), help="how many of them, from the first (default: 64 of "
                         "--benchmark, all of --config)")  # fmt: skip
-    parser.add_argument("--condition", nargs="+", type=Path, help="drawings, or condition maps (L, H, W) as .npy")
-    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos: one, or one per condition")
+    parser.add_argument("--condition", nargs="+", type=Path, help="drawings, condition maps (L, H, W) as .npy, or "
+                        "samples of the package: sample:1 ... sample:24")  # fmt: skip
+    parser.add_argument("--exemplar", nargs="+", type=Path, help="photos or samples: one, or one per condition")
     parser.add_argument("--exemplar-condition", nargs="+", type=Path, help="their maps (released form of the encoders)")
     add_loop_options(parser)
     parser.add_argument("--batch-size", type=between(1, 4096), default=8)
@@ -126,7 +127,7 @@ def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Setti
     """
     from midms.config import check, instantiate, load_config, resolve
     from midms.pipelines.making import Making
-    from midms.pipelines.midms import pair_seeds
+    from midms.pipelines.seeds import pair_seeds
 
     config = load_config([options.config])
     check(config)
@@ -159,10 +160,16 @@ def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Setti
 
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the user's files, translated as by `midms translate` with the pair's seed."""
-    from midms.io.provenance import file_digest
+    from midms.data.samples import is_sample
     from midms.pipelines.making import Making
-    from midms.pipelines.midms import pair_seeds
-    from midms.translate import kind_of_condition, read_condition, read_exemplar
+    from midms.pipelines.reading import (
+        input_digests,
+        kind_of_condition,
+        read_condition,
+        read_exemplar,
+        read_exemplar_condition,
+    )
+    from midms.pipelines.seeds import pair_seeds
 
     def pick(files: list[Path] | None, index: int) -> Path | None:
         return None if not files else files[index if len(files) > 1 else 0]
@@ -180,7 +187,7 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
 
         def load(file: Path = file, photo: Path = photo, maps: Path | None = maps) -> Loaded:
             built = read_condition(pipe, file)
-            labels = None if maps is None else read_condition(pipe, maps).maps
+            labels = None if maps is None else read_exemplar_condition(pipe, maps)[0]
             return Loaded(built.maps, read_exemplar(pipe, photo), labels, built.size)
 
         files = [file, photo, *([] if maps is None else [maps])]
@@ -189,14 +196,14 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
             weights=str(options.weights),
             settings=settings,
             seed=seed,
-            inputs={str(name): file_digest(name) for name in files if name.is_file()},
+            inputs=input_digests(pipe, [name for name in files if is_sample(name) or name.is_file()]),
             condition=str(file),
             condition_kind=kind_of_condition(pipe, file),
             exemplars=[str(photo)],
             exemplar_conditions=[] if maps is None else [str(maps)],
             protocol=options.protocol,
         )
-        pairs.append(Pair(f"{index:05d}_{file.stem}", making, seed, load))
+        pairs.append(Pair(f"{index:05d}_{file.stem.replace(':', '-')}", making, seed, load))
     return pairs
 
 

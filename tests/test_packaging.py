@@ -77,6 +77,41 @@ def test_the_conda_environment_is_the_package_with_extras():
     assert extras and len(lists["pip"]) == 1 and set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
 
 
+def test_the_dockerfile_installs_what_pyproject_declares():
+    """The lines of pip name the package's own bounds, copied files exist, and TORCH chooses the build of PyTorch."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    torch_line, package_line = re.findall(r"^RUN pip install --no-cache-dir (.*)$", text, re.MULTILINE)
+    named = re.findall(r'"([^"]+)"', torch_line.partition("--index-url")[0])
+    assert {distribution(name) for name in named} == {"torch", "torchvision"} and set(named) <= set(
+        PROJECT["dependencies"]
+    )
+    assert "https://download.pytorch.org/whl/${TORCH}" in torch_line and "ARG TORCH=cpu" in text
+    extras = re.match(r'"\.\[([\w,]+)\]"', package_line)
+    assert extras and set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    copied = " ".join(re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE)).split()
+    assert {"pyproject.toml", PROJECT["readme"], "midms"} <= set(copied) and all(
+        (ROOT / name).exists() for name in copied
+    )
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == set(copied), "the build sees what it copies"
+    python = re.search(r"^FROM python:(\d+)\.(\d+)", text, re.MULTILINE)
+    assert python and (int(python[1]), int(python[2])) >= (3, 11)
+    assert set(re.findall(r'^ENTRYPOINT \["(\w+)"\]$', text, re.MULTILINE)) == set(PROJECT["scripts"])
+
+
+def test_the_templates_of_issues_are_forms():
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    forms = [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yml")) if file.name != "config.yml"]
+    assert len(forms) == 3
+    for form in forms:
+        assert {"name", "description", "body"} <= set(form)
+        ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+        assert len(ids) == len(set(ids)) > 0
+        assert all(part["type"] in ("markdown", "input", "textarea", "checkboxes") for part in form["body"])
+        for name in re.findall(r"docs/[\w-]+\.md", str(form)):
+            assert (ROOT / name).is_file()
+
+
 def test_the_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= set(citation)

@@ -79,3 +79,9 @@ def test_hidden_parts_stay_hidden_in_a_common_bar(capsys):
     with one_progress("table", hidden=True):
         list(track("abc", "part", 3, hidden=True))
     assert capsys.readouterr() == ("", "")
+
+
+def test_work_that_fails_has_no_last_line(capsys):
+    with pytest.raises(ValueError), Progress("photos", 3):
+        raise ValueError
+    assert capsys.readouterr().err == ""

@@ -23,7 +23,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from midms.options import add_computing_options
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, how_to_install, warn
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -73,8 +73,11 @@ def serve(options: argparse.Namespace, folder: Path) -> None:
         ConfigError: the weights cannot be used, or the port is in use.
         KeyboardInterrupt: the program was interrupted.
     """
-    from midms.app.faults import FaultLog
-    from midms.app.server import Address, launch
+    from midms.app.lean_import import lean_gradio
+
+    with lean_gradio():
+        from midms.app.faults import FaultLog
+        from midms.app.server import Address, launch
     from midms.app.streaming import stop_all
     from midms.pipelines.making import load_pipeline
 
@@ -117,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 after Ctrl-C or SIGTERM, 2 with one line on a user's mistake."""
     options = parse(arguments)
     if importlib.util.find_spec("gradio") is None:
-        print("midms.app: needs Gradio; run `pip install 'midms[app]'`", file=sys.stderr)
+        warn(f"midms.app: needs Gradio; {how_to_install('app')}")
         return 2
     with stop_signals():
         folder = options.folder or Path(tempfile.mkdtemp(prefix="midms-app-"))

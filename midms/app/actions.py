@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from midms.app.scenes import window
+from midms.app.framing import window
 from midms.app.streaming import Outcome, stream
 from midms.config import ConfigError
 from midms.diffusion.interleave import StepRecord
 from midms.matching.correspondence import Match, normalize_features
 from midms.matching.streaming import masked_logit
+from midms.models.encoded import Condition, Exemplar
 from midms.pipelines import making
 from midms.pipelines.midms import MIDMsPipeline
+from midms.pipelines.notes import UsedExemplar, notes_on
+from midms.pipelines.pictures import read_picture
 from midms.pipelines.settings import Settings
-from midms.translate import condition_spec
 from midms.visualize import Pixels, overlay, to_pixels
 
 MAX_SEED = 2**32 - 1
@@ -35,6 +37,7 @@ class ChosenExemplar(NamedTuple):
     pixels: Pixels  # (H, W, 3)
     allowed: NDArray[np.bool_] | None = None  # (H, W): the allowed part; None: all of the exemplar
     condition: NDArray[np.uint8] | None = None  # its maps (L, H, W), for encoders of the released form
+    size: tuple[int, int] | None = None  # of the visitor's own picture, (width, height); None: of a sample
 
 
 class Task(NamedTuple):
@@ -46,6 +49,7 @@ class Task(NamedTuple):
     calls: int  # N
     threshold: float | None  # gamma; None for weights without a diffusion
     seed: int
+    read_note: str = ""  # on how an uploaded condition was read
 
 
 class Frame(NamedTuple):
@@ -73,6 +77,7 @@ class Result(NamedTuple):
     trusted: list[NDArray[np.bool_]]  # the mask of each re-warp, (h, w)
     temperature: float  # tau of the softmax
     computed: making.Computed
+    notes: Sequence[str] = ()  # why the picture cannot be good
 
 
 class Progress(NamedTuple):
@@ -82,6 +87,7 @@ class Progress(NamedTuple):
     done: int  # calls of the U-Net, or of the generator
     total: int
     result: Result | None = None
+    notes: Sequence[str] = ()
 
 
 class Trace(NamedTuple):
@@ -119,12 +125,9 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
     """
     settings = loop_settings(pipe, task)
     _check(pipe, task)
-    with torch.no_grad():
-        maps = torch.from_numpy(task.condition).float() / 255
-        condition = pipe.encode_condition(2 * maps - 1 if condition_spec(pipe).images else maps)
-        exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
-        keys = [exemplar.features for exemplar in exemplars]
-        masks = [exemplar.mask for exemplar in exemplars]
+    condition, exemplars, notes = _encode_inputs(pipe, task)
+    keys = [exemplar.features for exemplar in exemplars]
+    masks = [exemplar.mask for exemplar in exemplars]
     total = settings.num_interleaved_steps
     shown = shown_steps(total)
     frames: list[Frame] = []
@@ -151,7 +154,7 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
         else:
             records.append(item)
             frames += step_frames(pipe, item, condition.size) if item.n in shown else []
-        yield Progress(list(frames), len(records), total)
+        yield Progress(list(frames), len(records), total, notes=notes)
     assert output is not None
     if records and output.latents is records[-1].prediction:  # without refinement the last frame is the result
         pixels = frames[-1].pixels
@@ -164,8 +167,8 @@ def translate(pipe: MIDMsPipeline, task: Task) -> Iterator[Progress]:
             query = pipe.model.encode_prediction(rewarped[-1].prediction, condition.encoded)
         matches["last"] = MatchInputs(query, [exemplar.key for exemplar in exemplars], masks)
     trusted = [record.rewarp.mask[0, 0].cpu().numpy() > 0.5 for record in rewarped if record.rewarp]
-    result = Result(task, settings, pixels, matches, trusted, pipe.model.temperature, making.computed_by(pipe))
-    yield Progress([*frames, Frame("result", result.pixels)], total, total, result)
+    result = Result(task, settings, pixels, matches, trusted, pipe.model.temperature, making.computed_by(pipe), notes)
+    yield Progress([*frames, Frame("result", result.pixels)], total, total, result, notes)
 
 
 def shown_steps(total: int) -> set[int]:
@@ -218,7 +221,7 @@ def allowed_part(paint: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDAr
     """The allowed part of an exemplar, by the paint on its square canvas. None: unpainted, all is allowed.
 
     Args:
-        paint: (S, S, 4); the exemplar lies in its `midms.app.scenes.window`.
+        paint: (S, S, 4); the exemplar lies in its `midms.app.framing.window`.
         size: of the exemplar, (H, W).
     """
     if paint is None or paint.ndim != 3 or paint.shape[2] != 4:
@@ -243,16 +246,29 @@ def _encode(pipe: MIDMsPipeline, chosen: ChosenExemplar, number: int) -> Any:
     return exemplar
 
 
+@torch.no_grad()
+def _encode_inputs(pipe: MIDMsPipeline, task: Task) -> tuple[Condition, list[Exemplar], list[str]]:
+    """Condition and exemplars of a task, encoded, and the notes on them."""
+    maps = torch.from_numpy(task.condition).float() / 255
+    condition = pipe.encode_condition(2 * maps - 1 if pipe.condition_spec().images else maps)
+    exemplars = [_encode(pipe, chosen, index) for index, chosen in enumerate(task.exemplars, start=1)]
+    used = [
+        UsedExemplar(f"exemplar {index}", read_picture(chosen.pixels), exemplar, chosen.size)
+        for index, (chosen, exemplar) in enumerate(zip(task.exemplars, exemplars, strict=True), start=1)
+    ]
+    return condition, exemplars, notes_on(pipe, maps, condition, used, task.read_note)
+
+
 def _check(pipe: MIDMsPipeline, task: Task) -> None:
     if not task.exemplars:
         raise ConfigError("no exemplar: pick one below, or upload one")
-    channels, (count, height, width) = condition_spec(pipe).channels, task.condition.shape
+    channels, (count, height, width) = pipe.condition_spec().channels, task.condition.shape
     if count != channels:
         raise ConfigError(f"condition with {count} maps, these weights take {channels}")
     if max(height, width) > MAX_SIDE:
         raise ConfigError(f"condition of {width} x {height} pixels: at most {MAX_SIDE} a side")
     if pipe.model.encoders.form == "released" and any(chosen.condition is None for chosen in task.exemplars):
-        raise ConfigError("these weights also need the maps of every exemplar: pick exemplars of the built-in scenes")
+        raise ConfigError("these weights also need the maps of every exemplar: pick exemplars of the samples")
 
 
 def _picture(pipe: MIDMsPipeline, latent: Tensor, size: tuple[int, int]) -> Pixels:

@@ -12,7 +12,7 @@ from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.app import scenes
+from midms.app import framing
 from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes
 from midms.visualize import Pixels
@@ -37,7 +37,7 @@ def picture_file(pixels: Pixels) -> str:
 
 def to_canvas(pixels: Pixels, smooth: bool = True, paint: NDArray[np.uint8] | None = None) -> Any:
     """Pixels as the background of an image editor, with paint (S, S, 4) over them or none."""
-    background = scenes.on_square(pixels, CANVAS, smooth)
+    background = framing.on_square(pixels, CANVAS, smooth)
     layers = [] if paint is None else [picture_file(paint)]
     return {"background": picture_file(background), "layers": layers, "composite": None}
 

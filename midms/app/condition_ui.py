@@ -1,4 +1,4 @@
-"""The panel of the condition: pick a scene, paint, or upload a file."""
+"""The panel of the condition: pick a sample, paint, or upload a file."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from midms.app import drawing, scenes, uploads
+from midms.app import drawing, framing, uploads
 from midms.app.canvases import CANVAS, flattened, picture_file, to_canvas
 from midms.app.finished import ChosenCondition
 from midms.app.page import HIDDEN, MISTAKE, AppContext, consume_upload, selected_index, show_user_errors
 from midms.app.style import MARK_OLD, mark_old_unless
 from midms.config import ConfigError
+from midms.data.samples import COUNT, picture_of_maps
+from midms.visualize import Pixels
 
-KINDS = {"scene": "Scenes", "painting": "Drawing", "file": "File or photo"}  # the tabs
+KINDS = {"sample": "Samples", "painting": "Drawing", "file": "Your photo or file"}  # the tabs
 
 
 class ConditionInputs(NamedTuple):
     """Components that hold the chosen condition."""
 
     kind: Any  # one of `KINDS`: the open tab
-    index: Any  # of the picked scene
-    maps: Any  # uploaded
+    index: Any  # of the picked sample
+    read: Any  # of the uploaded file: `ReadCondition`
     canvas: Any
     tabs: Any
-    gallery: Any  # None: there are no scenes for these weights
+    gallery: Any  # None: there are no samples for these weights
     shown: Any  # picture of the uploaded maps
     note: Any  # note on the uploaded file
 
 
 def condition_panel(context: AppContext) -> ConditionInputs:
-    """Pick a scene, paint, or upload maps."""
+    """Pick a sample, paint, or upload maps."""
     gr.Markdown("### 1 · Condition: what goes where")
-    kind = gr.State("scene" if context.task else "file")
-    index, maps = gr.State(0), gr.State(None)
+    kind = gr.State("sample" if context.task else "file")
+    index, read = gr.State(0), gr.State(None)
     canvas: Any = gr.State(None)
     gallery = None
     with gr.Tabs(elem_id="condition-tabs") as tabs:
         if context.task:
-            with gr.Tab(KINDS["scene"], id="scene") as tab:
-                gallery = scene_gallery(context)
-            tab.select(lambda: "scene", None, kind, **HIDDEN)
+            with gr.Tab(KINDS["sample"], id="sample") as tab:
+                gallery = sample_gallery(context)
+            tab.select(lambda: "sample", None, kind, **HIDDEN)
             gallery.select(selected_index, None, index, **HIDDEN)
             gallery.select(None, js=MARK_OLD, **HIDDEN)
         if drawing.paintable(context.spec.channels):
@@ -50,19 +52,21 @@ def condition_panel(context: AppContext) -> ConditionInputs:
                 canvas = paint_canvas(context, index)
             tab.select(lambda: "painting", None, kind, **HIDDEN)
         with gr.Tab(KINDS["file"], id="file", elem_id="file-tab") as tab:
-            shown, note = file_upload(context, maps)
+            shown, note = file_upload(context, read)
         tab.select(lambda: "file", None, kind, **HIDDEN)
-    return ConditionInputs(kind, index, maps, canvas, tabs, gallery, shown, note)
+    return ConditionInputs(kind, index, read, canvas, tabs, gallery, shown, note)
 
 
-def scene_gallery(context: AppContext) -> gr.Gallery:
+def sample_gallery(context: AppContext) -> gr.Gallery:
     """The built-in conditions."""
-    small = [picture_file(scenes.enlarge(context.scene(i).drawing, 96, False)) for i in range(scenes.COUNT)]
+    small = [
+        picture_file(framing.enlarge(picture_of_maps(context.sample(i).condition), 96, False)) for i in range(COUNT)
+    ]
     return gr.Gallery(small, show_label=False, columns=4, height=CANVAS + 40, allow_preview=False, format="png",
-                      selected_index=0, elem_id="scenes", buttons=[])  # fmt: skip
+                      selected_index=0, elem_id="samples", buttons=[])  # fmt: skip
 
 
-def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
+def file_upload(context: AppContext, read_state: gr.State) -> tuple[Any, Any]:
     """Upload a condition in any form that `midms.conditions` reads. Returns its picture and the line below."""
     channels = context.spec.channels
     forms = [("as its name and the weights suggest", "")]
@@ -82,21 +86,30 @@ def file_upload(context: AppContext, maps: gr.State) -> tuple[Any, Any]:
     @show_user_errors(note)
     def receive(file: str | None, kind: str) -> dict[Any, Any]:
         read = consume_upload(file, lambda path: uploads.read_condition(path, context.spec, kind or None))
-        picture = scenes.enlarge(scenes.picture_of_maps(read.maps), CANVAS, False)
-        what = "maps"
-        if read.photo is not None:  # left: the photo as used, right: its condition
-            picture = np.concatenate([scenes.enlarge(read.photo, CANVAS), picture], axis=1)
-            what = "maps made of your photo,"
-        taken = f"Taken: {len(read.maps)} {what} of {read.maps.shape[2]} x {read.maps.shape[1]} pixels."
         return {
-            maps: read.maps,
-            shown: gr.update(value=picture_file(picture), visible=True),
-            note: " ".join(filter(None, [taken, read.note and f"Note: {read.note}."])),
+            read_state: read,
+            shown: gr.update(value=picture_file(picture_of_condition(read)), visible=True),
+            note: describe_condition(read),
         }
 
-    event = upload.upload(receive, [upload, form], [maps, shown, note], **HIDDEN)
+    event = upload.upload(receive, [upload, form], [read_state, shown, note], **HIDDEN)
     event.then(None, note, js=mark_old_unless(MISTAKE), **HIDDEN)
     return shown, note
+
+
+def picture_of_condition(read: uploads.ReadCondition) -> Pixels:
+    """An uploaded condition; if made of a photo, the photo as it was used on its left."""
+    picture = framing.enlarge(picture_of_maps(read.maps), CANVAS, False)
+    if read.photo is None:
+        return picture
+    return np.concatenate([framing.enlarge(read.photo, CANVAS), picture], axis=1)
+
+
+def describe_condition(read: uploads.ReadCondition) -> str:
+    """The line below an uploaded condition."""
+    what = "maps" if read.photo is None else "maps made of your photo,"
+    taken = f"Taken: {len(read.maps)} {what} of {read.maps.shape[2]} x {read.maps.shape[1]} pixels."
+    return f"{taken} Note: {read.note}." if read.note else taken
 
 
 def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
@@ -112,23 +125,23 @@ def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
     spans = (f'<span><i class="swatch" style="background:{colour}"></i>{name}</span>' for colour, name in swatches)
     gr.HTML(f'<div class="swatches">{"".join(spans)}</div>')
     with gr.Row():
-        start = gr.Button("Paint the picked scene", size="sm", visible=context.task == "faces", elem_id="paint-scene",
+        start = gr.Button("Paint the picked sample", size="sm", visible=context.task == "faces", elem_id="paint-sample",
                           min_width=90)  # fmt: skip
         clear = gr.Button("Clear", size="sm", min_width=60)
         upload = gr.UploadButton("Upload a drawing", size="sm", elem_id="upload-drawing", min_width=90)
     note = gr.Markdown(elem_id="canvas-note", elem_classes=["says"])
 
-    def paint_scene(number: int) -> tuple[Any, str]:
-        painting = to_canvas(scenes.painting_of_scene("faces", context.size, number), False)
-        return painting, "The picked scene is on the canvas: paint over it, or translate it as it is."
+    def paint_sample(number: int) -> tuple[Any, str]:
+        painting = to_canvas(drawing.painting_of_sample(context.size, number + 1), False)
+        return painting, "The picked sample is on the canvas: paint over it, or translate it as it is."
 
-    start.click(paint_scene, index, [canvas, note], **HIDDEN)
+    start.click(paint_sample, index, [canvas, note], **HIDDEN)
     clear.click(lambda: (to_canvas(blank), "The canvas is empty."), None, [canvas, note], **HIDDEN)
 
     @show_user_errors(note)
     def receive(file: str | None) -> tuple[dict[str, Any], str]:
         picture = np.asarray(consume_upload(file, uploads.read_upload))
-        ink = drawing.ink_on_paper(scenes.on_square(picture, CANVAS))
+        ink = drawing.ink_on_paper(framing.on_square(picture, CANVAS))
         return to_canvas(ink), f"Taken: a drawing of {picture.shape[1]} x {picture.shape[0]} pixels."
 
     event = upload.upload(receive, upload, [canvas, note], **HIDDEN)
@@ -139,38 +152,38 @@ def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
 
 
 def chosen_condition(
-    context: AppContext, kind: str, index: int, maps: NDArray[np.uint8] | None, canvas: dict[str, Any] | None
+    context: AppContext, kind: str, index: int, read: uploads.ReadCondition | None, canvas: dict[str, Any] | None
 ) -> tuple[NDArray[np.uint8], ChosenCondition]:
     """The condition maps, (L, H, W), of the open tab, and the choice there.
 
     Raises:
         ConfigError: nothing was chosen.
     """
-    if kind == "scene":
-        return context.scene(index).condition, ChosenCondition(kind, index, None, None)
+    if kind == "sample":
+        return context.sample(index).condition, ChosenCondition(kind, index, None, None)
     if kind == "painting":
         painting = flattened(canvas)
         if painting is None:
-            raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
+            raise ConfigError("the canvas is empty: paint the parts of a face, or start from a sample")
         return drawing.painted_face(painting, context.size), ChosenCondition(kind, index, None, painting)
-    if maps is None:
+    if read is None:
         raise ConfigError("no condition: upload a file first")
-    return maps, ChosenCondition(kind, index, maps, None)
+    return read.maps, ChosenCondition(kind, index, read, None)
 
 
 def shown_condition(inputs: ConditionInputs, chosen: ChosenCondition) -> dict[Any, Any]:
     """Updates that restore an earlier choice of condition."""
     updates: dict[Any, Any] = {
         inputs.kind: chosen.kind,
-        inputs.index: chosen.scene,
+        inputs.index: chosen.sample,
         inputs.tabs: gr.update(selected=chosen.kind),
     }
     if inputs.gallery is not None:
-        updates[inputs.gallery] = gr.update(selected_index=chosen.scene)
-    if chosen.maps is not None:
-        picture = scenes.enlarge(scenes.picture_of_maps(chosen.maps), CANVAS, False)
-        updates |= {inputs.maps: chosen.maps, inputs.shown: gr.update(value=picture_file(picture), visible=True)}
-        updates[inputs.note] = f"Taken before: {len(chosen.maps)} maps."
+        updates[inputs.gallery] = gr.update(selected_index=chosen.sample)
+    if chosen.read is not None:
+        picture = picture_file(picture_of_condition(chosen.read))
+        updates |= {inputs.read: chosen.read, inputs.shown: gr.update(value=picture, visible=True)}
+        updates[inputs.note] = describe_condition(chosen.read)
     if chosen.painting is not None:
         updates[inputs.canvas] = to_canvas(chosen.painting, False)
     return updates

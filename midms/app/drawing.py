@@ -8,6 +8,7 @@ from PIL import Image
 
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
 from midms.config import ConfigError
+from midms.data.samples import draw_sample
 from midms.visualize import Pixels
 
 #: Colours of the painted parts; left and right parts are distinguished by their side of the face.
@@ -41,11 +42,6 @@ def paintable(channels: int) -> bool:
     return channels == EDGE_CHANNELS
 
 
-def has_no_parts(maps: NDArray[np.uint8]) -> bool:
-    """Whether edge maps, (15, H, W), hold lines and no part of a face; False for maps of another form."""
-    return paintable(len(maps)) and bool((maps[1:14] == 255).all())
-
-
 def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
     """The 15 edge maps, (15, size, size), of a face painted in the colours of `PALETTE` on paper.
 
@@ -67,11 +63,22 @@ def painted_face(painting: Pixels, size: int) -> NDArray[np.uint8]:
     cell = np.argmax(cover, axis=0)  # (size, size)
     painted = {name: cell == index for index, name in enumerate(names)}
     if painted["paper"].all():
-        raise ConfigError("the canvas is empty: paint the parts of a face, or start from a scene")
+        raise ConfigError("the canvas is empty: paint the parts of a face, or start from a sample")
     masks = {name: mask for name, mask in _parts(painted).items() if mask.any()}
     maps = edge_condition(np.full((size, size), 255, np.uint8), masks, pixel=256 / size)
     maps[0][painted["line"]] = 255
     return maps
+
+
+def painting_of_sample(size: int, number: int) -> Pixels:
+    """The face of a sample in the colours of `PALETTE`, (size, size, 3), to be painted further."""
+    masks = draw_sample("faces", size, number).source.masks
+    painting = np.full((size, size, 3), 255, np.uint8)
+    for name in ("skin", "hair", "l_ear", "r_ear", "nose", "mouth", "u_lip", "l_lip", "l_eye", "r_eye", "l_brow",
+                 "r_brow", "eye_g"):  # fmt: skip
+        if name in masks:
+            painting[masks[name]] = PALETTE[name[2:] if name[2:] in PAIRED else name]
+    return painting
 
 
 def ink_on_paper(picture: Pixels) -> Pixels:

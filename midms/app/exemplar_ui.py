@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from midms.app import actions, scenes, uploads
+from midms.app import actions, framing, uploads
 from midms.app.canvases import CANVAS, painted_layers, picture_file, to_canvas
 from midms.app.page import HIDDEN, MISTAKE, AppContext, consume_upload, show_user_errors
 from midms.app.style import MARK_OLD, mark_old_unless
+from midms.data.samples import COUNT, PREFIX
 
 SLOTS = 3  # exemplars at once
 PAINT = (255, 45, 120, 140)  # paint of the allowed part, over the exemplar
@@ -31,7 +32,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
     """Up to three exemplars, picked or uploaded, with paint over the parts that may be used."""
     gr.Markdown("### 2 · Exemplars: how it looks")
     slot = gr.State(0)
-    first = context.built_in_exemplar(0) if context.task else None
+    first = context.sample_exemplar(0) if context.task else None
     chosen, editors = [gr.State(first if number == 0 else None) for number in range(SLOTS)], []
     notes = []
     with gr.Tabs():
@@ -41,15 +42,15 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
             editors.append(editor)
             notes.append(note)
             tab.select(lambda number=number: number, None, slot, **HIDDEN)
-    gr.Markdown("Paint what may be used of it; an unpainted exemplar may be used everywhere.")
+    gr.Markdown("Your own photo, or a sample from below. Paint what may be used of it; unpainted, all of it may be.")
     if context.task:
-        small = [picture_file(scenes.enlarge(context.scene(i).exemplar, 96)) for i in range(scenes.COUNT)]
+        small = [picture_file(framing.enlarge(context.sample(i).exemplar, 96)) for i in range(COUNT)]
         gallery = gr.Gallery(small, show_label=False, columns=4, height=300, allow_preview=False,
                              format="png", elem_id="exemplars", buttons=[], selected_index=0)  # fmt: skip
 
         def take(event: gr.SelectData, open_slot: int) -> dict[Any, Any]:
-            exemplar = context.built_in_exemplar(int(event.index))
-            text = f"Taken as exemplar {open_slot + 1}: picture {int(event.index) + 1} of those below."
+            exemplar = context.sample_exemplar(int(event.index))
+            text = f"Taken as exemplar {open_slot + 1}: {PREFIX}{int(event.index) + 1}."
             return {chosen[open_slot]: exemplar, editors[open_slot]: to_canvas(exemplar.pixels), notes[open_slot]: text}
 
         gallery.select(take, slot, [*chosen, *editors, *notes], **HIDDEN)
@@ -74,9 +75,9 @@ def exemplar_slot(
 
     @show_user_errors(note)
     def receive(file: str | None) -> tuple[actions.ChosenExemplar, dict[str, Any], str]:
-        pixels = consume_upload(file, lambda path: uploads.read_exemplar(path, context.size))
-        text = f"Taken: your photo, used at {pixels.shape[1]} x {pixels.shape[0]} pixels."
-        return actions.ChosenExemplar(pixels), to_canvas(pixels), text
+        read = consume_upload(file, lambda path: uploads.read_exemplar(path, context.size))
+        text = f"Taken: your photo, used at {read.pixels.shape[1]} x {read.pixels.shape[0]} pixels."
+        return actions.ChosenExemplar(read.pixels, size=read.size), to_canvas(read.pixels), text
 
     event = upload.upload(receive, upload, [chosen, editor, note], **HIDDEN)
     event.then(None, note, js=mark_old_unless(MISTAKE), **HIDDEN)
@@ -102,7 +103,7 @@ def paint_of(exemplar: actions.ChosenExemplar) -> NDArray[np.uint8] | None:
     """The paint, (CANVAS, CANVAS, 4), that `chosen_exemplars` reads as the allowed part. None: all of it."""
     if exemplar.allowed is None:
         return None
-    left, top, width, height = scenes.window((exemplar.pixels.shape[1], exemplar.pixels.shape[0]), CANVAS)
+    left, top, width, height = framing.window((exemplar.pixels.shape[1], exemplar.pixels.shape[0]), CANVAS)
     allowed = Image.fromarray(exemplar.allowed).resize((width, height), Image.Resampling.NEAREST)
     paint = np.zeros((CANVAS, CANVAS, 4), np.uint8)
     paint[top : top + height, left : left + width][np.asarray(allowed)] = PAINT

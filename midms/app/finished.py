@@ -7,11 +7,9 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from midms.app.actions import Frame, Result
 from midms.app.record import SavedResult
+from midms.app.uploads import ReadCondition
 from midms.visualize import Pixels
 
 KEPT = 16  # for all visitors together; each picture holds the features of its matches
@@ -20,9 +18,9 @@ KEPT = 16  # for all visitors together; each picture holds the features of its m
 class ChosenCondition(NamedTuple):
     """The visitor's choice of condition."""
 
-    kind: str  # "scene", "painting" or "file": the open tab
-    scene: int  # index of the picked scene
-    maps: NDArray[np.uint8] | None  # (L, H, W), of the uploaded file
+    kind: str  # "sample", "painting" or "file": the open tab
+    sample: int  # index of the picked sample
+    read: ReadCondition | None  # of the uploaded file
     painting: Pixels | None  # (H, W, 3), of the canvas
 
 

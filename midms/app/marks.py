@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from midms.app.actions import Result, Trace
-from midms.app.scenes import enlarge
+from midms.app.framing import enlarge
 from midms.visualize import Pixels
 
 RING = (255, 45, 120)

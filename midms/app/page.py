@@ -14,12 +14,12 @@ from typing import Any
 
 import gradio as gr
 
-from midms.app import actions, scenes
+from midms.app import actions
 from midms.app.finished import FinishedPictures
 from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
+from midms.data.samples import Sample
 from midms.pipelines.midms import MIDMsPipeline
-from midms.translate import condition_spec
 
 NETWORKS = "networks"  # events of this group run one at a time
 KEEP_SECONDS = 3600  # uploads and results
@@ -37,32 +37,30 @@ class AppContext:
     local: bool = True  # whether the page is reachable from this machine only
     finished: FinishedPictures = field(default_factory=FinishedPictures)
     spec: ConditionSpec = field(init=False)  # what the weights take as a condition
-    task: str | None = field(init=False)  # of the built-in scenes; None: no scenes for these weights
+    task: str | None = field(init=False)  # of the samples; None: no samples for these weights
 
     def __post_init__(self) -> None:
-        self.spec = condition_spec(self.pipe)
-        self.task = None if self.spec.images else scenes.scene_task(self.pipe.info.get("task"), self.spec.channels)
+        self.spec = self.pipe.condition_spec()
+        self.task = self.pipe.task
 
     @property
     def size(self) -> int:
         """Pixels per side of exemplars and painted conditions."""
         return self.spec.side
 
-    def scene(self, index: int) -> scenes.Scene:
-        """A built-in scene at the weights' size.
+    def sample(self, index: int) -> Sample:
+        """The sample at `index` of a gallery, counted from 0, at the weights' size.
 
         Raises:
-            ConfigError: there is no scene of that number.
+            ConfigError: there is no such sample.
         """
-        if self.task is None or not 0 <= index < scenes.COUNT:
-            raise ConfigError(f"scene {index}: no such built-in scene")
-        return scenes.scene(self.task, self.size, index)
+        return self.pipe.sample(index + 1)
 
-    def built_in_exemplar(self, index: int) -> actions.ChosenExemplar:
-        """The exemplar of a scene, with its maps if the weights use them for matching."""
-        scene = self.scene(index)
+    def sample_exemplar(self, index: int) -> actions.ChosenExemplar:
+        """The exemplar of a sample, with its maps if the weights use them for matching."""
+        sample = self.sample(index)
         released = self.pipe.model.encoders.form == "released"
-        return actions.ChosenExemplar(scene.exemplar, None, scene.exemplar_condition if released else None)
+        return actions.ChosenExemplar(sample.exemplar, None, sample.exemplar_condition if released else None)
 
     def prune(self) -> None:
         """Remove finished pictures that no visitor can be waiting for."""

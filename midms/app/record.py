@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from midms.app.actions import Frame, Result, Task
-from midms.app.scenes import picture_of_maps
+from midms.data.samples import picture_of_maps
 from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes, short_digest, text_chunk
 from midms.pipelines.making import Making
@@ -59,6 +59,7 @@ def making_of(result: Result, weights: str, files: dict[str, bytes]) -> Making:
         exemplar_conditions=[f"exemplar_condition_{number}.npy" for number in count]
         if task.exemplars[0].condition is not None
         else [],
+        notes=result.notes,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from midms.app import actions, marks, scenes
+from midms.app import actions, framing, marks
 from midms.app.canvases import CANVAS, picture_file
 from midms.app.exemplar_ui import SLOTS
 from midms.app.finished import Finished
@@ -16,7 +17,7 @@ from midms.app.page import HIDDEN, AppContext, show_user_errors
 from midms.app.style import MARK_OLD
 from midms.config import ConfigError
 from midms.diffusion.settings import InterleaveSettings
-from midms.translate import what_weights_know
+from midms.pipelines.notes import what_weights_know
 
 STEP_SIDE = 160  # pixels of a picture of a step
 FIRST_WARP = "first warp"
@@ -31,6 +32,7 @@ class ResultView(NamedTuple):
     stop: Any
     picture: Any
     message: Any
+    notes: Any  # why the picture cannot be good
     finished: Any  # state: `Finished` or None
     token: Any  # kept by the browser: the name of the last picture
     png: Any
@@ -59,6 +61,7 @@ def result_panel(context: AppContext) -> ResultView:
         with gr.Tab("Compare", elem_id="compare-tab"):
             beside, slider = compare_panel()
     message = gr.Markdown(f"Weights: `{context.weights}`. {what_weights_know(context.pipe)}", elem_id="message")
+    notes = gr.Markdown(elem_id="notes", elem_classes=["says"])
     with gr.Row():
         start = gr.Button("Translate", variant="primary", elem_id="translate", scale=3)
         stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
@@ -72,7 +75,7 @@ def result_panel(context: AppContext) -> ResultView:
                              lines=2, buttons=["copy"], elem_id="command")  # fmt: skip
     finished, token = gr.State(None), gr.BrowserState(None, storage_key="midms-last-picture")
     view = ResultView(
-        numbers, start, stop, picture, message, finished, token, png, animation, bundle, command, beside, slider
+        numbers, start, stop, picture, message, notes, finished, token, png, animation, bundle, command, beside, slider
     )
     beside.input(compared, [finished, beside], slider, **HIDDEN)
     for number in (number for number in numbers if not isinstance(number, gr.State)):
@@ -119,15 +122,16 @@ def compared(finished: Finished | None, name: str) -> tuple[str, str] | None:
         other = result.task.exemplars[int(name.rsplit(" ", 1)[1]) - 1].pixels
     height, width = result.pixels.shape[:2]
     fitted = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.BICUBIC))
-    return picture_file(scenes.enlarge(fitted, CANVAS)), picture_file(scenes.enlarge(result.pixels, CANVAS))
+    return picture_file(framing.enlarge(fitted, CANVAS)), picture_file(framing.enlarge(result.pixels, CANVAS))
 
 
 def shown_progress(view: ResultView, steps: Any, progress: actions.Progress) -> dict[Any, Any]:
     """Updates of the page during a translation."""
     return {
-        view.picture: picture_file(scenes.enlarge(progress.frames[-1].pixels, CANVAS)),
+        view.picture: picture_file(framing.enlarge(progress.frames[-1].pixels, CANVAS)),
         steps: gr.update(value=step_pictures(progress.frames), visible=True),
         view.message: f"Step {progress.done} of {progress.total} ...",
+        view.notes: note_lines(progress.notes),
     }
 
 
@@ -136,9 +140,10 @@ def shown_finished(view: ResultView, steps: Any, finished: Finished, message: st
     saved, result = finished.saved, finished.result
     names = [FIRST_WARP, *(f"exemplar {number}" for number in range(1, len(result.task.exemplars) + 1))]
     return {
-        view.picture: picture_file(scenes.enlarge(result.pixels, CANVAS)),
+        view.picture: picture_file(framing.enlarge(result.pixels, CANVAS)),
         steps: gr.update(value=step_pictures(finished.frames), visible=True),
         view.message: message,
+        view.notes: note_lines(result.notes),
         view.finished: finished,
         view.png: gr.update(value=str(saved.picture), interactive=True),
         view.animation: gr.update(value=str(saved.animation), interactive=True),
@@ -149,19 +154,25 @@ def shown_finished(view: ResultView, steps: Any, finished: Finished, message: st
     }
 
 
+def note_lines(notes: Sequence[str]) -> str:
+    """Notes as Markdown, one paragraph each."""
+    return "\n\n".join(f"**Note:** {note}." for note in notes)
+
+
 def nothing_finished(view: ResultView, origin: OriginView) -> dict[Any, Any]:
     """Updates that remove an earlier result from the page."""
     off = gr.update(interactive=False)
     hidden = gr.update(value=None, visible=False)
     return {
-        view.finished: None, view.message: "Matching ...", view.command: "", view.png: off, view.animation: off,
-        view.bundle: off, view.slider: None, origin.marked: hidden, origin.exemplars: hidden, origin.sentence: _CLICK,
+        view.finished: None, view.message: "Matching ...", view.notes: "", view.command: "", view.png: off,
+        view.animation: off, view.bundle: off, view.slider: None, origin.marked: hidden,
+        origin.exemplars: hidden, origin.sentence: _CLICK,
     }  # fmt: skip
 
 
 def step_pictures(frames: list[actions.Frame]) -> list[tuple[str, str]]:
     """Files and captions of the steps."""
-    return [(picture_file(scenes.enlarge(frame.pixels, STEP_SIDE)), frame.caption) for frame in frames]
+    return [(picture_file(framing.enlarge(frame.pixels, STEP_SIDE)), frame.caption) for frame in frames]
 
 
 def origin_panel(view: ResultView) -> OriginView:

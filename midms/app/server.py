@@ -20,7 +20,10 @@ from midms.app.uploads import MAX_BYTES
 from midms.config import ConfigError
 from midms.pipelines.midms import MIDMsPipeline
 
-AT_ONCE = 8  # concurrent short events, such as picking a scene; translations have their own limit
+_TITLE = """# midms
+Exemplar-based image translation by matching interleaved diffusion models. Your photo can be the exemplar, which gives
+the look, or the condition, which gives the content; samples stand in for the other."""
+AT_ONCE = 8  # concurrent short events, such as picking a sample; translations have their own limit
 WAITING = 16  # longest queue of visitors; others are asked to come back
 
 
@@ -36,7 +39,7 @@ class Address(NamedTuple):
 def build(context: AppContext, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
     """The page with its tabs."""
     with gr.Blocks(title="midms", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
-        gr.Markdown("# midms\nExemplar-based image translation by matching interleaved diffusion models")
+        gr.Markdown(_TITLE)
         with gr.Tabs():
             with gr.Tab("Translate"):
                 translate_tab(context, page)

@@ -11,8 +11,8 @@ STYLE = """
 .swatch { display: inline-block; width: 0.9em; height: 0.9em; border-radius: 3px; border: 1px solid #8888;
   margin: 0 0.25em 0 0; vertical-align: -0.1em; }
 .swatches { display: flex; flex-wrap: wrap; gap: 0.1em 0.9em; font-size: 0.85rem; }
-#scenes .grid-container, #exemplars .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
-#scenes .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
+#samples .grid-container, #exemplars .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+#samples .thumbnail-item, #exemplars .thumbnail-item { min-width: 0; width: 100%; }
 .caption-label { font-size: 0.7rem !important; padding: 1px 5px !important; max-width: calc(100% - 6px) !important; }
 #steps, #steps .grid-wrap { height: auto !important; min-height: 0 !important; max-height: none !important; }
 #steps .grid-container { grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)) !important; }
@@ -51,7 +51,7 @@ HINTS = {
     "download-zip": "The result, its inputs, and the command that makes it again from them",
     "command": "Run it where the ZIP was unpacked: it makes the same picture",
     "compare-picture": "Move the line: the result on the right, what was chosen below on the left",
-    "paint-scene": "Put the picked scene on the canvas, each part in its colour, to change it",
+    "paint-sample": "Put the picked sample on the canvas, each part in its colour, to change it",
     "which-match": "The first match compares the condition with the exemplar; the last one the network's own "
                    "prediction",
 }  # fmt: skip

@@ -17,12 +17,13 @@ from midms.app.page import HIDDEN, NETWORKS, AppContext, consume_upload, show_us
 from midms.config import ConfigError
 from midms.io.files import write_atomically
 from midms.io.provenance import Record, png_bytes, text_chunk
+from midms.programs import how_to_install
 
 NEEDS = """An edit by text needs the weights of a Stable Diffusion 1.x or 2.x in the form of diffusers, which do
 not come with midms: a folder, or a repository of the hub (fetched when first used, some gigabytes). A GPU makes an
 edit quick.
 """
-NO_LIBRARY = "**Edits by text need the extra `text`**: run `pip install 'midms[text]'` and start the app again."
+NO_LIBRARY = f"**Edits by text need the extra `text`**: {how_to_install('text')}, and start the app again."
 NOT_HERE = "This app was started without them; whoever runs it names them by `--text-weights`."
 
 

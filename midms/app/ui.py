@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from midms.app import actions, drawing, record
+from midms.app import actions, record
 from midms.app.condition_ui import ConditionInputs, chosen_condition, condition_panel, shown_condition
 from midms.app.exemplar_ui import SLOTS, ExemplarInputs, chosen_exemplars, exemplar_panel, shown_exemplars
 from midms.app.finished import Finished
@@ -58,11 +58,12 @@ def connect_translate_button(
     """Connect the button: read the inputs, show each step as computed, save the result."""
 
     @show_user_errors(view.message)
-    def run(kind: str, index: int, maps: Any, canvas: Any, *values: Any) -> Iterator[dict[Any, Any]]:
+    def run(kind: str, index: int, read: Any, canvas: Any, *values: Any) -> Iterator[dict[Any, Any]]:
         slots, editors, numbers = list(values[:SLOTS]), list(values[SLOTS : 2 * SLOTS]), values[2 * SLOTS :]
         yield nothing_finished(view, origin)
-        maps, chosen = chosen_condition(context, kind, index, maps, canvas)
+        maps, chosen = chosen_condition(context, kind, index, read, canvas)
         task = task_of(maps, chosen_exemplars(slots, editors), numbers)
+        task = task._replace(read_note=chosen.read.note if chosen.read else "")
         for progress in actions.translate(context.pipe, task):
             if progress.result is None:
                 yield shown_progress(view, steps, progress)
@@ -73,7 +74,7 @@ def connect_translate_button(
             name = context.finished.add(finished)
             yield shown_finished(view, steps, finished, done_message(progress)) | {view.token: name}
 
-    inputs = [condition.kind, condition.index, condition.maps, condition.canvas, *exemplars.chosen, *exemplars.editors]
+    inputs = [condition.kind, condition.index, condition.read, condition.canvas, *exemplars.chosen, *exemplars.editors]
     outputs = [*result_outputs(view, steps), view.token, *origin]
     event = view.start.click(
         run, [*inputs, *view.numbers], outputs, concurrency_id=NETWORKS, concurrency_limit=1, show_progress="minimal",
@@ -114,8 +115,8 @@ def restore_on_load(
 def result_outputs(view: ResultView, steps: gr.Gallery) -> list[Any]:
     """Components that a finished picture fills."""
     return [
-        view.picture, view.message, view.finished, view.png, view.animation, view.bundle, view.command, view.beside,
-        view.slider, steps,
+        view.picture, view.message, view.notes, view.finished, view.png, view.animation, view.bundle, view.command,
+        view.beside, view.slider, steps,
     ]  # fmt: skip
 
 
@@ -145,8 +146,4 @@ def done_message(progress: actions.Progress) -> str:
         if whole is None
         else (f"Done: {progress.total} of {whole} steps computed.")
     )
-    said += " Click the picture to see where a pixel came from."
-    if drawing.has_no_parts(progress.result.task.condition):
-        said += " Note: the condition has lines but no parts of a face; with parts, painted or from a scene, the "
-        said += "picture comes out far better."
-    return said
+    return f"{said} Click the picture to see where a pixel came from."

@@ -37,13 +37,21 @@ def read_upload(file: Path) -> Image.Image:
     return picture
 
 
-def read_exemplar(file: Path, side: int) -> Pixels:
-    """An uploaded photo, (H, W, 3), at the working size of `midms translate`: `side` squared in pixels.
+class ReadExemplar(NamedTuple):
+    """An uploaded photo."""
+
+    pixels: Pixels  # (H, W, 3), at its working size
+    size: tuple[int, int]  # (width, height) of the file
+
+
+def read_exemplar(file: Path, side: int) -> ReadExemplar:
+    """An uploaded photo, at the working size of `midms translate`: `side` squared in pixels.
 
     Raises:
         UploadError: see `read_upload`.
     """
-    return np.asarray(at_working_size(read_upload(file), side))
+    picture = read_upload(file)
+    return ReadExemplar(np.asarray(at_working_size(picture, side)), picture.size)
 
 
 class ReadCondition(NamedTuple):

@@ -57,9 +57,12 @@ class FolderScan(NamedTuple):
     others: list[str]  # files with other extensions
 
 
-def scan_folder(root: Path) -> FolderScan:
+def scan_folder(root: Path, maps_beside: bool = False) -> FolderScan:
     """All files below a folder. Hidden files are skipped, and links to outside folders are followed.
 
+    Args:
+        root: the folder.
+        maps_beside: whether a PNG beside a JPEG of the same name is its class map, as in LSUN-Churches, and no photo.
     Raises:
         ValueError: the folder is missing or has no photo, or two photos differ in their extension alone.
     """
@@ -80,6 +83,10 @@ def scan_folder(root: Path) -> FolderScan:
             if not name.startswith("."):
                 is_photo = Path(name).suffix.lower() in IMAGE_SUFFIXES
                 (photos if is_photo else others).append((here / name).as_posix())
+    if maps_beside:
+        jpegs = {name.rpartition(".")[0] for name in photos if name.lower().endswith((".jpg", ".jpeg"))}
+        maps = {name for name in photos if name.lower().endswith(".png") and name.rpartition(".")[0] in jpegs}
+        photos, others = [name for name in photos if name not in maps], [*others, *maps]
     if not photos:
         raise ValueError(f"{root}: no photo ({', '.join(IMAGE_SUFFIXES)}) in it")
     stems: dict[str, str] = {}

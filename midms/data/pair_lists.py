@@ -16,7 +16,7 @@ from torch import Tensor
 
 from midms.conditions import annotators
 from midms.data.exemplars import format_pairs, read_names
-from midms.data.folder import list_photos
+from midms.data.folder import scan_folder
 from midms.data.parallel import ParallelRun, read_upright, split_batches
 from midms.data.retrieval import (
     colour_and_gradient_features,
@@ -39,6 +39,7 @@ def pairs(options: argparse.Namespace) -> int:
     keys = options.keys or options.photos
     run = ParallelRun(options, "features")
     chosen = split_names(options.photos, options.names, run)
+    identities(chosen, options.photos, options.identities)  # a mistake in the list is told before the long work
     names, features = photo_features(options.photos, chosen, options, out.with_suffix(".features"), run)
     key_names, key_features = names, features
     if keys.resolve() != options.photos.resolve() or options.key_names:
@@ -93,7 +94,7 @@ def split_names(root: Path, listed: Path | None, run: ParallelRun) -> list[str]:
     Raises:
         ValueError: the folder or list is missing, or the list names no photo of the folder.
     """
-    photos = list_photos(root)
+    photos = scan_folder(root, maps_beside=True).photos
     if listed is None:
         above = root.absolute().parent
         if all((above / f"{split}.txt").is_file() for split in ("train", "val")):

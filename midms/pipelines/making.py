@@ -127,6 +127,7 @@ class Making:
     exemplar_conditions: Sequence[str] = ()
     size: int | None = None  # working size in pixels per side. None: the weights' own
     protocol: str = "weights"
+    notes: Sequence[str] = ()  # `midms.pipelines.notes`
 
     def command(self, computed: Computed, out: str | Path) -> list[str]:
         """The words of the `midms translate` command for the picture, including every number that has a default."""
@@ -173,6 +174,7 @@ class Making:
             protocol=self.protocol,
             settings=asdict(self.settings),
             seed=self.seed,
+            notes=list(self.notes),
             **computed._asdict(),
         )
 

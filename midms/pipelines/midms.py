@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from midms.checkpoints.folder import push_folder, save_states
 from midms.checkpoints.loading import build_model, open_weights
+from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
-from midms.diffusion.schedule import sample_generators
+from midms.data.samples import Sample, draw_sample, is_sample, sample_number, sample_task
 from midms.io.provenance import weight_digests
 from midms.matching.correspondence import argmax_correspondence
 from midms.models.batch_invariance import make_batch_invariant
@@ -38,6 +39,7 @@ from midms.pipelines.pictures import (
     read_picture,
     resize_images,
 )
+from midms.pipelines.seeds import pair_generators
 from midms.pipelines.settings import LoopOptions, Settings
 from midms.schema import check_argument_names
 
@@ -52,6 +54,7 @@ __all__ = [
     "repeat_exemplar",
 ]
 
+DEFAULT_SIDE = 256  # for weights without a recorded training size
 #: Pixels that are decoded at once from several latents: 16 pictures of 64 x 64 pixels, or 1 of 256 x 256.
 _DECODED_PIXELS = 2**16
 #: Names of the tensors that a call can return besides the images.
@@ -196,6 +199,31 @@ class MIDMsPipeline:
         """The device of the networks."""
         return self.model.device
 
+    def condition_spec(self, size: int | None = None) -> ConditionSpec:
+        """The form of condition that these weights take, at `size` pixels per side. None: the weights' own size."""
+        encoders = self.model.encoders
+        images = encoders.condition_input == "latent"
+        channels = 3 if images else int(encoders.config["condition_channels"])
+        return ConditionSpec(channels, size or int(self.info.get("size") or DEFAULT_SIDE), images)
+
+    @property
+    def task(self) -> str | None:
+        """The task of the built-in benchmark whose samples these weights take. None: they take none."""
+        spec = self.condition_spec()
+        return None if spec.images else sample_task(self.info.get("task"), spec.channels)
+
+    def sample(self, name: str | Path | int, size: int | None = None) -> Sample:
+        """A sample of the package, "sample:1" or its number, drawn at `size` pixels per side (None: the weights' own).
+
+        Raises:
+            ConfigError: there is no such sample, or these weights take another form of condition.
+        """
+        number, spec = name if isinstance(name, int) else sample_number(name), self.condition_spec(size)
+        if self.task is None:
+            what = "an image" if spec.images else f"{spec.channels} maps"
+            raise ConfigError(f"sample {number}: these weights take {what} as condition, which no sample has")
+        return draw_sample(self.task, spec.side, number)
+
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
         """Write the folder that `from_pretrained` reads, atomically."""
         model = self.model
@@ -229,19 +257,27 @@ class MIDMsPipeline:
             mask: (B, 1, H, W), 1 where the exemplar may be used.
             size: working size in pixels per side (`midms.io.images.working_size`). None: the weights' own size.
         """
-        images = batch_pictures(exemplar, size or self.info.get("size")).to(self.device)
+        images = batch_pictures(self._drawn(exemplar, "exemplar"), size or self.info.get("size")).to(self.device)
+        labels = self._drawn(labels, "exemplar_condition")
         maps = None if labels is None else batch_conditions(labels).to(self.device)
         with torch.no_grad():
             return self.model.encode_exemplar(self._cast(images), maps, mask)
 
     def encode_condition(self, condition: Any) -> Condition:
         """Read and encode conditions once, for any number of exemplars. Accepts the same forms as a call."""
+        condition = self._drawn(condition, "condition")
         maps = batch_conditions(condition, self.info.get("size")).to(self.device)
         if self.model.encoders.condition_input == "latent":
             maps = self._cast(maps)
         with torch.no_grad():
             features = self.model.encode_condition(maps)
         return Condition(features, (int(maps.shape[-2]), int(maps.shape[-1])), picture_size(condition))
+
+    def _drawn(self, given: Any, part: str) -> Any:
+        """An input in which each name of a sample is replaced by that `part` of the sample."""
+        if isinstance(given, list | tuple):
+            return [self._drawn(item, part) for item in given]
+        return getattr(self.sample(given), part) if isinstance(given, str) and is_sample(given) else given
 
     def _cast(self, images: Tensor) -> Tensor:
         return images.to(self.dtype)
@@ -265,9 +301,11 @@ class MIDMsPipeline:
             condition: condition maps (L, H, W) or (B, L, H, W) in [0, 1] (uint8 arrays are divided by 255), a list of
                 maps, or the result of `encode_condition`. A picture or file is read as a line drawing (edges) at the
                 size of the weights, and the result has the picture's size. One condition serves all exemplars.
-                `midms.conditions.make.make_condition` makes maps from photos, joints and labels.
-            exemplar: pictures, one for all conditions or one each. Or results of `encode_exemplar`: several of them
-                compete for each position (`join_exemplars` combines several into one per pair).
+                `midms.conditions.make.make_condition` makes maps from photos, joints and labels. "sample:1" ... name
+                samples of the package (`sample`).
+            exemplar: pictures or names of samples, one for all conditions or one each. Or results of
+                `encode_exemplar`: several of them compete for each position (`join_exemplars` combines several into
+                one per pair).
             exemplar_condition: the exemplar's condition maps, for encoders of the released form.
             seed: of the noise, one for all (pair i takes seed + i) or one each.
             generator: one generator per pair instead of seeds (a single one for a single pair).
@@ -290,7 +328,7 @@ class MIDMsPipeline:
         count = max(len(part) for part in (ready.encoded.features, *(e.latent for e in exemplars)))
         encoded, size, drawn = repeat_condition(ready, count)
         exemplars = [repeat_exemplar(item, len(encoded.features)) for item in exemplars]
-        generators = _generators(seed, generator, count)
+        generators = pair_generators(seed, generator, count)
         callbacks = loop.get("callback"), loop.get("first_callback")
         result = self.model.translate(encoded, exemplars, chosen, generators, *callbacks)
         output = MIDMsOutput([], result.latent)
@@ -354,25 +392,8 @@ class MIDMsPipeline:
         output.masks = [rewarp.mask for rewarp in result.loop.rewarps] if "masks" in wanted else []
 
 
-def pair_seeds(seed: int, indices: Iterable[int]) -> list[int]:
-    """The seed of each pair: seed + i for pair i, in any batch, process or program."""
-    return [seed + index for index in indices]
-
-
 def _intermediates(asked: bool | Collection[str]) -> set[str]:
     wanted = set(INTERMEDIATES if asked is True else asked or ())
     if not wanted <= set(INTERMEDIATES):
         raise ValueError(f"return_intermediates: got {sorted(wanted)}, expected some of {', '.join(INTERMEDIATES)}")
     return wanted
-
-
-def _generators(seed: int | Sequence[int], generator: Any, count: int) -> list[torch.Generator]:
-    if generator is not None:
-        generators = list(generator) if isinstance(generator, list | tuple) else [generator]
-        if len(generators) != count:
-            raise ValueError(f"{len(generators)} generators for {count} pairs: give one per pair")
-        return generators
-    seeds = pair_seeds(seed, range(count)) if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} pairs: give one number, or one per pair")
-    return sample_generators(seeds)

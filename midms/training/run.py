@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from midms.config import ConfigError, check, instantiate, load_config, resolve, to_yaml
 from midms.data.module import DataModule
 from midms.io.files import BrokenFileError, write_atomically
-from midms.programs import say
+from midms.programs import how_to_install, say
 from midms.settings import RunSettings
 from midms.training.callbacks import PictureLogger, ResumableCSVLogger, ThroughputMonitor
 from midms.training.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
@@ -343,7 +343,7 @@ def _loggers(folder: Path, settings: RunSettings) -> list[Any]:
         try:
             loggers.append(pl.loggers.WandbLogger(project=settings.wandb, save_dir=str(folder), offline=offline))
         except ModuleNotFoundError:
-            raise ConfigError("run.wandb: wandb is not installed; pip install 'midms[wandb]'") from None
+            raise ConfigError(f"run.wandb: wandb is not installed; {how_to_install('wandb')}") from None
     return loggers
 
 

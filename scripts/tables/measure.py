@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,7 @@ def _differences(first: MeasuredRow, row: MeasuredRow) -> dict[str, Cell]:
     return cells
 
 
+@lru_cache(maxsize=256)  # tables of one command share rows, whose folders are named after all they depend on
 def _swd_to_truth(first: Path, folder: Path, truth: Path) -> SWDDifference:
     """SWD to the true translations, patches at the same places, and its paired difference to the first row."""
     return swd_paired_difference(_images(first), _images(folder), _images(truth))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from midms import cli
-from midms.app import actions, marks, record, scenes, uploads
+from midms.app import actions, framing, marks, record, uploads
 from midms.app.actions import ChosenExemplar, Result, Task
 from midms.config import ConfigError
 from midms.io.provenance import read_settings
@@ -63,6 +63,22 @@ def test_steps_come_one_by_one_and_the_result_is_the_pipelines(pipe: MIDMsPipeli
     alone = pipe(CONDITION, PHOTOS[0], settings=settings, seed=7).images[0]
     assert seen[-1].result is not None
     np.testing.assert_array_equal(seen[-1].result.pixels, np.asarray(alone))
+
+
+def test_reasons_against_a_good_picture_are_shown_and_recorded(pipe: MIDMsPipeline, tmp_path: Path) -> None:
+    """From the first step on; the note of the upload comes first, and a sample as exemplar has none of its own."""
+    lines = CONDITION.copy()
+    lines[1:14] = 255
+    small = ChosenExemplar(PHOTOS[0], size=(9, 12))
+    *between, last = actions.translate(pipe, task(small, ChosenExemplar(PHOTOS[1]), condition=lines))
+    assert last.result is not None and all(progress.notes == last.notes for progress in between)
+    parts, pixels, *_ = last.notes
+    assert "no parts of a face" in parts and pixels.startswith("exemplar 1 has 9 x 12 pixels")
+    assert not any("exemplar 2" in note for note in last.notes)
+    saved = record.save_result(tmp_path, last.result, "mine", FRAMES)
+    assert read_settings(saved.picture)["notes"] == list(last.notes)
+    *_, told = actions.translate(pipe, task(condition=lines, read_note="as it was read"))
+    assert told.notes == ["as it was read"] and not run(pipe, task()).notes
 
 
 def test_every_number_matters(pipe: MIDMsPipeline) -> None:
@@ -168,7 +184,7 @@ def test_paint_on_an_exemplar_that_is_not_square() -> None:
     allowed = actions.allowed_part(paint, (20, 40))
     assert allowed is not None and allowed.shape == (20, 40)
     assert allowed[:, 30:].all() and not allowed[:, :30].any()
-    shown = scenes.on_square(np.zeros((20, 40, 3), np.uint8), 100)
+    shown = framing.on_square(np.zeros((20, 40, 3), np.uint8), 100)
     assert shown.shape == (100, 100, 3) and not shown[25:75].any() and (shown[:25] == 255).all()
 
 
@@ -178,8 +194,8 @@ def test_an_uploaded_photo_of_any_shape_is_used_as_the_command_uses_it(
     monkeypatch.chdir(tmp_path)
     Image.fromarray(RNG.integers(0, 256, (61, 110, 3), dtype=np.uint8)).save("photo.png")
     np.save("maps.npy", CONDITION)
-    pixels = uploads.read_exemplar(Path("photo.png"), SIZE)
-    assert pixels.shape == (24, 43, 3)  # all of it: SIZE x SIZE pixels in its own aspect ratio
+    pixels, size = uploads.read_exemplar(Path("photo.png"), SIZE)
+    assert size == (110, 61) and pixels.shape == (24, 43, 3)  # all of it: SIZE x SIZE pixels in its own aspect ratio
     words = (
         "translate --condition maps.npy --exemplar photo.png --steps 8 --calls 4 --seed 7 --threshold 4 --out out.png"
     )

@@ -43,9 +43,9 @@ def context(folder: Path, form: str, results: Path) -> AppContext:
 
 
 @pytest.mark.parametrize(("form", "tabs"), [
-    ("edges", {"Scenes", "Drawing", "File or photo"}), ("keypoints", {"Scenes", "File or photo"}),
-    ("segmentation", {"File or photo"}), ("image", {"File or photo"}),
-    ("released", {"Scenes", "Drawing", "File or photo"}),
+    ("edges", {"Samples", "Drawing", "Your photo or file"}), ("keypoints", {"Samples", "Your photo or file"}),
+    ("segmentation", {"Samples", "Your photo or file"}), ("image", {"Your photo or file"}),
+    ("released", {"Samples", "Drawing", "Your photo or file"}),
 ])  # fmt: skip
 def test_the_page_suits_the_weights(
     form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,7 +62,7 @@ def test_the_page_suits_the_weights(
     assert not page.analytics_enabled
     condition = np.zeros((made.spec.channels, 32, 32), np.uint8)
     if made.task:
-        condition, chosen = made.scene(0).condition, made.built_in_exemplar(1)
+        condition, chosen = made.sample(0).condition, made.sample_exemplar(1)
     else:
         chosen = actions.ChosenExemplar(np.zeros((32, 32, 3), np.uint8))
     *_, last = actions.translate(made.pipe, actions.Task(condition, [chosen], 8, 3, 0.3, 0))
@@ -77,12 +77,12 @@ def test_the_baseline_has_no_sliders_of_a_diffusion(tiny_gan_folder: Path, tmp_p
 
 def test_every_tab_says_what_is_missing(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     made = context(tiny_pipeline_folder, "edges", tmp_path)
-    assert chosen_condition(made, "scene", 3, None, None)[0].shape == (15, 32, 32)
+    assert chosen_condition(made, "sample", 3, None, None)[0].shape == (15, 32, 32)
     for kind, message in (("painting", "canvas is empty"), ("file", "upload a file")):
         with pytest.raises(ConfigError, match=message):
             chosen_condition(made, kind, 0, None, None)
-    with pytest.raises(ConfigError, match="no such built-in scene"):
-        chosen_condition(made, "scene", 10_000, None, None)
+    with pytest.raises(ConfigError, match="no such sample"):
+        chosen_condition(made, "sample", 10_000, None, None)
 
 
 def test_paint_belongs_to_its_exemplar() -> None:
@@ -152,7 +152,7 @@ def test_the_text_tab_says_what_it_needs(
     assert "--text-weights" in said(local=False), "visitors from elsewhere name no folders of this machine"
     assert "--text-weights" not in said(local=False, weights="mine")
     monkeypatch.setattr("midms.app.text_ui.importlib.util.find_spec", lambda name: None)
-    assert "pip install 'midms[text]'" in said(local=True)
+    assert "pip install '.[text]'" in said(local=True)
 
 
 def test_old_results_are_removed(tiny_pipeline_folder: Path, tmp_path: Path) -> None:

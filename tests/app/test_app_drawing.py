@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from midms.app.drawing import PALETTE, PALETTE_WORDS, has_no_parts, ink_on_paper, paintable, painted_face
-from midms.app.scenes import COUNT, FIRST, enlarge, painting_of_scene, pair_number, picture_of_maps, scene, scene_task
+from midms.app.drawing import PALETTE, PALETTE_WORDS, ink_on_paper, paintable, painted_face, painting_of_sample
+from midms.app.framing import enlarge
 from midms.conditions.edges import FACE_PARTS
 from midms.config import ConfigError
+from midms.data.samples import draw_sample
 
 
 def blank(size: int = 64) -> np.ndarray:
@@ -31,7 +32,7 @@ def test_parts_land_in_their_channels_and_sides() -> None:
 
 
 def test_canvas_size_does_not_matter() -> None:
-    painting = painting_of_scene("faces", 64, 3)
+    painting = painting_of_sample(64, 4)
     large = enlarge(painting, 384, smooth=False)
     np.testing.assert_array_equal(painted_face(painting, 64), painted_face(large, 64))
 
@@ -43,11 +44,11 @@ def test_lines_alone_are_a_line_drawing() -> None:
     assert (maps[0, 16:18] == 255).any() and (maps[1:14] == 255).all() and (maps[14] == 0).all()
 
 
-def test_a_painted_scene_has_the_outlines_of_its_condition() -> None:
-    for index in range(4):
-        maps, expected = painted_face(painting_of_scene("faces", 64, index), 64), scene("faces", 64, index).condition
+def test_a_painted_sample_has_the_outlines_of_its_condition() -> None:
+    for number in range(1, 5):
+        maps, expected = painted_face(painting_of_sample(64, number), 64), draw_sample("faces", 64, number).condition
         both = ((maps[14] > 0) & (expected[14] > 0)).sum()
-        assert both / (expected[14] > 0).sum() > 0.85, index
+        assert both / (expected[14] > 0).sum() > 0.85, number
 
 
 def test_an_empty_canvas_is_told() -> None:
@@ -67,49 +68,6 @@ def test_uploaded_drawings_become_ink_on_paper() -> None:
     np.testing.assert_array_equal(ink_on_paper(coloured), coloured)
 
 
-def test_scenes_suit_the_weights() -> None:
-    assert scene_task("celeba", 15) == "faces" and scene_task("figures", 20) == "figures"
-    assert scene_task(None, 151) is None
+def test_weights_for_edges_take_painted_faces() -> None:
     assert paintable(15) and not paintable(20)
-
-
-def test_every_pair_is_shown_once() -> None:
-    for task, first in FIRST.items():
-        numbers = [pair_number(task, index) for index in range(COUNT)]
-        assert numbers[0] == first and sorted(numbers) == list(range(COUNT))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("task", FIRST)
-def test_the_pair_shown_first_comes_out_well(task: str) -> None:
-    """Its distance from the true picture is among the smallest third."""
-    from midms.data.procedural.dataset import test_pairs as pairs
-    from midms.pipelines.midms import MIDMsPipeline
-
-    pipe = MIDMsPipeline.from_pretrained("demo" if task == "faces" else f"demo-{task}")
-    drawn = pairs(task, int(pipe.info["size"]), COUNT)
-    errors = []
-    for index in range(COUNT):
-        pair = drawn[index]
-        made = pipe(pair["condition"][None], pair["exemplar"][None], seed=0, output_type="pt").images
-        errors.append(float((made[0] - pair["truth"]).square().mean()))
-    assert sorted(errors).index(errors[FIRST[task]]) < COUNT / 3
-
-
-def test_lines_without_parts_are_told_from_faces() -> None:
-    painting = blank(64)
-    painting[20:22] = 0
-    assert has_no_parts(painted_face(painting, 64))
-    assert not has_no_parts(painted_face(painting_of_scene("faces", 64, 0), 64))
-    assert not has_no_parts(np.full((20, 8, 8), 255, np.uint8))
     assert set(PALETTE_WORDS) == set(PALETTE)
-
-
-def test_scenes_are_the_benchmarks_pairs() -> None:
-    from midms.data.procedural.dataset import test_pairs as pairs
-    from midms.visualize import to_pixels
-
-    item, built_in = pairs("faces", 64, 4)[2], scene("faces", 64, 3)  # behind the one that is shown first
-    np.testing.assert_array_equal(built_in.exemplar, to_pixels(item["exemplar"]))
-    np.testing.assert_allclose(built_in.condition / 255, item["condition"], atol=1e-6)
-    assert picture_of_maps(built_in.condition).shape == (64, 64, 3)

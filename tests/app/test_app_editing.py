@@ -64,7 +64,7 @@ def test_missing_weights_are_told(name: str) -> None:
     [
         ({"source_prompt": " "}, "source prompt"),
         ({"target_prompt": ""}, "target prompt"),
-        ({"target_prompt": "a" * 501}, "501 letters"),
+        ({"target_prompt": "a" * 501}, "501 characters"),
         ({"steps": 1}, "2 to 200"),
         ({"guidance_scale": float("nan")}, "guidance_scale"),
     ],

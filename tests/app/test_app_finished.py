@@ -30,7 +30,7 @@ def finished(folder: Path, name: str) -> Finished:
     files[0].write_bytes(b"x")
     task = Task(np.zeros((15, 8, 8), np.uint8), [ChosenExemplar(PIXELS)], 8, 2, 0.3, 0)
     result = Result(task, InterleaveSettings(), PIXELS, {}, [], 0.01, Computed("cpu", 1, "float32", False, {}))
-    return Finished(result, [], SavedResult(*files, "midms"), ChosenCondition("scene", 0, None, None))
+    return Finished(result, [], SavedResult(*files, "midms"), ChosenCondition("sample", 0, None, None))
 
 
 def test_the_last_pictures_are_kept_under_names_of_their_own(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import pytest
 from hostile_uploads import hostile_files
 from PIL import Image, ImageDraw
 
-from midms.app.scenes import scene
+from midms.data.samples import draw_sample
 
 pytest.importorskip("gradio", reason="needs the extra app")
 ROOT = Path(__file__).parents[2]
@@ -161,13 +161,13 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
     save_for_docs(page, "app.png")
 
     page.click("#paint-tab-button:visible")
-    page.click("#paint-scene")
-    page.wait_for_selector("#canvas-note:has-text('The picked scene')")
+    page.click("#paint-sample")
+    page.wait_for_selector("#canvas-note:has-text('The picked sample')")
     assert is_marked_old(page), "an old result beside new inputs says so"
     page.set_input_files("input[data-testid='Upload a drawing-upload-button']", drawing(tmp_path))
     page.wait_for_selector("#canvas-note:has-text('Taken')")
     translate(page)  # without a stroke
-    assert "lines but no parts" in page.locator("#message").inner_text() and not is_marked_old(page)
+    assert "lines but no parts" in page.locator("#notes").inner_text() and not is_marked_old(page)
     bad = {"name": "bad.png", "mimeType": "image/png", "buffer": b"no picture"}
     page.locator("input[data-testid='Upload a photo-upload-button']").first.set_input_files(bad)
     page.wait_for_selector("#exemplar-note-1:has-text('bad.png')")
@@ -188,8 +188,8 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
 def test_narrow_and_dark_windows(visit: Callable[..., Any], width: int, scheme: str, picture: str) -> None:
     page = visit(width, scheme)
     page.click("#paint-tab-button:visible")
-    page.click("#paint-scene")
-    page.wait_for_selector("#canvas-note:has-text('The picked scene')")
+    page.click("#paint-sample")
+    page.wait_for_selector("#canvas-note:has-text('The picked sample')")
     assert width_of(page) == width
     translate(page)
     trace_middle(page)
@@ -207,7 +207,7 @@ def test_narrow_and_dark_windows(visit: Callable[..., Any], width: int, scheme: 
 def test_a_photo_as_condition_and_as_exemplar(visit: Callable[[], Any], tmp_path: Path) -> None:
     """Without the networks of `midms get photos` a photo gives its edges, and the word what would give more."""
     page = visit()
-    Image.fromarray(scene("faces", 128, 5).exemplar).save(tmp_path / "me.png")
+    Image.fromarray(draw_sample("faces", 128, 6).exemplar).save(tmp_path / "me.png")
     page.locator("input[data-testid='Upload a photo-upload-button']").first.set_input_files(tmp_path / "me.png")
     page.wait_for_selector("#exemplar-note-1:has-text('your photo')")
     page.click("#file-tab-button:visible")
@@ -223,7 +223,7 @@ def test_a_photo_as_condition_and_as_exemplar(visit: Callable[[], Any], tmp_path
 def test_paint_and_repeat_from_the_command_line(visit: Callable[[], Any], tmp_path: Path) -> None:
     page = visit()
     page.click("#paint-tab-button:visible")
-    page.click("#paint-scene")
+    page.click("#paint-sample")
     page.wait_for_timeout(2000)
     neck, across = [((10, 75), (14, 110))], [((-70, row), (70, row)) for row in (-40, -10, 20, 50)]
     for editor, strokes in (("#canvas", neck), ("#exemplar-1", across)):

@@ -44,7 +44,7 @@ def test_weights_that_are_not_there(
 def test_without_gradio_the_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main([]) == 2
-    assert "midms[app]" in capsys.readouterr().err
+    assert "pip install '.[app]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["midms", "ftp://x/y", "/a b", "https://"])

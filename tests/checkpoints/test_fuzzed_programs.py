@@ -7,104 +7,27 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fuzzing import EDITS, ODD, Edit, damaged, ends_well, picture, try_examples
 from hypothesis import strategies as st
 from PIL import Image
 from programs import load_program
 from small_ldm import LDM_YAML
 
 from midms import cli
-from midms.io.files import remove_leftovers_once, sha256_of
-
-
-class Edit(NamedTuple):
-    """A change of bytes: at a share of the length, some are cut and others put in."""
-
-    place: float
-    cut: int
-    new: bytes
-
-    def apply(self, content: bytes) -> bytes:
-        start = int(self.place * len(content))
-        return content[:start] + self.new + content[start + self.cut :]
-
-
-NASTY = [
-    b"",
-    b"\0",
-    b"\xff" * 8,
-    b"\x1b[2J",
-    b"NaN",
-    b"1e999",
-    b"-1",
-    b"[" * 3000,
-    b'"',
-    b"}",
-    b"9" * 30,
-    b"cos\nsystem\n",
-]
-EDITS = st.lists(
-    st.builds(
-        Edit,
-        st.floats(0, 1, allow_nan=False),
-        st.sampled_from([0, 1, 2, 8, 10**9]),
-        st.one_of(st.sampled_from(NASTY), st.binary(max_size=6)),
-    ),
-    min_size=1,
-    max_size=3,
-)
-ODD = st.sampled_from([None, True, -1, 0, 0.5, 1e308, 10**12, "", "x\x1b[2J", [], [0], {}, {"a": 1}, [1] * 5000, "1"])
-
-
-def damaged(content: bytes, edits: Sequence[Edit]) -> bytes:
-    for edit in edits:
-        content = edit.apply(content)
-    return content
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def ends_well(folder: Path, main: Callable[[list[str]], int], arguments: list[str]) -> int:
-    """Run a program; assert that it ends as it should, and give its exit status."""
-    before = listing(folder)
-    remove_leftovers_once.cache_clear()
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = main(arguments)
-    assert status in (0, 2), err.getvalue()[:2000]
-    if status == 2:
-        lines = err.getvalue().splitlines()
-        assert len(lines) == 1 and lines[0].isprintable() and len(lines[0]) < 4000, err.getvalue()[:2000]
-        assert listing(folder) == before
-    assert not [name for name in listing(folder) if ".partial" in name or ".old" in name]
-    text = set(out.getvalue()) - {"\n"}
-    assert not text & {chr(code) for code in (*range(32), *range(127, 160))}
-    return status
-
+from midms.io.files import sha256_of
 
 # --- pictures
-
-
-def picture(kind: str) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **({"exif": b"Exif\0\0MM\0*\0\0\0\b"} if kind == "JPEG" else {}))
-    return stream.getvalue()
 
 
 def pictures(folder: Path, weights: Path, kind: str, edits: Sequence[Edit]) -> None:
@@ -224,32 +147,11 @@ def prepared(name: str, weights: Path, state: dict[str, Any]) -> Callable[..., N
     return partial(RUN[name], state=state, **extra)
 
 
-def fuzz(name: str, run: Callable[..., None], data: st.DataObject, folder: Path) -> None:
-    place = folder / "case"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    here = os.getcwd()
-    os.chdir(place)
-    try:
-        run(place, **{key: data.draw(strategy, key) for key, strategy in CASES[name].items()})
-    finally:
-        os.chdir(here)
-
-
-def try_examples(count: int, name: str, run: Callable[..., None], folder: Path) -> None:
-    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(data=st.data())
-    def trial(data: st.DataObject) -> None:
-        fuzz(name, run, data, folder)
-
-    trial()
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_files_end_in_one_line(
     name: str, tiny_pipeline_folder: Path, ldm_state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    try_examples(12, name, prepared(name, tiny_pipeline_folder, ldm_state), tmp_path)
+    try_examples(12, prepared(name, tiny_pipeline_folder, ldm_state), CASES[name], tmp_path)
 
 
 @pytest.mark.slow
@@ -257,4 +159,4 @@ def test_damaged_files_end_in_one_line(
 def test_many_damaged_files_end_in_one_line(
     name: str, tiny_pipeline_folder: Path, ldm_state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    try_examples(1500, name, prepared(name, tiny_pipeline_folder, ldm_state), tmp_path)
+    try_examples(1500, prepared(name, tiny_pipeline_folder, ldm_state), CASES[name], tmp_path)

@@ -180,7 +180,7 @@ def claims(shape: tuple[int, ...]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no array"),
+        (b"", "0 bytes; expected condition maps"),
         (b"not an array", "no array"),
         (claims((15, 10**6, 10**6)), "claims an array"),
         (claims((15, 8, 8)), "claims an array"),

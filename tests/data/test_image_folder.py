@@ -160,3 +160,12 @@ def test_poses_in_shares_of_the_photo(root):
     shares = ImageFolder(root, "keypoints", training=False, size=40)[0]["condition"]
     write_json_poses(folder / "a_keypoints.json", [standing(50, 40)])
     assert torch.equal(shares, ImageFolder(root, "keypoints", training=False, size=40)[0]["condition"])
+
+
+def test_class_maps_beside_photos_are_no_photos(tmp_path):
+    for k, name in enumerate(("a.jpg", "a.png", "b.PNG", "b.JPEG", "c.png", "d/a.png")):
+        photo(tmp_path / "scenes" / name, k)
+    scan = scan_folder(tmp_path / "scenes", maps_beside=True)
+    assert scan.photos == ["a.jpg", "b.JPEG", "c.png", "d/a.png"] and scan.others == ["a.png", "b.PNG"]
+    with pytest.raises(ValueError, match="differ in their extension alone"):
+        scan_folder(tmp_path / "scenes")

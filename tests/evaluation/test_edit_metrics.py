@@ -23,14 +23,13 @@ def edits(tmp_path):
     return tmp_path
 
 
-def test_clip_through_the_evaluator(edits, shared):
-    clip = shared / "goldens_oig" / "tiny_sd"
-    both = edits / "clip"
-    both.mkdir()
-    for folder in ("clip", "tokenizer"):
-        for file in (clip / folder).iterdir():
-            if not (both / file.name).exists():
-                (both / file.name).write_bytes(file.read_bytes())
+def test_clip_through_the_evaluator(edits):
+    pytest.importorskip("transformers")
+    from tiny_stable_diffusion import tiny_components
+
+    components, both = tiny_components(), edits / "clip"
+    components["clip_model"].save_pretrained(both)
+    components["tokenizer"].save_pretrained(both)
     folders = Folders(edits / "edits", prompts=edits / "prompts.json")
     (result,) = evaluate(folders, Options(clip=both), ["clip"])
     assert result.status == "ok" and -1 <= result.values["clip_similarity"] <= 1

@@ -9,6 +9,7 @@ from PIL import Image
 
 from midms.data.photos import Photos
 from midms.data.transforms import image_tensor, photo_pixels
+from midms.evaluation import folders as folders_module
 from midms.evaluation.folders import ImageFolder, NotApplicableError, PairedFolders, match_names, read_labels
 from midms.io.images import read_rgb
 
@@ -221,3 +222,30 @@ def test_labels_are_read_without_interpolation(tmp_path):
     save(tmp_path / "rgb.png")
     with pytest.raises(ValueError, match="one channel"):
         read_labels(tmp_path / "rgb.png", (4, 2))
+
+
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_kept_pixels_are_those_of_the_files_and_each_file_is_decoded_once(tmp_path, monkeypatch, jpeg):
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    plain, kept = (ImageFolder(tmp_path, size=16, jpeg=jpeg) for _ in range(2))
+    kept.keep_decoded(tmp_path / "cache" / "pixels")
+    reads, read = [], folders_module.read_rgb
+    monkeypatch.setattr(folders_module, "read_rgb", lambda path: reads.append(path) or read(path))
+    for folder in (kept, kept.uncompressed(), kept):
+        got = [folder[index] for index in range(3)]
+    assert len(reads) == 3 == len(set(reads))
+    for index in range(3):
+        assert torch.equal(got[index], plain[index])
+        assert torch.equal(kept.uncompressed()[index], plain.uncompressed()[index])
+    assert kept.fingerprint() == plain.fingerprint(), "stored features are found again"
+
+
+def test_a_restricted_folder_has_only_the_named_images(tmp_path):
+    for k in range(4):
+        Image.new("RGB", (8, 8), (60 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    folder = ImageFolder(tmp_path)
+    part = folder.restricted({"3", "1"})
+    assert part.names == ["1", "3"] and len(folder) == 4
+    assert part[1][0, 0, 0] == 180

@@ -88,9 +88,9 @@ def test_markdown_keeps_its_columns_and_lines() -> None:
     assert lines[-1] == "- first line second line | and more"
 
 
-def test_a_note_stays_a_comment_in_latex() -> None:
+def test_a_note_is_a_line_below_the_numbers_in_latex() -> None:
     source = latex(TABLE)
-    assert source.splitlines()[-1] == "% first line second line | and more"
+    assert source.splitlines()[-2] == r"\par\footnotesize first line second line | and more"
     assert r"a|b \& 50 \% of \{x\}\_1 & 20.00 $\pm$ 0.50 &  \\" in source
     assert source.count(r"\begin{") == source.count(r"\end{") == 2
 

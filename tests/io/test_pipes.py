@@ -45,6 +45,8 @@ READERS: dict[str, Callable[[Path], object]] = {
 #: Calls of modules that read only files of their own, which they have made or found to be files.
 OWN_FILES = {
     "midms/training/callbacks.py": "metrics.csv of the run",
+    "midms/training/curves.py": "metrics.csv of the run",
+    "midms/training/memory.py": "the system's own count of free memory",
     "midms/training/folder.py": "the lock of the run",
     "midms/training/checkpoints.py": "after check_readable",
     "midms/data/pair_lists.py": "features of the cache",

@@ -23,11 +23,19 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def attention() -> Attention:
-    return Attention(32, heads=1, dim_head=32, norm_num_groups=8, residual_connection=True, bias=True)
+def attention(width: int = 32) -> Attention:
+    return Attention(width, heads=1, dim_head=width, norm_num_groups=8, residual_connection=True, bias=True)
 
 
 LAYERS = {
+    "smallest map": (lambda: nn.Conv2d(96, 96, 3, padding=1), (96, 1, 1)),
+    "block": (
+        lambda: nn.Sequential(
+            nn.Conv2d(48, 96, 3, padding=1), nn.GroupNorm(8, 96), nn.SiLU(), nn.Conv2d(96, 96, 3, 2, 1), attention(96)
+        ),
+        (48, 8, 8),
+    ),
+    "few channels": (lambda: nn.Conv2d(3, 32, 3, padding=1), (3, 16, 16)),
     "3 x 3": (lambda: nn.Conv2d(48, 96, 3, padding=1), (48, 8, 8)),
     "strided": (lambda: nn.Conv2d(16, 32, 3, stride=2, padding=1), (16, 32, 32)),
     "1 x 1": (lambda: nn.Conv2d(48, 96, 1), (48, 16, 16)),
@@ -82,6 +90,42 @@ def test_a_copy_of_a_changed_layer_uses_its_own_weights() -> None:
     nn.init.zeros_(other.weight)
     with torch.no_grad():
         assert (other(torch.randn(1, 3, 8, 8)) == other.bias[:, None, None]).all()
+
+
+def test_changed_weights_are_used_at_once() -> None:
+    """The weights of a layer of small maps are kept in another order, which may never outlive a change."""
+    layer, x = nn.Conv2d(16, 16, 3, padding=1), torch.randn(2, 16, 8, 8)
+    make_batch_invariant(layer)
+    other = nn.Conv2d(16, 16, 3, padding=1)
+
+    def right() -> None:
+        with torch.no_grad():
+            expected = nn.functional.conv2d(x, layer.weight, layer.bias, padding=1)
+            torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+    right()
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    right()
+    layer.load_state_dict(other.state_dict())
+    right()
+    layer.weight.data = torch.randn_like(layer.weight)
+    right()
+    layer.half().float()
+    right()
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        copied.weight.zero_()
+        assert (copied(x) == copied.bias[:, None, None]).all()
+    right()
+
+
+def test_layers_made_in_inference_mode_work() -> None:
+    with torch.inference_mode():
+        layer = nn.Conv2d(16, 16, 3, padding=1)
+        make_batch_invariant(layer)
+        x = torch.randn(3, 16, 8, 8)
+        assert torch.equal(layer(x)[:1], layer(x[:1]))
 
 
 @pytest.mark.parametrize("channels", [3, 4, 5])

@@ -183,16 +183,16 @@ def test_a_mistake_is_one_line(program, run, arguments, words):
 
 
 @pytest.mark.parametrize(
-    ("option", "metric", "content"),
+    ("option", "metric", "content", "reason"),
     [
-        ("--inception", "fid", "another network"),
-        ("--inception", "kid", "text"),
-        ("--vgg19", "style", "text"),
-        ("--vgg19", "semantic", "another network"),
-        ("--lpips", "lpips", "nothing"),
+        ("--inception", "fid", "another network", "not the weights of"),
+        ("--inception", "kid", "text", "damaged, or not a weights file"),
+        ("--vgg19", "style", "text", "damaged, or not a weights file"),
+        ("--vgg19", "semantic", "another network", "not the weights of"),
+        ("--lpips", "lpips", "nothing", "0 bytes; expected"),
     ],
 )
-def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, metric, content):
+def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, metric, content, reason):
     pytest.importorskip("torch_fidelity", reason="needs the extra [metrics]")
     file = tmp_path / "weights.pth"
     file.write_text(content if content == "text" else "")
@@ -200,7 +200,7 @@ def test_a_wrong_network_file_is_named(program, run, sets, tmp_path, option, met
         torch.save({"layer.weight": torch.zeros(2)}, file)
     arguments = folder_arguments(sets[0], "generated", "reference", "exemplars")
     code, out, err = run(program, *arguments, "--metrics", metric, option, file)
-    assert code == 2 and not out and f"{file}: not the" in err and len(err.strip().splitlines()) == 1
+    assert code == 2 and not out and f"{file}: {reason}" in err and len(err.strip().splitlines()) == 1
 
 
 def test_images_too_small_for_a_network_are_named(program, run, sets, networks):
@@ -227,6 +227,22 @@ def test_a_broken_image_stops_the_program_by_its_name(program, run, tmp_path):
     _save_set(tmp_path / "reference", 1)
     code, out, err = run(program, *folder_arguments(tmp_path, "generated", "reference"), "--metrics", "swd")
     assert code == 2 and not out and "1__2.png: not a whole picture" in err and len(images) == COUNT
+
+
+def test_a_truth_that_the_camera_turned_is_measured_upright(program, run, sets, tmp_path):
+    root, arrays = sets
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown a quarter turn clockwise
+    (tmp_path / "truth").mkdir()
+    for index, pixels in enumerate(arrays["truth"]):
+        Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "truth" / f"{index // 2}__{index}.png", exif=turned)
+    values = []
+    for truth in (root / "truth", tmp_path / "truth"):
+        arguments = [*folder_arguments(root, "generated"), "--truth", truth, "--metrics", "psnr", "--json"]
+        code, out, err = run(program, *arguments)
+        assert code == 0, err
+        values.append(json.loads(out)["results"][0]["values"])
+    assert values[0] == values[1] and 20 < values[0]["psnr"] < 40
 
 
 @pytest.mark.slow

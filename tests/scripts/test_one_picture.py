@@ -51,7 +51,8 @@ def test_the_four_ways_make_one_picture(folder: Path, weights: str) -> None:
     assert midms([*words, "--out", "translate.png"]) == 0
     pipe = MIDMsPipeline.from_pretrained(weights)
     settings = pipe.settings.replace(threshold=THRESHOLD)
-    by_pipeline = pipe("maps.npy", "photo.png", None, STEPS, CALLS, seed=SEED, settings=settings).images[0]
+    loop = {"num_inference_steps": STEPS, "num_interleaved_steps": CALLS, "settings": settings}
+    by_pipeline = pipe("maps.npy", "photo.png", seed=SEED, **loop).images[0]
     saved = by_the_app(weights)
     pairs = ["--condition", "others.npy", "maps.npy", "--exemplar", "photo.png"]  # the second takes the next seed
     assert sample(*pairs, "--seed", str(SEED - 1), *numbers, "--out", "sample") == 0

@@ -370,3 +370,24 @@ def test_verifying_a_folder_counts_what_is_left_out(photos, tmp_path, capsys):
     assert "person1/2.jpg: no line in" in printed.err and "x.jpg: a line in" in printed.err
     assert "photos 5\n5 faults" in printed.out
     assert run("verify", "--data", "folder", "--root", photos, "--part-order", "face-parsing.PyTorch") == 0
+
+
+def test_verifying_a_folder_splits_what_is_usable(tmp_path, capsys):
+    """Every photo without a fault is in one list, a tenth of them in val.txt, the same in another run."""
+    for number in range(23):
+        photo(tmp_path / "mine" / f"{number:02d}.png", number)
+    (tmp_path / "mine/07.png").write_bytes(b"no photo")
+    words = ("verify", "--data", "folder", "--root", tmp_path / "mine", "--lists", tmp_path / "lists")
+    assert run(*words) == 1
+    assert "train.txt 20, val.txt 2 photos" in capsys.readouterr().out
+    train, val = ((tmp_path / f"lists/{split}.txt").read_text().splitlines() for split in ("train", "val"))
+    assert sorted(train + val) == [f"{number:02d}.png" for number in range(23) if number != 7] and len(val) == 2
+    assert run(*words) == 1
+    assert (tmp_path / "lists/val.txt").read_text().splitlines() == val
+    for number in range(8, 23):
+        (tmp_path / f"mine/{number:02d}.png").unlink()
+    capsys.readouterr()
+    assert run(*words) == 2
+    assert "7 usable photos, expected at least 8" in capsys.readouterr().err
+    assert run("verify", "--data", "celeba", "--root", celeba(tmp_path / "set"), "--lists", tmp_path / "lists") == 2
+    assert "it is for --data folder" in capsys.readouterr().err

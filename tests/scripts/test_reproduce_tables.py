@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files_on_disk import celeba
 from PIL import Image
 from programs import load_program
 
@@ -157,6 +158,9 @@ def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipel
     assert code == 0, err
     assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
     assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
+    root = SCRIPT.parents[1] / "configs" / "baselines"
+    for names in program.GAN_BASES.values():  # the folder that the note names is the run's own
+        assert f"name: {names[-1]}\n" in (root / f"{names[-1]}.yaml").read_text()
 
 
 def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
@@ -217,10 +221,10 @@ def test_fid_stands_beside_the_papers_where_its_file_is(program, run, monkeypatc
     assert rows["CoCosNet"]["values"] == {} and rows["CoCosNet"]["paper"]["fid_exemplars"] == 11.01
 
 
-def test_celeba_as_users_have_it(program, run, shared, tiny_pipeline_folder, tmp_path):
+def test_celeba_as_users_have_it(program, run, tiny_pipeline_folder, tmp_path):
     config = SCRIPT.parents[1] / "configs" / "celeba.yaml"
     node = "data.params.validation.params"
-    changes = [f"{node}.root={shared / 'samples/CelebAMask-HQ'}", f"{node}.size=32"]
+    changes = [f"{node}.root={celeba(tmp_path / 'data')}", f"{node}.size=32"]
     arguments = ["--table", 2, "--config", config, "--set", *changes, "--weights", tiny_pipeline_folder]
     code, out, err = run(program, *arguments, "--steps", 8, "--protocol", "weights", "--out", tmp_path, "--json")
     assert code == 0, err

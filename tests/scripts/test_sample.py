@@ -8,15 +8,20 @@ import sys
 import time
 from pathlib import Path
 
+import files_on_disk
 import numpy as np
 import pytest
 from PIL import Image
 from programs import ROOT, load_program
 
 from midms.checkpoints.folder import load_folder, save_states
+from midms.config import load_config, to_yaml
 from midms.data.procedural.__main__ import main as draw
 from midms.io.provenance import read_settings
 from midms.models.encoders import CorrespondenceEncoders
+
+#: Data sets of a training config.
+SPLITS = ("train", "validation")
 
 
 def program(name: str):
@@ -153,3 +158,40 @@ def test_two_processes_make_the_pictures_of_one_and_go_on_after_one_is_lost(tmp_
     ) in one.items():  # what was done changes the later batches' members, and so a last bit here or there
         assert np.abs(picture - two[name]).max() <= 1 and (picture != two[name]).mean() < 1e-3
     assert all((tmp_path / "two/images" / name).stat().st_mtime_ns == then for name, then in kept.items())
+
+
+def test_the_data_set_of_a_config_is_sampled_once(tiny_pipeline_folder, tmp_path, capsys):
+    """Both splits; pair i has the noise of the seed SEED + i; a contact sheet from what is saved."""
+    files_on_disk.celeba(tmp_path / "set", train=4, val=3)
+    words = ["model.params.weights=demo", *(f"data.params.{part}.params.root={tmp_path / 'set'}" for part in SPLITS),
+             *(f"data.params.{part}.params.size=32" for part in SPLITS)]  # fmt: skip
+    config = tmp_path / "small.yaml"
+    config.write_text(to_yaml(load_config([ROOT / "configs/celeba.yaml", ROOT / "configs/small.yaml"], words)))
+    main, out = program("sample"), tmp_path / "out"
+    command = ["--config", str(config), "--weights", str(tiny_pipeline_folder), "--out", str(out), "--device", "cpu"]
+    assert main([*command, "--contact-sheet", "2", "--seed", "5", "--batch-size", "2"]) == 0
+    assert "3 made, 0 already there" in capsys.readouterr().out
+    for folder in ("images", "exemplars", "conditions", "sources"):
+        assert len(list((out / folder).iterdir())) == 3, folder
+    assert Image.open(out / "contact_sheet.png").height > 2 * 128
+    assert read_settings(out / "images/00002.png")["seed"] == 7
+    assert main([*command, "--seed", "5"]) == 0
+    assert "0 made, 3 already there" in capsys.readouterr().out
+    assert main([*command[:-3], str(tmp_path / "train"), "--split", "train", "--pairs", "2"]) == 0
+    assert "2 made" in capsys.readouterr().out
+
+
+def test_a_config_that_gives_no_pairs_for_the_weights(tiny_pipeline_folder, tmp_path, capsys):
+    main, weights = program("sample"), ["--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]
+    for config, message in (
+        ("configs/ldm/demo.yaml", "its conditions have 0 channels, those of the weights 15"),
+        ("configs/demo_figures.yaml", "its conditions have 20 channels, those of the weights 15"),
+        ("none.yaml", "none.yaml: no such file"),
+    ):
+        assert main(["--config", str(ROOT / config), *weights, "--pairs", "1"]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", "configs/demo.yaml", "--out", "x"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", "configs/demo.yaml", "--benchmark", "faces", *weights])

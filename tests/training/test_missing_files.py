@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import files_on_disk
 import pytest
-from programs import ROOT
+from programs import ROOT, load_program
 from small_runs import program
 
-from midms.config import load_config
+from midms.config import instantiate, load_config
 from midms.training.missing import MissingFilesError, require_files
 
 BASES = {"celeba": "CelebAMask-HQ", "deepfashion": "DeepFashion", "churches": "churches"}
@@ -50,6 +50,27 @@ def test_lists_are_told_with_the_command_that_makes_them(name, tmp_path):
     with pytest.raises(MissingFilesError) as caught:
         require_files(load_config(small, [*words, alone]))
     assert len(caught.value.lines) == len(told) - 1
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_command_for_a_list_makes_one_that_the_data_set_reads(name, tmp_path):
+    """And the list of the training has no exemplar of the test set."""
+    root = getattr(files_on_disk, name)(tmp_path / "set")
+    words = ["model.params.weights=demo", *(f"data.params.{part}.params.root=set" for part in ("train", "validation"))]
+    config = load_config([ROOT / f"configs/{name}.yaml", ROOT / "configs/small.yaml"], words)
+    for file in root.glob("lists/*.txt"):
+        file.unlink()
+    with pytest.raises(MissingFilesError) as caught:
+        require_files(config)
+    prepare = load_program("scripts/prepare_data.py").main
+    for line in caught.value.lines:
+        assert prepare([*line.partition("prepare_data.py ")[2].split(), "--quiet"]) == 0
+    require_files(config)
+    for part in ("train", "validation"):
+        dataset = instantiate(config.data.params[part])
+        item = dataset[0, 0] if dataset.draws_views else dataset[0]
+        assert item["exemplar"].shape == (3, 64, 64)
+        assert {exemplar for row in dataset.pairs.values() for exemplar in row} <= set(dataset.names)
 
 
 #: Weights whose first stage and denoiser fit 64 pixels.
