@@ -20,6 +20,7 @@ from collections.abc import Sequence
 #: Subcommand -> module with SUMMARY, add_arguments and run.
 BENCHMARKS = {
     "data": "benchmarks.data",
+    "growth": "benchmarks.growth",
     "matching": "benchmarks.matching",
     "photos": "benchmarks.photos",
     "programs": "benchmarks.programs",

@@ -17,7 +17,7 @@ from midms.config import ConfigError
 from midms.data.samples import COUNT, picture_of_maps
 from midms.visualize import Pixels
 
-KINDS = {"sample": "Samples", "painting": "Drawing", "file": "Your photo or file"}  # the tabs
+KINDS = {"sample": "Samples", "painting": "Drawing", "file": "Your photo"}  # the tabs
 
 
 class ConditionInputs(NamedTuple):

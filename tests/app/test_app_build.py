@@ -43,9 +43,9 @@ def context(folder: Path, form: str, results: Path) -> AppContext:
 
 
 @pytest.mark.parametrize(("form", "tabs"), [
-    ("edges", {"Samples", "Drawing", "Your photo or file"}), ("keypoints", {"Samples", "Your photo or file"}),
-    ("segmentation", {"Samples", "Your photo or file"}), ("image", {"Your photo or file"}),
-    ("released", {"Samples", "Drawing", "Your photo or file"}),
+    ("edges", {"Samples", "Drawing", "Your photo"}), ("keypoints", {"Samples", "Your photo"}),
+    ("segmentation", {"Samples", "Your photo"}), ("image", {"Your photo"}),
+    ("released", {"Samples", "Drawing", "Your photo"}),
 ])  # fmt: skip
 def test_the_page_suits_the_weights(
     form: str, tabs: set[str], tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,7 +35,8 @@ class Run(NamedTuple):
 
 
 RUNS = [
-    Run(r"midms translate --condition sketch\.png --exemplar photo\.jpg --weights demo --out out\.png$"),
+    Run(r"midms translate --condition sample:1 --exemplar photo\.jpg --out out\.png$"),
+    Run(r"midms samples --out samples\.png$"),
     Run(r"midms show out\.png"),
     Run(r"midms info"),
     Run(r"procedural --task faces --show 8", (), (("8", "2"),)),
