@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from midms.programs import warn
+
 
 def keys() -> str:
     """The config keys that all stages share, for `--help`."""
@@ -61,7 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with SIGNALS.handled():
-            from midms.programs import warn
             from midms.training.missing import MissingFilesError
             from midms.training.run import USER_ERRORS, run
 

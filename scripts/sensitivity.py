@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from midms.programs import warn
+
 TASKS = ("faces", "figures", "churches")
 
 
@@ -108,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
             values: dict[str, float] = {}
             for result in evaluate(Folders(first, second), measure, metrics):
                 if result.status == "skipped":
-                    print(f"sensitivity: {result.metric}: {result.reason}", file=sys.stderr)
+                    warn(f"sensitivity: {result.metric}: {result.reason}")
                     return 2
                 values |= {key: value for key, value in result.values.items() if "subset" not in key}
             if not head:

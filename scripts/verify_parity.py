@@ -21,6 +21,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midms.programs import warn
+
 if TYPE_CHECKING:
     from parity.cases import CaseFunction, Check
 
@@ -109,11 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
-        print(f"verify_parity.py: {options.folder}: no such folder", file=sys.stderr)
+        warn(f"verify_parity.py: {options.folder}: no such folder")
         return 2
     verdicts = list(verify(options.folder, options.only).values())
     if not verdicts:
-        print(f"verify_parity.py: no golden case in {options.folder}", file=sys.stderr)
+        warn(f"verify_parity.py: no golden case in {options.folder}")
         return 2
     count = {verdict: verdicts.count(verdict) for verdict in ("PASS", "FAIL", "UNKNOWN", "SUPPORT")}
     print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))

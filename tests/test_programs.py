@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -86,3 +90,29 @@ def test_a_terminal_without_the_letters_gets_escapes(monkeypatch: pytest.MonkeyP
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     say("naïve ☃", stream)
     assert stream.buffer.getvalue() == b"na\\xefve \\u2603\n"
+
+
+LOADING = """
+import os, runpy, sys
+sys.path.insert(0, "scripts")
+for file in sys.argv[1:]:
+    runpy.run_path(file, run_name="loaded")
+    print(file, os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_every_program_sets_how_threads_wait_before_torch_is_loaded(given: str | None, expected: str) -> None:
+    root = Path(__file__).resolve().parents[1]
+    own = {"scripts/benchmark.py"}  # one thread, or as many as asked for
+    files = [file.relative_to(root).as_posix() for file in sorted((root / "scripts").glob("*.py"))]
+    files = [file for file in ("main.py", *files, "midms/cli.py", "midms/app/__main__.py") if file not in own]
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"PYTHONPATH": str(root)} | ({} if given is None else {"OMP_WAIT_POLICY": given})
+    lines = []
+    for file in files:  # each alone: the first would set it for all
+        command = [sys.executable, "-c", LOADING, file]
+        lines.append(
+            subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stdout
+        )
+    assert lines == [f"{file} {expected} False\n" for file in files]
