@@ -1,4 +1,4 @@
-"""What all programs share: safe output on a terminal, mistakes as one line without a traceback, threads that sleep.
+"""What all programs share: safe output on a terminal, mistakes as one line, threads that spin only briefly.
 
 Programs import this module before torch, which reads the setting of its threads when it is loaded.
 """
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TextIO
 
-# Threads of OpenMP sleep while they wait for one another. The default is to spin for a while. If another process keeps
-# one core busy, the spinning thread takes the time of the thread that it waits for: a training on two cores was then
-# 14 times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of OpenMP spin while they wait for one another, by default so long that a second busy process makes a program
+# many times slower: the spinning thread takes the time of the thread that it waits for. So many turns are as fast where
+# the cores are idle. OMP_WAIT_POLICY=PASSIVE never spins, which is better still beside other work, and slower without.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 P = ParamSpec("P")
 #: Longer lines are shortened to this number of characters.

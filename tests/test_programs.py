@@ -97,18 +97,22 @@ import os, runpy, sys
 sys.path.insert(0, "scripts")
 for file in sys.argv[1:]:
     runpy.run_path(file, run_name="loaded")
-    print(file, os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
+    print(file, os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
 """
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_every_program_sets_how_threads_wait_before_torch_is_loaded(given: str | None, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)]
+)
+def test_every_program_sets_how_long_threads_spin_before_torch_is_loaded(
+    given: dict[str, str], expected: str | None
+) -> None:
     root = Path(__file__).resolve().parents[1]
     own = {"scripts/benchmark.py"}  # one thread, or as many as asked for
     files = [file.relative_to(root).as_posix() for file in sorted((root / "scripts").glob("*.py"))]
     files = [file for file in ("main.py", *files, "midms/cli.py", "midms/app/__main__.py") if file not in own]
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    environment |= {"PYTHONPATH": str(root)} | ({} if given is None else {"OMP_WAIT_POLICY": given})
+    environment = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environment |= {"PYTHONPATH": str(root)} | given
     lines = []
     for file in files:  # each alone: the first would set it for all
         command = [sys.executable, "-c", LOADING, file]
