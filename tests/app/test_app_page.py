@@ -68,7 +68,9 @@ def app(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     yield served
     served.process.terminate()
     assert served.process.wait(30) == 0
-    assert (place / "console.txt").read_text() == "", "nothing is said on the console"
+    # a browser that leaves in the middle of an answer can make Gradio log a fault: one line each, never a traceback
+    said = (place / "console.txt").read_text().splitlines()
+    assert all(line.startswith("midms.app: something went wrong inside; the details are in ") for line in said), said
     log = served.folder / "app.log"
     assert not log.exists() or "Traceback" not in log.read_text()
 
