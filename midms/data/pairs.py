@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -236,14 +237,9 @@ class PairDataset(Dataset[dict[str, Any]]):
         }
 
     def _read(self, name: str) -> NDArray[np.uint8]:
-        if self.cache_folder is None:
-            return self._make(name)
-        file = cache.cache_file(self.cache_folder, self.kind, self.load_size, name)
-        item = cache.load_item(file, 3 + self.channels, self.load_size)
-        if item is None:
-            item = self._make(name)
-            cache.save_item(file, item)
-        return item
+        return cache.read_or_make(
+            self.cache_folder, self.kind, self.load_size, name, 3 + self.channels, partial(self._make, name)
+        )
 
     def _make(self, name: str) -> NDArray[np.uint8]:
         photo = self.read_photo(name)
