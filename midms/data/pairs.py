@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
+from midms.data.items import item_index
 from midms.io.files import BrokenFileError
 from midms.io.images import read_rgb
 from midms.schema import Pixels, Seed, Share, Text
@@ -211,9 +212,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         if isinstance(key, tuple):
             return self.item(*key)
-        if not -len(self) <= key < len(self):
-            raise IndexError(f"item {key} of {len(self)}")
-        return self.item(key % len(self), int(torch.randint(2**62, ())) if self.training else 0)
+        return self.item(item_index(key, len(self)), int(torch.randint(2**62, ())) if self.training else 0)
 
     def _item(self, index: int, draw: int) -> dict[str, Any]:
         """One item. In the released loader the photo of a self-exemplar, not its maps, has the condition's view."""

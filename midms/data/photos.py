@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from midms.data import cache
 from midms.data.folder import list_photos
+from midms.data.items import item_index
 from midms.data.pairs import LOAD_RATIO
 from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
 from midms.io.images import read_rgb
@@ -60,7 +61,7 @@ class Photos(Dataset[dict[str, Tensor]]):
         return len(self.names)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        index, draw = key if isinstance(key, tuple) else (key, 0)
+        index, draw = key if isinstance(key, tuple) else (item_index(key, len(self)), 0)
         load_size = round(self.size * LOAD_RATIO) if self.training else self.size
         pixels = self._pixels(self.names[index], load_size)
         rng = np.random.default_rng([self.seed, index, draw])
