@@ -7,6 +7,7 @@ MB for a face at 256, 1.5 MB at 286. Crop, flip and exemplar are drawn after rea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,25 @@ def cache_file(folder: Path, kind: str, load_size: int, name: str) -> Path:
     if ".." in Path(name).parts:
         raise ValueError(f"image name {name!r}: a prepared item cannot lie outside {folder}")
     return folder / f"{kind}-{load_size}" / f"{name}.npy"
+
+
+def read_or_make(
+    folder: Path | None,
+    kind: str,
+    load_size: int,
+    name: str,
+    channels: int,
+    make: Callable[[], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """The array of an image's item, from `folder`, or made now and stored there. None: no folder, always made now."""
+    if folder is None:
+        return make()
+    file = cache_file(folder, kind, load_size, name)
+    item = load_item(file, channels, load_size)
+    if item is None:
+        item = make()
+        save_item(file, item)
+    return item
 
 
 def load_item(file: Path, channels: int, load_size: int) -> NDArray[np.uint8] | None:

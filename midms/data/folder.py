@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -104,8 +105,11 @@ def list_photos(root: Path, listed: Path | None = None) -> list[str]:
         ValueError: as `scan_folder`; or the list is missing, is empty, or names a photo that the folder lacks.
     """
     photos = scan_folder(root).photos
-    if listed is None:
-        return photos
+    return photos if listed is None else _listed_photos(photos, root, listed)
+
+
+def _listed_photos(photos: Sequence[str], root: Path, listed: Path) -> list[str]:
+    """Those of a folder's photos that a list names, in its order, each once."""
     names, present = read_names(listed), set(photos)
     absent = [name for name in names if name not in present]
     if absent or not names:
@@ -164,7 +168,7 @@ class ImageFolder(PairDataset):
         if condition == "edges" and part_order != "midms":
             self.kind = f"folder-edges-{part_order}"
         photos = list_photos(self.root)
-        chosen = photos if names is None else list_photos(self.root, Path(names))
+        chosen = photos if names is None else _listed_photos(photos, self.root, Path(names))
         self.listed = pairs is not None
         self.without_line: list[str] = []
         self.without_photo: list[str] = []

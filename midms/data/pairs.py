@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from torch.utils.data import Dataset
 
 from midms.data import cache, transforms
 from midms.data.exemplars import check_shares, draw_kind, read_names, read_pairs
+from midms.data.items import item_index
 from midms.io.files import BrokenFileError
 from midms.io.images import read_rgb
 from midms.schema import Pixels, Seed, Share, Text
@@ -210,9 +212,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         if isinstance(key, tuple):
             return self.item(*key)
-        if not -len(self) <= key < len(self):
-            raise IndexError(f"item {key} of {len(self)}")
-        return self.item(key % len(self), int(torch.randint(2**62, ())) if self.training else 0)
+        return self.item(item_index(key, len(self)), int(torch.randint(2**62, ())) if self.training else 0)
 
     def _item(self, index: int, draw: int) -> dict[str, Any]:
         """One item. In the released loader the photo of a self-exemplar, not its maps, has the condition's view."""
@@ -236,14 +236,9 @@ class PairDataset(Dataset[dict[str, Any]]):
         }
 
     def _read(self, name: str) -> NDArray[np.uint8]:
-        if self.cache_folder is None:
-            return self._make(name)
-        file = cache.cache_file(self.cache_folder, self.kind, self.load_size, name)
-        item = cache.load_item(file, 3 + self.channels, self.load_size)
-        if item is None:
-            item = self._make(name)
-            cache.save_item(file, item)
-        return item
+        return cache.read_or_make(
+            self.cache_folder, self.kind, self.load_size, name, 3 + self.channels, partial(self._make, name)
+        )
 
     def _make(self, name: str) -> NDArray[np.uint8]:
         photo = self.read_photo(name)

@@ -46,16 +46,12 @@ class ParallelRun:
         loader = DataLoader(
             FunctionDataset(names, function), batch_size=None, num_workers=self.workers, collate_fn=_identity
         )
-        for name, result in self.bar(loader, len(names)):
+        for name, result in track(loader, self.text, len(names), self.quiet):
             if isinstance(result, BrokenFileError):
                 self.broken += 1
                 warn(f"{self.word}{result}")
             else:
                 yield name, result
-
-    def bar(self, results: Iterable[Any], total: int) -> Iterable[Any]:
-        """The results, with a progress bar over `total` unless quiet."""
-        return track(results, self.text, total, self.quiet)
 
     def finish(self, out: Path, made: int, present: int) -> int:
         """Print a summary; 1 if a file was broken."""

@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 
 from midms.data import cache
 from midms.data.folder import list_photos
+from midms.data.items import item_index
+from midms.data.pairs import LOAD_RATIO
 from midms.data.transforms import apply_view, centre_view, draw_view, image_tensor, photo_pixels
 from midms.io.images import read_rgb
 from midms.schema import Count, Natural, Pixels, Seed, Text
@@ -59,8 +61,8 @@ class Photos(Dataset[dict[str, Tensor]]):
         return len(self.names)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        index, draw = key if isinstance(key, tuple) else (key, 0)
-        load_size = round(self.size * 286 / 256) if self.training else self.size
+        index, draw = key if isinstance(key, tuple) else (item_index(key, len(self)), 0)
+        load_size = round(self.size * LOAD_RATIO) if self.training else self.size
         pixels = self._pixels(self.names[index], load_size)
         rng = np.random.default_rng([self.seed, index, draw])
         view = draw_view(rng, load_size, self.size) if self.training else centre_view(load_size, self.size)
@@ -68,11 +70,8 @@ class Photos(Dataset[dict[str, Tensor]]):
 
     def _pixels(self, name: str, load_size: int) -> NDArray[np.uint8]:
         """A photo at the load size, (3, n, n), from the cache or made now."""
-        if self.cache_folder is None:
+
+        def make() -> NDArray[np.uint8]:
             return photo_pixels(read_rgb(self.root / name), load_size)
-        file = cache.cache_file(self.cache_folder, "photos", load_size, name)
-        pixels = cache.load_item(file, 3, load_size)
-        if pixels is None:
-            pixels = photo_pixels(read_rgb(self.root / name), load_size)
-            cache.save_item(file, pixels)
-        return pixels
+
+        return cache.read_or_make(self.cache_folder, "photos", load_size, name, 3, make)

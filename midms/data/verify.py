@@ -86,11 +86,12 @@ def verify(kind: str, root: Path, workers: int = 0, progress: Progress = lambda 
     faults += [
         fault for item_faults in progress(_run(layout, root, tasks, workers), len(tasks)) for fault in item_faults
     ]
+    present = set(photos)
     for owner, own in annotations.items():
         faults += [Fault(file, reason) for file in own if (reason := layout.misplaced(file))]
-        if owner not in photos and owner not in {fault.file for fault in faults}:
+        if owner not in present and owner not in {fault.file for fault in faults}:
             faults.append(Fault(own[0], f"its photo {owner} is missing"))
-    counts = {"files": len(files), "photos": len(photos), "photos in no list": len(set(photos) - listed)}
+    counts = {"files": len(files), "photos": len(photos), "photos in no list": len(present - listed)}
     counts |= {f"entries of {name}": count for name, count in _entries(layout, root)}
     return Report(counts, _merged(faults))
 

@@ -38,10 +38,9 @@ def load_restricted(file: Path, allowed: Sequence[Any] = (), mapped: bool = Fals
 
 def _refused(message: str) -> str:
     """The part of torch's long message that names the refused class or function."""
-    for marker, words in (("GLOBAL ", "it wants to run or build "), ("Unsupported global: GLOBAL ", "")):
-        if marker in message:
-            name = message.split(marker, 1)[1].split(maxsplit=1)[0]
-            return f"{words}{name}, and weights need no such thing"
+    words = message.partition("GLOBAL ")[2].split(maxsplit=1)
+    if words:
+        return f"it wants to run or build {words[0]}, and weights need no such thing"
     return f"it is not a plain weights file ({message.strip().splitlines()[-1][:120]})"
 
 

@@ -68,50 +68,27 @@ def _convolution_of(layer: nn.Conv2d) -> Convolution | None:
     """
     if not torch.backends.mkldnn.is_available() or isinstance(layer.padding, str):
         return None
-    if layer.groups == 1 and layer.dilation == (1, 1):
-        if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
-            return _multiply_pixels
-        if layer.in_channels <= FEW_CHANNELS:
-            return _multiply_patches if layer.padding_mode == "zeros" else _multiply_padded_patches
-    return _convolve if layer.padding_mode == "zeros" else _convolve_padded
-
-
-def _multiply_pixels(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not _applies(x):
-        return nn.Conv2d._conv_forward(layer, x, weight, bias)
-    return _products(x, weight, (1, 1), bias, layer.stride, (0, 0))
+    one_by_one = layer.kernel_size == (1, 1) and layer.padding == (0, 0)
+    as_products = layer.groups == 1 and layer.dilation == (1, 1) and (one_by_one or layer.in_channels <= FEW_CHANNELS)
+    return _multiply_patches if as_products else _convolve
 
 
 def _multiply_patches(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not _applies(x):
         return nn.Conv2d._conv_forward(layer, x, weight, bias)
-    return _products(x, weight, layer.kernel_size, bias, layer.stride, layer.padding)
-
-
-def _multiply_padded_patches(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not _applies(x):
-        return nn.Conv2d._conv_forward(layer, x, weight, bias)
-    return _products(_padded(layer, x), weight, layer.kernel_size, bias, layer.stride, (0, 0))
+    x, padding = _padded(layer, x)
+    return _products(x, weight, layer.kernel_size, bias, layer.stride, padding)
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not _applies(x):
-        return nn.Conv2d._conv_forward(layer, x, weight, bias)
-    return _by_onednn(layer, x, weight, bias, layer.padding)
-
-
-def _convolve_padded(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not _applies(x):
-        return nn.Conv2d._conv_forward(layer, x, weight, bias)
-    return _by_onednn(layer, _padded(layer, x), weight, bias, (0, 0))
-
-
-def _by_onednn(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any) -> Tensor:
     """oneDNN's convolution, with weights that are kept in its order where maps and weights are small.
 
     Otherwise oneDNN reorders the weights in every call, which takes most of the time of a small map. Whether they are
     kept depends on the layer and the size of the map, never on the batch.
     """
+    if not _applies(x):
+        return nn.Conv2d._conv_forward(layer, x, weight, bias)
+    x, padding = _padded(layer, x)
     _, _, height, width = x.shape
     if height * width > SMALL_MAP or weight is not layer._parameters.get("weight") or not _can_be_kept(weight):
         return torch.mkldnn_convolution(x, weight, bias, padding, layer.stride, layer.dilation, layer.groups)
@@ -143,15 +120,15 @@ class _Kept:
 
     entry: tuple[tuple[int, int, int, int], Tensor, Tensor] | None = None
 
-    def __deepcopy__(self, memo: object) -> _Kept:
-        return _Kept()
-
     def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
         return _Kept, ()
 
 
-def _padded(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    return F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
+def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Any]:
+    """The input of a convolution, with its own padding unless that is by zeros, and the zeros that are still to pad."""
+    if layer.padding_mode == "zeros" or layer.padding == (0, 0):
+        return x, layer.padding
+    return F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), (0, 0)
 
 
 def _multiply(layer: nn.Linear, x: Tensor) -> Tensor:

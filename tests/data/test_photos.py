@@ -20,6 +20,7 @@ def test_photos_are_read_whole_or_in_views(tmp_path):
     whole, views = Photos(tmp_path, 32, training=False), Photos(tmp_path, 32)
     assert len(whole) == 3 and len(Photos(tmp_path, 32, first=1, every=2)) == 1
     assert whole[0]["image"].shape == (3, 32, 32) and whole[0]["image"].abs().max() <= 1
+    assert torch.equal(views[-1]["image"], views[2]["image"]) and len(list(views)) == 3
     assert torch.equal(views[1]["image"], views[1]["image"]) and not torch.equal(views[1]["image"], whole[1]["image"])
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs, item_index
+from midms.data.items import item_index
+from midms.data.procedural.dataset import ProceduralImages, ProceduralPairs
 from midms.schema import NonNegative
 
 #: Tensors of an item that are stored: those in [-1, 1] in steps of 1 / 127.5, those in [0, 1] in steps of 1 / 255.

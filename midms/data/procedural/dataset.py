@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from midms.data.exemplars import check_shares
+from midms.data.items import item_index
 from midms.data.procedural import churches, faces, figures
 from midms.data.procedural.scene import Scene, correspondence
 from midms.schema import Count, Seed, Share
@@ -51,17 +52,6 @@ def generator(split: str, index: int, role: int, seed: int = 0) -> np.random.Gen
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     return np.random.default_rng([20230207, seed, SPLITS[split], index, role])
-
-
-def item_index(index: int, length: int) -> int:
-    """An index of a data set of `length` items, from 0; -1 is the last item.
-
-    Raises:
-        IndexError: no such item, which also ends a `for` loop over the data set.
-    """
-    if not -length <= index < length:
-        raise IndexError(f"item {index} of {length}")
-    return index % length
 
 
 def to_image(pixels: NDArray[np.uint8]) -> Tensor:
