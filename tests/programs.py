@@ -1,4 +1,4 @@
-"""The repository's programs as modules, names by what they stand for, and a stream that programs take for a terminal."""
+"""The repository's programs as modules, names by what they stand for, and a stand-in for a terminal."""
 
 from __future__ import annotations
 
