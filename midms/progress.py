@@ -23,7 +23,11 @@ class Timer:
 
     def __init__(self, seconds: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.clock = seconds, clock
-        self.begun = self.last = clock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.begun = self.last = self.clock()
 
     @property
     def elapsed(self) -> float:
@@ -52,12 +56,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def pace(done: int, left: int, seconds: float, unit: str = "") -> str:
+    """Rate and time left of work that did `done` > 0 items in `seconds`: "2.5 steps per second, 12 min left"."""
+    rate = done / max(seconds, 1e-9)
+    number = f"{rate:.2g}" if rate < 10 else f"{rate:.0f}"  # never 1.2e+02
+    return f"{number}{unit} per second, {duration(seconds * left / done)} left"
+
+
 def line(text: str, done: int, total: int, seconds: float) -> str:
     """The state of some work as one line: count, share, rate and time left."""
     words = f"{text}: {done} of {total} ({100 * done // max(total, 1)} %)"
-    if done >= total or not done:
-        return f"{words}, {duration(seconds)}"
-    return f"{words}, {done / max(seconds, 1e-9):.2g} a second, {duration(seconds * (total - done) / done)} left"
+    return f"{words}, {pace(done, total - done, seconds) if 0 < done < total else duration(seconds)}"
 
 
 class Progress:

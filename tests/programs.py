@@ -1,9 +1,10 @@
-"""The repository's programs as modules, and names by what they stand for."""
+"""The repository's programs as modules, names by what they stand for, and a stand-in for a terminal."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import sys
 from functools import reduce
 from pathlib import Path
@@ -11,6 +12,13 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def load_program(path: str) -> ModuleType:

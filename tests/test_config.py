@@ -21,7 +21,8 @@ def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
     if path.name in ("released.yaml", "small.yaml"):
         return [ROOT / "configs/celeba.yaml"]
-    if path.name in ("demo128_start.yaml", "demo128_end_to_end.yaml"):
+    whole = ("demo128_figures.yaml", "demo128_churches.yaml") if path.parent.name == "first_stage" else ()
+    if path.name.startswith("demo128_") and path.name not in ("demo128_faces.yaml", *whole):
         return [path.parent / "demo128_faces.yaml"]
     if path.name == "demo_low_noise.yaml":
         return [ROOT / "configs/ldm/demo.yaml"]
@@ -43,6 +44,26 @@ def test_files_merge_left_to_right_then_overrides():
     check(config)
     assert config.run.name == "demo_warmup" and config.trainer.max_steps == 7
     assert config.model.params.encoders.out_channels == 64
+
+
+@pytest.mark.parametrize("task", ["faces", "figures", "churches"])
+def test_each_task_at_128_pixels_has_its_own_runs(task):
+    """What a stage starts from is what the stage before it writes, for the same task."""
+    stage_three = [ROOT / f"configs/demo128_{name}.yaml" for name in dict.fromkeys(["faces", task])]
+    stage_two = [path.parent / "ldm" / path.name for path in stage_three]
+    overlays = [ROOT / f"configs/demo128_{name}.yaml" for name in ("start", "end_to_end")]
+    ldm, start, middle, end = (
+        load_config(files)
+        for files in (stage_two, [*stage_three, overlays[0]], stage_three, [*stage_three, overlays[1]])
+    )
+    assert ldm.model.params.first_stage == f"data/first_stages_128/{task}"
+    assert {config.model.params.weights for config in (start, middle, end)} == {f"runs/{ldm.run.name}/weights"}
+    assert start.model.params.encoders_from is None
+    assert middle.model.params.encoders_from == f"runs/{start.run.name}/weights"
+    assert end.model.params.encoders_from == f"runs/{middle.run.name}/weights"
+    for config in (ldm, start, middle, end):
+        assert f"_{task}_" in config.run.name
+        assert config.data.params.train.params.dataset.params.task == config.data.params.validation.params.task == task
 
 
 def test_another_target_drops_the_params_of_the_old_one(tmp_path):

@@ -6,6 +6,7 @@ import io
 import sys
 
 import pytest
+from programs import Terminal
 
 from midms.progress import Progress, Timer, duration, line, one_progress, track
 
@@ -21,11 +22,6 @@ class Clock:
         return self.now
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (120, "2 min"), (5300, "88 min"), (12_000, "3 h 20 min")]
 )
@@ -34,7 +30,8 @@ def test_durations_have_two_units_at_most(seconds, text):
 
 
 def test_a_line_has_count_share_rate_and_time_left():
-    assert line("sampling", 10, 40, 20.0) == "sampling: 10 of 40 (25 %), 0.5 a second, 60 s left"
+    assert line("sampling", 10, 40, 20.0) == "sampling: 10 of 40 (25 %), 0.5 per second, 60 s left"
+    assert line("features", 2500, 5000, 20.0) == "features: 2500 of 5000 (50 %), 125 per second, 20 s left"
     assert line("sampling", 40, 40, 20.0) == "sampling: 40 of 40 (100 %), 20 s"
     assert line("sampling", 0, 40, 0.0) == "sampling: 0 of 40 (0 %), 0 s"
 

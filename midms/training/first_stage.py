@@ -39,7 +39,8 @@ class FirstStageTraining(Stage):
         kl_weight: of the KL term (KL first stages only).
         perceptual: a feature network (see `midms.losses.perceptual`), with weight `perceptual_weight`.
         quantise_from: step at which a VQ first stage begins to quantise. Until then the decoder sees the latents
-            themselves. At this step the codebook is set to k-means centres of latents, so that no code starts unused.
+            themselves. After the step before it, the codebook is set to k-means centres of latents, so that no code
+            starts unused. 0: quantise from the start, with the codebook as it is.
         laplacian_weight: of the L1 distance between Laplacian pyramids, which counts edges and texture as
             much as areas.
         decorrelation_weight: of the squared correlations between latent channels. Without this term a small
@@ -148,8 +149,6 @@ class FirstStageTraining(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the autoencoder and, from `discriminator_from` on, of the discriminator."""
         step = self.global_step
-        if step == self.quantise_from and step > 0 and self.first_stage.kind == "vq":
-            self.set_codebook()
         optimizers = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         critic = self.discriminator if step >= (self.discriminator_from or 0) else None
@@ -167,6 +166,9 @@ class FirstStageTraining(Stage):
         self.step_learning_rates()
         if critic is not None and total is not None:
             total["discriminator"] = self.discriminator_step(critic, batch["image"], torch.cat(decoded))
+        # at the end of this step, because its checkpoint, validation, picture and export quantise already
+        if self.global_step == self.quantise_from and self.first_stage.kind == "vq":
+            self.set_codebook()
         self.log_terms(total)
 
     def terms(

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
 
 from midms.programs import say
-from midms.progress import Timer, duration, is_terminal
+from midms.progress import Timer, is_terminal, pace
 
 
 class RunProgressBar(TQDMProgressBar):
@@ -47,16 +47,15 @@ class RunLines(ProgressBar):
     def __init__(self, timer: Timer | None = None) -> None:
         super().__init__()
         self.timer = Timer() if timer is None else timer
-        self.first, self.told = 0, -1
+        self.first, self.told, self.hidden = 0, -1, False
 
     def disable(self) -> None:
         """On ranks other than the first Lightning switches the lines off."""
-        self.timer.seconds = float("inf")
-        self.told = sys.maxsize
+        self.hidden = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.timer.begun = self.timer.last = self.timer.clock()
+        self.timer.restart()
         self.first = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -66,7 +65,7 @@ class RunLines(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """A line with the new numbers. A validation without training prints its table itself."""
-        if trainer.state.fn == "fit" and self.told < sys.maxsize:
+        if trainer.state.fn == "fit":
             self.told = -1
             self.tell(trainer)
 
@@ -77,17 +76,14 @@ class RunLines(ProgressBar):
     def tell(self, trainer: pl.Trainer) -> None:
         """Print the state, once for each step."""
         step, total = trainer.global_step, trainer.max_steps
-        if self.told >= step:
+        if self.hidden or self.told == step:
             return
         self.told = step
-        seconds, done = self.timer.elapsed, step - self.first
+        done = step - self.first
         numbers = [f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items()]
         words = [f"step {step} of {total}", *numbers]
         if done and step < total:
-            words += [
-                f"{done / max(seconds, 1e-9):.2g} steps a second",
-                f"{duration(seconds / done * (total - step))} left",
-            ]
+            words.append(pace(done, total - step, self.timer.elapsed, " steps"))
         say(", ".join(words))
 
     def print(self, *values: Any, **_: Any) -> None:

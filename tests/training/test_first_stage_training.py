@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from small_runs import curve, program, stage_one
+
+from midms.checkpoints.loading import load_first_stage
+from midms.data.procedural.dataset import ProceduralImages
 
 TERMS = ["model.params.decorrelation_weight=0.05", "model.params.anchor_weight=0.2",
          "model.params.laplacian_weight=2.0"]  # fmt: skip
 
 
 def test_the_terms_are_logged_and_a_resumed_run_is_the_same(tmp_path):
-    whole = stage_one(tmp_path / "whole", 3, *TERMS, "trainer.val_check_interval=3")
+    codes = "model.params.quantise_from=2"  # and the run is resumed there
+    whole = stage_one(tmp_path / "whole", 3, *TERMS, codes, "trainer.val_check_interval=3")
     assert program()(whole) == 0
     for name in ("train/decorrelation", "train/anchor"):
         assert len(curve(tmp_path / "whole", name)) == 3 and min(curve(tmp_path / "whole", name).values()) > 0
@@ -36,3 +41,16 @@ def test_a_narrower_discriminator(tmp_path):
     arguments = [item.lstrip("+") for item in stage_one(tmp_path, 2, *more)]
     assert program()(arguments) == 0
     assert len(curve(tmp_path, "train/discriminator")) == 1
+
+
+def test_the_codebook_is_set_before_anything_reads_it(tmp_path):
+    """The validation and the export after the last step without codes use k-means centres of standardised latents."""
+    more = ["model.params.quantise_from=2", "trainer.val_check_interval=1"]
+    assert program()(stage_one(tmp_path, 2, *more)) == 0
+    rank = curve(tmp_path, "val/effective_rank")
+    assert rank[0] < 2.5 < rank[1]  # the second is of latents with uncorrelated channels
+    stage = load_first_stage(tmp_path / "weights")
+    data = ProceduralImages("faces", 32, "train", 32)
+    latents = stage.encode(torch.stack([data[index]["image"] for index in range(32)]))
+    error = torch.nn.functional.mse_loss(stage.quantise(latents).latents, latents)
+    assert error < 0.2 * latents.var()

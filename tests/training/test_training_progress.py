@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from programs import Terminal
 from small_runs import ROOT, program, stage_one, stage_three
 
 from midms.config import load_config
@@ -19,11 +19,6 @@ from midms.training.curves import draw_curves
 from midms.training.first_stage import FirstStageTraining
 from midms.training.midms import WARMUP_OVER
 from midms.training.progress import RunLines, RunProgressBar, progress_of_run
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_log_has_plain_lines_and_says_where_the_loss_changes(tmp_path, tiny_weights, capsys):
@@ -83,6 +78,7 @@ def test_lines_come_at_intervals_with_the_time_left(capsys):
     told = capsys.readouterr().out.splitlines()
     assert 5 <= len(told) <= 8 and told[-1] == "step 40 of 40, train/loss 0.1235"
     assert told[0].startswith("step 6 of 40, train/loss 0.1235, ") and told[0].endswith(" left")
+    assert " steps per second, " in told[0]
 
 
 def test_other_ranks_are_silent(capsys):
