@@ -1,4 +1,4 @@
-"""Import paths from before the rooms were sorted: they work for one more version, with a DeprecationWarning."""
+"""Old import paths of modules that have moved: they work for one more version, with a DeprecationWarning."""
 
 from __future__ import annotations
 

@@ -69,8 +69,7 @@ def translate(options: argparse.Namespace) -> list[str]:
     inputs = read_inputs(options, pipe)
     figures = figures_asked_for(options)
     records: list[StepRecord] = []
-    read = inputs.condition.note
-    notes = notes_on(pipe, inputs.condition.maps, inputs.encoded, inputs.exemplars, read)
+    notes = notes_on(pipe, inputs.condition.maps, inputs.encoded, inputs.exemplars, inputs.condition.note)
     output = pipe(
         inputs.encoded,
         [exemplar.encoded for exemplar in inputs.exemplars],
@@ -117,9 +116,7 @@ def figures_of(
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse output names that cannot store the record, and mismatched numbers of files, before computing anything."""
     for name in ("out", "steps_picture", "predictions_picture", "correspondence_picture"):
-        file = getattr(options, name)
-        if file is not None and file.suffix.lower() != ".png":
-            raise ConfigError(f"--{name.replace('_', '-')} {file}: expected a name that ends in .png")
+        _check_is_png(f"--{name.replace('_', '-')}", getattr(options, name))
     for file in options.animation:
         if file.suffix.lower() not in _ANIMATIONS:
             raise ConfigError(f"--animation {file}: expected a name that ends in {' or '.join(_ANIMATIONS)}")
@@ -132,6 +129,11 @@ def check_outputs(options: argparse.Namespace) -> None:
         count, expected = len(getattr(options, name)), len(options.exemplar)
         if count not in (0, expected):
             raise ConfigError(f"--{name.replace('_', '-')}: {count} files for {expected} exemplars; give one each")
+
+
+def _check_is_png(option: str, file: Path | None) -> None:
+    if file is not None and file.suffix.lower() != ".png":
+        raise ConfigError(f"{option} {file}: expected a name that ends in .png")
 
 
 def input_files(options: argparse.Namespace) -> list[Path]:
@@ -249,9 +251,8 @@ def show_samples(weights: str, out: Path | None = None) -> str:
     Raises:
         ConfigError: no weights have that name, they take no samples, or the picture cannot be written.
     """
+    _check_is_png("--out", out)
     if out is not None:
-        if out.suffix.lower() != ".png":
-            raise ConfigError(f"--out {out}: expected a name that ends in .png")
         check_output_files([out], [])
     pipe = load_pipeline(weights)
     task, side = pipe.task, pipe.condition_spec().side

@@ -16,7 +16,7 @@ from types import ModuleType
 _MODULE, _WRITER = "gradio.component_meta", "create_or_modify_pyi"
 
 
-def _write_nothing(*values: object) -> None:
+def _write_nothing(*values: object, **named: object) -> None:
     """In place of Gradio's writer of stub files."""
 
 

@@ -36,12 +36,16 @@ class AppContext:
     results: Path  # folder for finished pictures
     local: bool = True  # whether the page is reachable from this machine only
     finished: FinishedPictures = field(default_factory=FinishedPictures)
-    spec: ConditionSpec = field(init=False)  # what the weights take as a condition
-    task: str | None = field(init=False)  # of the samples; None: no samples for these weights
 
-    def __post_init__(self) -> None:
-        self.spec = self.pipe.condition_spec()
-        self.task = self.pipe.task
+    @property
+    def spec(self) -> ConditionSpec:
+        """What the weights take as a condition."""
+        return self.pipe.condition_spec()
+
+    @property
+    def task(self) -> str | None:
+        """The task of the samples. None: no samples for these weights."""
+        return self.pipe.task
 
     @property
     def size(self) -> int:

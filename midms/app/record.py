@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from midms.app.actions import Frame, Result, Task
 from midms.data.samples import picture_of_maps
 from midms.io.files import write_atomically
 from midms.io.provenance import png_bytes, short_digest, text_chunk
 from midms.pipelines.making import Making
+from midms.pipelines.pictures import read_picture
 from midms.visualize import Pixels, panels, save_animation
 
 
@@ -67,7 +67,7 @@ def animation_of(task: Task, frames: Sequence[Frame], side: int = 160) -> list[P
     """The frames of a loop, each beside condition and first exemplar, at `side` pixels of height."""
     beside = [("condition", picture_of_maps(task.condition)), ("exemplar", task.exemplars[0].pixels)]
     shown = [[*beside, (frame.caption.replace("·", "-"), frame.pixels)] for frame in frames]
-    return [panels([[(text, _image(pixels)) for text, pixels in row]], side) for row in shown]
+    return [panels([[(text, read_picture(pixels)) for text, pixels in row]], side) for row in shown]
 
 
 def save_result(folder: Path, result: Result, weights: str, frames: Sequence[Frame]) -> SavedResult:
@@ -89,11 +89,6 @@ def save_result(folder: Path, result: Result, weights: str, frames: Sequence[Fra
 
 def _masked(task: Task) -> bool:
     return any(chosen.allowed is not None for chosen in task.exemplars)
-
-
-def _image(pixels: Pixels) -> torch.Tensor:
-    """Pixels as an image, (3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 127.5 - 1
 
 
 def _npy(array: np.ndarray) -> bytes:

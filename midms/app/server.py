@@ -36,6 +36,9 @@ class Address(NamedTuple):
     allowed_hosts: Sequence[str] = ()  # further accepted host names
 
 
+LOCAL = Address()
+
+
 def build(context: AppContext, text_weights: str | None = None, text_clip: str | None = None) -> gr.Blocks:
     """The page with its tabs."""
     with gr.Blocks(title="midms", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
@@ -52,7 +55,7 @@ def launch(
     pipe: MIDMsPipeline,
     weights: str,
     folder: Path,
-    address: Address = Address(),  # noqa: B008 - it cannot be changed
+    address: Address = LOCAL,
     text_weights: str | None = None,
     text_clip: str | None = None,
     open_browser: bool = False,

@@ -62,15 +62,13 @@ class ReadCondition(NamedTuple):
     photo: Pixels | None  # the photo behind the condition, (H, W, 3), after alignment if any
 
 
-def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None, align: bool = True) -> ReadCondition:
+def read_condition(file: Path, spec: ConditionSpec, kind: str | None = None) -> ReadCondition:
     """Condition maps from any file that `midms.conditions` reads, including photos.
 
-    Args:
-        align: whether to crop the face of a portrait photo upright.
     Raises:
         UploadError: the file cannot be used for these weights.
     """
-    built = _read(file, lambda path: make_condition(path, spec, kind, align=align))
+    built = _read(file, lambda path: make_condition(path, spec, kind))
     maps = (built.maps + 1) / 2 if spec.images else built.maps
     photo = None if built.photo is None else np.asarray(at_working_size(built.photo, spec.side))
     return ReadCondition((maps * 255).round().clamp(0, 255).to(torch.uint8).numpy(), built.note, photo)

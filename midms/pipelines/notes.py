@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ SMALLEST, LARGEST = 0.8, 1.6
 #: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given: it
 #: comes for 2 of 100 unseen pictures of the benchmark, and for 94 of 100 photos of things.
 _COMPARED, _DEVIATIONS = 12, 3.0
+#: Features of these samples, (12, C, h, w), of each pipeline that has compared an exemplar with them.
+_KNOWN: WeakKeyDictionary[MIDMsPipeline, Tensor] = WeakKeyDictionary()
 
 
 class UsedExemplar(NamedTuple):
@@ -120,13 +123,20 @@ def least_cosine(pipe: MIDMsPipeline, condition: Condition) -> float | None:
     """
     if pipe.info.get("task") not in TASKS or pipe.condition_spec().images:
         return None
-    samples = [pipe.sample(number) for number in range(1, _COMPARED + 1)]
-    labels = None
-    if pipe.model.encoders.form == "released":
-        labels = torch.stack([torch.from_numpy(sample.exemplar_condition) for sample in samples]).float() / 255
-    known = pipe.encode_exemplar([sample.exemplar for sample in samples], labels)
-    cosines = np.array([mean_best_cosine(condition, features[None]) for features in known.features])
+    cosines = np.array([mean_best_cosine(condition, features[None]) for features in _known_features(pipe)])
     return float(cosines.mean() - _DEVIATIONS * cosines.std())
+
+
+def _known_features(pipe: MIDMsPipeline) -> Tensor:
+    """Features of the samples that exemplars are compared with, encoded once for a pipeline on a device."""
+    known = _KNOWN.get(pipe)
+    if known is None or known.device != pipe.device:
+        samples = [pipe.sample(number) for number in range(1, _COMPARED + 1)]
+        labels = None
+        if pipe.model.encoders.form == "released":
+            labels = torch.stack([torch.from_numpy(sample.exemplar_condition) for sample in samples]).float() / 255
+        known = _KNOWN[pipe] = pipe.encode_exemplar([sample.exemplar for sample in samples], labels).features
+    return known
 
 
 def mean_best_cosine(condition: Condition, features: Tensor) -> float:

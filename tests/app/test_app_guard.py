@@ -64,7 +64,7 @@ def test_requests_from_pages_of_other_sites_are_refused(origin: str, host: str, 
 
 
 @pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/assets/index-1.js", "/gradio_api/queue/data",
-                                  "/gradio_api/heartbeat/a1", "/gradio_api/file=/tmp/x.png"])  # fmt: skip
+                                  "/gradio_api/heartbeat/a1", "/gradio_api/file=/somewhere/x.png"])  # fmt: skip
 def test_what_the_page_reads_is_answered(path: str) -> None:
     assert ask(guard(), path) == 200 == ask(guard(prefix="/m"), f"/m{path}") == ask(guard(prefix="/m"), path)
 
@@ -74,7 +74,7 @@ def test_what_the_page_reads_is_answered(path: str) -> None:
     ("GET", "/openapi.json"), ("GET", "/gradio_api/proxy=http://10.0.0.1/"), ("GET", "/gradio_api/deep_link"),
     ("GET", "/gradio_api/app_id"), ("POST", "/gradio_api/run/predict"), ("POST", "/gradio_api/call/run"),
     ("POST", "/gradio_api/api/run"), ("POST", "/gradio_api/call/v2/run"), ("POST", "/gradio_api/vibe-edit"),
-    ("POST", "/login"), ("POST", "/"), ("PUT", "/gradio_api/upload"), ("DELETE", "/gradio_api/file=/tmp/x"),
+    ("POST", "/login"), ("POST", "/"), ("PUT", "/gradio_api/upload"), ("DELETE", "/gradio_api/file=/somewhere/x"),
     ("GET", "//evil"), ("POST", "/gradio_api/queue/join/../../call/run"),
 ])  # fmt: skip
 def test_what_the_page_does_not_need_is_not_there(method: str, path: str) -> None:

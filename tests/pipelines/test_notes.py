@@ -108,6 +108,14 @@ def test_what_the_weights_never_saw(name: str) -> None:
     assert least is not None and sum(mean_best_cosine(condition, row[None]) < least for row in features) <= 1
 
 
+def test_samples_are_encoded_once_for_a_pipeline(demo: MIDMsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later pictures of the app are compared with the features that its first one left."""
+    first, second = (demo.encode_condition(f"sample:{number}") for number in (1, 2))
+    before = least_cosine(demo, first)
+    monkeypatch.setattr(demo, "encode_exemplar", lambda *given: pytest.fail("the samples were encoded again"))
+    assert least_cosine(demo, first) == before != least_cosine(demo, second)
+
+
 def test_a_photo_without_a_face(demo: MIDMsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks of `midms get photos` are asked only about pictures that are far, where the weights are known."""
     asked = []
