@@ -134,7 +134,7 @@ def condition_section(pipe: MIDMsPipeline, weights: str, photo: Path, rows: int)
     )
 
 
-def steps_section(pipe: MIDMsPipeline, weights: str) -> Section:
+def steps_section(weights: str) -> Section:
     """The iterations of sample 1, as the paper's Figure 3."""
     from PIL import Image
 
@@ -178,7 +178,7 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
         yield exemplar_section(pipe, weights, photo, options.rows)
         if pipe.condition_spec().channels == EDGE_CHANNELS and have_models():
             yield condition_section(pipe, weights, photo, options.rows)
-    yield steps_section(pipe, weights)
+    yield steps_section(weights)
 
 
 def page(options: argparse.Namespace, made: list[Section]) -> str:
