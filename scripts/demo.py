@@ -23,17 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from midms.programs import handle_user_errors
+from tables.tasks import TASKS
 
 if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Task of the built-in benchmark -> its shipped weights and its training config.
-TASKS = {
-    "faces": ("demo", "configs/demo.yaml"),
-    "figures": ("demo-figures", "configs/demo_figures.yaml"),
-    "churches": ("demo-churches", "configs/demo_churches.yaml"),
-}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -55,10 +50,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) < least:
             parser.error(f"--{name}: got {getattr(options, name)}, expected at least {least}")
     options.chosen = options.weights is not None
-    options.weights = options.weights or TASKS[options.task][0]
+    options.weights = options.weights or TASKS[options.task].weights
     if Path(options.weights).is_dir():  # programs run in the project's folder
         options.weights = str(Path(options.weights).resolve())
-    options.out = options.out or Path("outputs") / TASKS[options.task][0]
+    options.out = options.out or Path("outputs") / TASKS[options.task].weights
     return options
 
 
@@ -100,7 +95,7 @@ def shipped_sheet(options: argparse.Namespace) -> Path:
     from midms.visualize import condition_image, panels, save_png
 
     rows: list[list[Any]] = [[] for _ in range(options.shown)]
-    for task, (shipped, _) in TASKS.items():
+    for task, (shipped, *_) in TASKS.items():
         own = task == options.task
         if options.chosen and not own:
             continue  # with weights of one's own, only their task is shown
@@ -146,7 +141,7 @@ def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsP
     from midms.config import instantiate, load_config
     from midms.pipelines.midms import MIDMsPipeline
 
-    config = load_config([ROOT / TASKS[options.task][1]], changes)
+    config = load_config([ROOT / TASKS[options.task].config], changes)
     if config.model.params.get("encoders_from") is None:
         return None
     training = instantiate(config.model)
@@ -202,7 +197,7 @@ def run(options: argparse.Namespace) -> dict[str, str]:
     if not options.skip_training:
         folder, changes = options.out.resolve() / "run", training_arguments(options)
         before = start_of_training(options, changes)
-        call("main.py", "--base", TASKS[task][1], "-t", "--run", str(folder), *changes)
+        call("main.py", "--base", TASKS[task].config, "-t", "--run", str(folder), *changes)
         draw_curves(folder, options.out / "training_curves.png")
         weights = str(folder / "weights")
         before_and_after(options, before, Path(weights))

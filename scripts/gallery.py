@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from midms.config import ConfigError
 from midms.options import between
 from midms.programs import handle_user_errors
+from tables.tasks import TASKS
 
 if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
     from midms.visualize import Pixels
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ("demo", "demo-figures", "demo-churches")
 PAGE, PICTURES = "gallery.md", Path("images") / "gallery"
 #: Bytes of all pictures together.
 MAX_BYTES = 1_500_000
@@ -49,7 +49,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
     parser.add_argument("--rows", type=between(1, 24), default=4, help="samples of each task (default: %(default)s)")
-    parser.add_argument("--weights", nargs="+", default=list(WEIGHTS), metavar="NAME",
+    parser.add_argument("--weights", nargs="+", default=[task.weights for task in TASKS.values()], metavar="NAME",
                         help="shipped names or folders (default: all shipped ones)")  # fmt: skip
     return parser.parse_args(arguments)
 
@@ -134,7 +134,7 @@ def condition_section(pipe: MIDMsPipeline, weights: str, photo: Path, rows: int)
     )
 
 
-def steps_section(pipe: MIDMsPipeline, weights: str) -> Section:
+def steps_section(weights: str) -> Section:
     """The iterations of sample 1, as the paper's Figure 3."""
     from PIL import Image
 
@@ -178,7 +178,7 @@ def sections(options: argparse.Namespace) -> Iterator[Section]:
         yield exemplar_section(pipe, weights, photo, options.rows)
         if pipe.condition_spec().channels == EDGE_CHANNELS and have_models():
             yield condition_section(pipe, weights, photo, options.rows)
-    yield steps_section(pipe, weights)
+    yield steps_section(weights)
 
 
 def page(options: argparse.Namespace, made: list[Section]) -> str:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midms.options import between
 from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 LAYOUTS = ("cocosnet", "diffusers", "ctrl-x")
 WAYS = ("number", "name", "order")
 _NAMED = 10  # missing outputs that a message names
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _panel(text: str) -> tuple[int, int]:
@@ -52,8 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     write.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="list of condition,exemplar")
     write.add_argument("--condition", choices=("edges", "keypoints", "segmentation"), default="edges",
                        help="default: %(default)s")  # fmt: skip
-    write.add_argument("--size", type=_positive, default=256, metavar="N", help="default: %(default)s")
-    write.add_argument("--count", type=_positive, metavar="N", help="pairs from the first (default: all)")
+    write.add_argument("--size", type=between(1, 10**6), default=256, metavar="N", help="default: %(default)s")
+    write.add_argument("--count", type=between(1, 10**6), metavar="N", help="pairs from the first (default: all)")
     write.add_argument("--prompt", default="a photo", help="for methods with a text (default: %(default)s)")
     write.add_argument("--out", type=Path, required=True, metavar="DIR")
     read = commands.add_parser("read", parents=[common], help="outputs of a method, by pair")
@@ -71,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     diffusers.add_argument("--adapter", required=True, metavar="MODEL", help="such as h94/IP-Adapter")
     diffusers.add_argument("--weight-name", default="ip-adapter_sd15.safetensors", help="default: %(default)s")
     diffusers.add_argument("--scale", type=float, default=1.0, help="of the exemplar (default: %(default)s)")
-    diffusers.add_argument("--steps", type=_positive, default=50, help="default: %(default)s")
+    diffusers.add_argument("--steps", type=between(1, 10**6), default=50, help="default: %(default)s")
     diffusers.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     diffusers.add_argument("--device", default="cpu", help="default: %(default)s")
     diffusers.add_argument("--local", action="store_true", help="download nothing")
@@ -129,7 +124,7 @@ def diffusers(options: argparse.Namespace) -> int:
     return 0
 
 
-@handle_user_errors("pairs_for.py", "stopped; run the same command to continue")
+@handle_user_errors("pairs_for.py", "stopped; run the same command again to continue")
 def main(arguments: list[str] | None = None) -> int:
     """0: done; 1: pairs without an output; 2: a mistake."""
     options = build_parser().parse_args(arguments)

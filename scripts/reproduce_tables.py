@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midms.programs import handle_user_errors
+from tables.tasks import TASKS
 
 if TYPE_CHECKING:
     from midms.evaluation.tables import Table
@@ -31,19 +32,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("1", "2", "3", "4", "5", "7", "8", "9", "rewarp", "bands", "regions")
-#: Weights of the baseline, by benchmark, and the configs in configs/baselines that train them. Where the weights are
-#: not shipped yet, tables have empty rows that say so.
-GANS = {"faces": "demo-gan", "figures": "demo-figures-gan", "churches": "demo-churches-gan"}
-GAN_BASES = {
-    "faces": ("matching_gan",),
-    "figures": ("matching_gan", "matching_gan_figures"),
-    "churches": ("matching_gan", "matching_gan_churches"),
-}
-BENCHMARKS = {
-    "faces": ("demo", ROOT / "configs/demo.yaml", "CelebA-HQ"),
-    "figures": ("demo-figures", ROOT / "configs/demo_figures.yaml", "DeepFashion"),
-    "churches": ("demo-churches", ROOT / "configs/demo_churches.yaml", ""),  # the paper prints no numbers
-}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
                         "bands (table 3 by pyramid level) and regions (table 3 by what the exemplar shows) "
                         "are our own")  # fmt: skip
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--benchmark", choices=sorted(BENCHMARKS), help="drawn pairs with known answers (default: faces)")
+    data.add_argument("--benchmark", choices=sorted(TASKS), help="drawn pairs with known answers (default: faces)")
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
     parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
     parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own)")
@@ -107,7 +95,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--report: {options.report} is a folder, give a file in it")
     if not options.config:
         options.benchmark = options.benchmark or "faces"
-        options.weights = options.weights or BENCHMARKS[options.benchmark][0]
+        options.weights = options.weights or TASKS[options.benchmark].weights
     return options
 
 
@@ -160,7 +148,7 @@ def open_data(options: argparse.Namespace, info: dict[str, Any]) -> tuple[Any, s
         check_task(info, options.benchmark, options.weights)
         size, count = int(info.get("size", 64)), options.pairs or 256
         name = f"the built-in benchmark ({options.benchmark}, {size} pixels)"
-        return test_pairs(options.benchmark, size, count), name, count, BENCHMARKS[options.benchmark][2]
+        return test_pairs(options.benchmark, size, count), name, count, TASKS[options.benchmark].published_on
     from midms.config import ConfigError, check_node, instantiate, load_config, to_yaml
 
     node = load_config([options.config], options.set).get("data", {}).get("params", {}).get("validation")
@@ -185,11 +173,10 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
     """The configs of the full method's training, merged left to right, and the overrides."""
     if options.config:
         return [options.config], options.set
-    start = [f"model.params.weights={options.weights}"]
+    config, start = ROOT / TASKS[options.benchmark].config, [f"model.params.weights={options.weights}"]
     if not options.continue_training:
-        return [BENCHMARKS[options.benchmark][1]], start
-    bases = [BENCHMARKS[options.benchmark][1], ROOT / "configs/demo_end_to_end.yaml"]
-    return bases, [*start, f"model.params.encoders_from={options.weights}"]
+        return [config], start
+    return [config, ROOT / "configs/demo_end_to_end.yaml"], [*start, f"model.params.encoders_from={options.weights}"]
 
 
 def note_training(options: argparse.Namespace, table: Table) -> None:
@@ -209,7 +196,7 @@ def gan_weights(options: argparse.Namespace) -> str | None:
     """The weights of the baseline to compare with; None: not given, and not shipped for this benchmark."""
     from midms.io.provenance import shipped_names
 
-    shipped = GANS[options.benchmark] if options.benchmark else ""
+    shipped = TASKS[options.benchmark].gan if options.benchmark else ""
     return options.gan or (shipped if shipped in shipped_names() else None)
 
 
@@ -239,7 +226,7 @@ def note_absent_gan(options: argparse.Namespace, table: Table) -> None:
     from tables.published import GAN, ITERATED_GAN
 
     table.rows[1:1] = [Row(f"{name} (not shipped yet)") for name in (GAN, ITERATED_GAN)]
-    names = GAN_BASES[options.benchmark]
+    names = TASKS[options.benchmark].gan_bases
     bases = " ".join(f"configs/baselines/{name}.yaml" for name in names)
     table.notes.append(
         f"{GAN}: its weights are not shipped yet; train them with python main.py --base {bases} -t, then give "

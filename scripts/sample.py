@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from midms.config import ConfigError
 from midms.options import add_computing_options, add_loop_options, between
 from midms.programs import handle_user_errors
+from tables.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Split -> its data set in a training config.
 SPLITS = {"train": "train", "val": "validation"}
-#: Task of the built-in benchmark -> weights that the package ships for it.
-SHIPPED = {"faces": "demo", "figures": "demo-figures", "churches": "demo-churches"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -48,9 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", help="folder, shipped name or hub repository (default: demo, or with --benchmark "
                         "demo-figures, demo-churches)")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--benchmark", choices=["faces", "figures", "churches"], help="pairs of the built-in benchmark's test list"
-    )
+    parser.add_argument("--benchmark", choices=TASKS, help="pairs of the built-in benchmark's test list")
     parser.add_argument("--config", type=Path, metavar="YAML", help="pairs of a training config's data set")
     parser.add_argument("--split", choices=SPLITS, default="val", help="of --config: which (default: %(default)s)")
     parser.add_argument("--pairs", type=between(1, 10**6), help="how many of them, from the first (default: 64 of "
@@ -71,7 +68,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("give one of --benchmark, --config, and --condition with --exemplar")
     if options.config and not options.weights:
         parser.error("--config: give the --weights, too")
-    options.weights = options.weights or SHIPPED[options.benchmark or "faces"]
+    options.weights = options.weights or TASKS[options.benchmark or "faces"].weights
     for name in ("exemplar", "exemplar_condition"):
         count = len(getattr(options, name) or [])
         if options.condition and count not in (1, len(options.condition), *[0] * (name != "exemplar")):

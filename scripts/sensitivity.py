@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from midms.programs import warn
-
-TASKS = ("faces", "figures", "churches")
+from tables.tasks import TASKS
 
 
 def build_parser() -> argparse.ArgumentParser:

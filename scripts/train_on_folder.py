@@ -256,17 +256,8 @@ def preparation(plan: Plan, out: Path, workers: int | None) -> list[Step]:
 def steps_of(plan: Plan, out: Path, workers: int | None = None) -> list[Step]:
     """All commands in order."""
     sheet = [shown(ROOT / "scripts/sample.py"), "--config", shown(out / "config.yaml"), "--split", "val"]
-    sheet += [
-        "--weights",
-        shown(out / "weights"),
-        "--pairs",
-        "16",
-        "--out",
-        shown(out / "pairs"),
-        "--device",
-        plan.device,
-    ]
-    sheet += ["--save-intermediates", "--contact-sheet", "8"]
+    sheet += ["--weights", shown(out / "weights"), "--pairs", "16", "--out", shown(out / "pairs")]
+    sheet += ["--device", plan.device, "--save-intermediates", "--contact-sheet", "8"]
     return [
         *preparation(plan, out, workers),
         *(training(plan, out, stage) for stage in STAGES),
@@ -276,11 +267,10 @@ def steps_of(plan: Plan, out: Path, workers: int | None = None) -> list[Step]:
 
 def run(plan: Plan, out: Path, workers: int | None, dry: bool) -> int:
     """Run what is not there yet. Returns 0, or the exit status of the command that failed."""
-    count = len(steps_of(plan, out, workers))
-    for index in range(count):
-        step = steps_of(plan, out, workers)[index]  # anew: a stage that was stopped has a checkpoint
+    steps = steps_of(plan, out, workers)
+    for number, step in enumerate(steps, 1):
         done = step.made.is_file()
-        print(f"\n[{index + 1}/{count}] {step.title}{', done' if done else ''}", flush=True)
+        print(f"\n[{number}/{len(steps)}] {step.title}{', done' if done else ''}", flush=True)
         print(f"$ python {shlex.join(step.words)}", flush=True)
         if dry or done:
             continue
@@ -291,7 +281,7 @@ def run(plan: Plan, out: Path, workers: int | None, dry: bool) -> int:
     return 0
 
 
-@handle_user_errors("train_on_folder.py", stopped="stopped; run the same command to go on")
+@handle_user_errors("train_on_folder.py", stopped="stopped; run the same command again to continue")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 on a user's mistake, otherwise the exit status of the failed command."""
     options = parse(arguments)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
+from midms.evaluation.benchmark import noise_generators
 from midms.io.images import read_rgb
+from midms.progress import Progress
 from midms.visualize import save_png
 from others.pairs import Pair
 
@@ -62,20 +62,19 @@ def translate_pairs(
         folder: with conditions/ and exemplars/, as `layouts.write_diffusers` writes them.
         prompts: number as text -> prompt.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for pair in tqdm(pairs, "translating", disable=not progress):
-        number = f"{pair.number:05d}"
-        file = out / f"{number}.png"
-        if file.is_file():
-            continue
-        condition = read_rgb(folder / "conditions" / f"{number}.png")
-        result = pipe(
-            prompt=prompts[number],
-            image=condition,
-            ip_adapter_image=read_rgb(folder / "exemplars" / f"{number}.png"),
-            num_inference_steps=steps,
-            width=condition.width,
-            height=condition.height,
-            generator=torch.Generator().manual_seed(seed * 1_000_003 + pair.number),
-        )
-        save_png(file, np.asarray(result.images[0]))
+    missing = [pair for pair in pairs if not (out / f"{pair.number:05d}.png").is_file()]
+    with Progress("translating", len(missing), hidden=not progress) as bar:
+        for pair in missing:
+            number = f"{pair.number:05d}"
+            condition = read_rgb(folder / "conditions" / f"{number}.png")
+            result = pipe(
+                prompt=prompts[number],
+                image=condition,
+                ip_adapter_image=read_rgb(folder / "exemplars" / f"{number}.png"),
+                num_inference_steps=steps,
+                width=condition.width,
+                height=condition.height,
+                generator=noise_generators([pair.number], seed)[0],
+            )
+            save_png(out / f"{number}.png", np.asarray(result.images[0]))
+            bar.update()

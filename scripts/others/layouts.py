@@ -46,7 +46,6 @@ def _command(name: str, mode: str, options: str, root: Path, lists: Path) -> str
 
 
 def _write_lines(file: Path, lines: Sequence[str]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, "".join(f"{line}\n" for line in lines))
 
 
@@ -65,7 +64,6 @@ def _celeba(source: PairSource, out: Path) -> str:
         for index, part in enumerate(PART_ORDERS["midms"], start=1):
             if (labels == index).any():
                 folder = root / "CelebAMask-HQ-mask-anno" / str(number // _CELEBA_FOLDER)
-                folder.mkdir(parents=True, exist_ok=True)
                 mask = np.where(labels == index, 255, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
                 save_png(folder / f"{number:05d}_{part}.png", mask)
     if without:
@@ -120,9 +118,7 @@ def _numbered_pictures(source: PairSource, out: Path) -> None:
     """conditions/00000.png and exemplars/00000.png."""
     for pair, pictures in source.pictures():
         for role, picture in (("conditions", pictures.condition), ("exemplars", pictures.exemplar)):
-            file = out / role / f"{pair.number:05d}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_png(file, picture)
+            save_png(out / role / f"{pair.number:05d}.png", picture)
 
 
 def write_diffusers(source: PairSource, out: Path, prompt: str) -> str:

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from midms.evaluation.folders import ImageFile, list_images
+from midms.io.files import write_atomically
 from midms.io.images import read_rgb
 from midms.visualize import save_png
 from others.pairs import Pair
-
-WAYS = ("number", "name", "order")
 
 
 class Panel(NamedTuple):
@@ -77,14 +76,12 @@ def write_outputs(outputs: Mapping[str, Path], out: Path, panel: Panel | None = 
         ValueError: a picture whose width is no multiple of the number of panels.
     """
     for name, path in outputs.items():
-        file = out / f"{name}{path.suffix.lower() if panel is None else '.png'}"
-        file.parent.mkdir(parents=True, exist_ok=True)
         if panel is None:
-            file.write_bytes(path.read_bytes())
+            write_atomically(out / f"{name}{path.suffix.lower()}", path.read_bytes())
             continue
         picture = read_rgb(path)
         if picture.width % panel.total:
             raise ValueError(f"{path}: {picture.width} pixels are not {panel.total} panels of one width (--panel)")
         width = picture.width // panel.total
         box = ((panel.place - 1) * width, 0, panel.place * width, picture.height)
-        save_png(file, np.asarray(picture.crop(box)))
+        save_png(out / f"{name}.png", np.asarray(picture.crop(box)))

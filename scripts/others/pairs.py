@@ -18,7 +18,7 @@ from midms.io.schemas import check_content
 from midms.visualize import Pixels, condition_image, save_png, to_pixels
 
 MANIFEST = "pairs.json"
-EVALUATION = "evaluation"  # folder of photos and exemplars, named like the outputs that `read_outputs` writes
+EVALUATION = "evaluation"  # folder of photos and exemplars, named like the outputs that `write_outputs` writes
 
 
 class Pair(BaseModel):
@@ -104,13 +104,11 @@ def write_evaluation_pictures(source: PairSource, out: Path) -> None:
     """Photos and exemplars at the size of the outputs, for --reference and --exemplars of scripts/evaluate.py."""
     for pair, pictures in source.pictures():
         for role, picture in (("photos", pictures.photo), ("exemplars", pictures.exemplar)):
-            file = out / EVALUATION / role / f"{pair.name}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_png(file, picture)
+            save_png(out / EVALUATION / role / f"{pair.name}.png", picture)
 
 
 def write_manifest(source: PairSource, layout: str, out: Path) -> None:
-    """The record that `read_outputs` needs to name the outputs."""
+    """The record by which outputs are read back."""
     manifest = Manifest(layout=layout, condition=source.condition, size=source.size, pairs=source.pairs)
     write_atomically(out / MANIFEST, json.dumps(manifest.model_dump(), indent=1) + "\n")
 

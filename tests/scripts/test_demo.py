@@ -125,7 +125,7 @@ def test_the_other_tasks_train_from_the_first_two_stages_alone_and_then_run_as_t
 
 
 def test_mistakes_are_one_line_and_exit_2(program, capsys, monkeypatch):
-    monkeypatch.setattr(program, "TASKS", program.TASKS | {"figures": ("demo-none", "configs/demo_figures.yaml")})
+    monkeypatch.setitem(program.TASKS, "figures", program.TASKS["figures"]._replace(weights="demo-none"))
     assert program.main(["--task", "figures", "--skip-training"]) == 2
     error = capsys.readouterr().err
     assert "'demo-none'" in error and "shipped: demo" in error and error.count("\n") == 1

@@ -39,7 +39,7 @@ def test_pictures_that_grow_too_large_are_refused(
 ) -> None:
     gallery = load_program("scripts/gallery.py")
     monkeypatch.setattr(gallery, "MAX_BYTES", 1000)
-    monkeypatch.setattr(gallery, "sections", lambda options: [gallery.steps_section(None, str(tiny_pipeline_folder))])
+    monkeypatch.setattr(gallery, "sections", lambda options: [gallery.steps_section(str(tiny_pipeline_folder))])
     assert gallery.main(["--out", str(tmp_path)]) == 2
     assert "bytes of pictures, at most 1,000" in capsys.readouterr().err and not list(tmp_path.iterdir())
 

@@ -9,6 +9,8 @@ from own_photos import PAIRS, SIDE, write_photos
 from PIL import Image, ImageFilter
 from programs import load_program
 
+from others import layouts
+
 
 @pytest.fixture(scope="module")
 def program():
@@ -23,6 +25,10 @@ def photos(tmp_path_factory):
 def _write(photos, layout, out):
     folder, pairs = photos
     return ["write", layout, "--photos", folder, "--pairs", pairs, "--size", SIDE, "--out", out]
+
+
+def test_the_command_line_offers_every_layout(program):
+    assert program.LAYOUTS == tuple(layouts.LAYOUTS)
 
 
 @pytest.mark.parametrize("layout", ["cocosnet", "diffusers", "ctrl-x"])

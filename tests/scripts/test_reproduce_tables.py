@@ -152,15 +152,15 @@ def test_the_gan_and_its_iterated_form_beside_the_method(program, run, tiny_pipe
 
 
 def test_a_gan_that_is_not_shipped_has_rows_that_say_so(program, run, tiny_pipeline_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "GANS", {"faces": "no-such-weights"})
+    monkeypatch.setitem(program.TASKS, "faces", program.TASKS["faces"]._replace(gan="no-such-weights"))
     arguments = ["--table", 9, "--weights", tiny_pipeline_folder, "--pairs", 3, "--out", tmp_path]
     code, out, err = run(program, *arguments)
     assert code == 0, err
     assert "| matching GAN (not shipped yet) | - |" in out and "| matching GAN, iterated (not shipped yet) | - |" in out
     assert "python main.py --base configs/baselines/matching_gan.yaml -t" in out
     root = SCRIPT.parents[1] / "configs" / "baselines"
-    for names in program.GAN_BASES.values():  # the folder that the note names is the run's own
-        assert f"name: {names[-1]}\n" in (root / f"{names[-1]}.yaml").read_text()
+    for task in program.TASKS.values():  # the folder that the note names is the run's own
+        assert f"name: {task.gan_bases[-1]}\n" in (root / f"{task.gan_bases[-1]}.yaml").read_text()
 
 
 def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_gan_folder, task_weights, tmp_path):
