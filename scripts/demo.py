@@ -8,8 +8,8 @@ python scripts/demo.py --from-scratch                     # train the encoders f
 
 1. The shipped weights translate fixed pairs of all three tasks into one sheet, shipped.png.
 2. With --exemplar: the same conditions in the style of your photo, yours.png.
-3. A short training continues from the weights that the task's config names. before_and_after.png shows fixed pairs
-   before and after, training_curves.png the losses; a line says how much the results gained.
+3. A short training continues from encoders of an earlier stretch (configs/demo128_short.yaml). before_and_after.png
+   shows fixed pairs before and after, training_curves.png the losses; a line says how much the results gained.
 4. The result is measured, component by component: table3.md.
 """
 
@@ -129,11 +129,10 @@ def your_sheet(options: argparse.Namespace) -> Path:
     return path
 
 
-def training_arguments(options: argparse.Namespace) -> list[str]:
-    """Changes to the task's training config that the command line asks for."""
-    changes = [f"model.params.weights={options.weights}"] if options.chosen else []
-    changes += ["model.params.encoders_from=null"] if options.from_scratch else []
-    return [*changes, *options.overrides]
+def training_configs(options: argparse.Namespace) -> list[str]:
+    """The configs of the training, merged left to right, below the project's folder."""
+    task = TASKS[options.task]
+    return [*task.configs, *task.short, *(task.scratch if options.from_scratch else ())]
 
 
 def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsPipeline | None:
@@ -141,7 +140,7 @@ def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsP
     from midms.config import instantiate, load_config
     from midms.pipelines.midms import MIDMsPipeline
 
-    config = load_config([ROOT / TASKS[options.task].config], changes)
+    config = load_config([ROOT / path for path in training_configs(options)], changes)
     if config.model.params.get("encoders_from") is None:
         return None
     training = instantiate(config.model)
@@ -195,9 +194,9 @@ def run(options: argparse.Namespace) -> dict[str, str]:
             shown[str(your_sheet(options))] = "your picture as exemplar"
         print("\n".join(f"{path}: {what}" for path, what in shown.items()), flush=True)
     if not options.skip_training:
-        folder, changes = options.out.resolve() / "run", training_arguments(options)
+        folder, changes = options.out.resolve() / "run", [f"model.params.weights={weights}", *options.overrides]
         before = start_of_training(options, changes)
-        call("main.py", "--base", TASKS[task].config, "-t", "--run", str(folder), *changes)
+        call("main.py", "--base", *training_configs(options), "-t", "--run", str(folder), *changes)
         draw_curves(folder, options.out / "training_curves.png")
         weights = str(folder / "weights")
         before_and_after(options, before, Path(weights))

@@ -27,6 +27,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="default: float16")
     parser.add_argument("--without-refiner", action="store_true", help="leave out the denoiser before "
                         "fine-tuning, which refinement and a new training use; they take the other one")  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="PART", help="parts to write, such as the encoders alone, for a "
+                        "training that starts from them (default: a whole pipeline)")  # fmt: skip
     parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
     parser.add_argument(
         "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
@@ -36,6 +38,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--images: got {options.images}, expected 1 or more")
     if options.standardise and options.without_refiner:
         parser.error("--without-refiner: a first stage alone has no refiner")
+    if options.only and (options.standardise or options.without_refiner):
+        parser.error("--only: names the parts itself, and goes with neither --standardise nor --without-refiner")
     if options.standardise and options.dtype:
         parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
     return options
@@ -53,6 +57,25 @@ def pack(options: argparse.Namespace) -> Path:
     if options.without_refiner and isinstance(pipe.model, MIDMs):
         pipe.model.refiner = None
     return pipe.save_pretrained(options.target, dtype)
+
+
+def pack_parts(options: argparse.Namespace) -> Path:
+    """Some components in half precision."""
+    import torch
+
+    from midms.checkpoints.folder import cast_floats, save_states
+    from midms.checkpoints.loading import open_weights
+    from midms.config import ConfigError
+
+    loaded = open_weights(options.source)
+    missing = [name for name in options.only if name not in loaded.states]
+    if missing:
+        raise ConfigError(f"--only {' '.join(missing)}: {options.source} holds {', '.join(loaded.states)}")
+    dtype = getattr(torch, options.dtype or "float16")
+    states = {
+        name: {key: cast_floats(value, dtype) for key, value in loaded.states[name].items()} for name in options.only
+    }
+    return save_states(options.target, states, {name: loaded.configs[name] for name in options.only}, loaded.info)
 
 
 def standardise(options: argparse.Namespace) -> Path:
@@ -85,7 +108,7 @@ def standardise(options: argparse.Namespace) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    path = standardise(options) if options.standardise else pack(options)
+    path = (standardise if options.standardise else pack_parts if options.only else pack)(options)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(f"{path}: {size / 1e6:.1f} MB")
     return 0

@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
     parser.add_argument("--continue", action="store_true", dest="continue_training", help="with --benchmark and "
                         "--train: start from the encoders of --weights and train through the whole loop "
-                        "(configs/demo_end_to_end.yaml), "
+                        "(configs/demo128_end_to_end.yaml for faces), "
                         "instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
@@ -173,10 +173,11 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
     """The configs of the full method's training, merged left to right, and the overrides."""
     if options.config:
         return [options.config], options.set
-    config, start = ROOT / TASKS[options.benchmark].config, [f"model.params.weights={options.weights}"]
+    task, start = TASKS[options.benchmark], [f"model.params.weights={options.weights}"]
+    configs = [ROOT / config for config in task.configs]
     if not options.continue_training:
-        return [config], start
-    return [config, ROOT / "configs/demo_end_to_end.yaml"], [*start, f"model.params.encoders_from={options.weights}"]
+        return configs, [*start, "model.params.encoders_from=null"]
+    return [*configs, ROOT / task.joint], [*start, f"model.params.encoders_from={options.weights}"]
 
 
 def note_training(options: argparse.Namespace, table: Table) -> None:

@@ -17,21 +17,30 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
+#: Overlay -> what it is laid over, below configs/.
+LAID_OVER = {
+    "released.yaml": ["celeba.yaml"],
+    "small.yaml": ["celeba.yaml"],
+    "demo128_from_scratch.yaml": ["demo128_faces.yaml", "demo128_short.yaml"],
+    "demo_warmup.yaml": ["demo.yaml"],
+    "demo_end_to_end.yaml": ["demo.yaml"],
+    "demo_small_rate.yaml": ["demo.yaml", "demo_end_to_end.yaml"],
+    "ldm/demo_low_noise.yaml": ["ldm/demo.yaml"],
+    "first_stage/demo128_start.yaml": ["first_stage/demo128_faces.yaml"],
+    "baselines/matching_gan_figures.yaml": ["baselines/matching_gan.yaml"],
+    "baselines/matching_gan_churches.yaml": ["baselines/matching_gan.yaml"],
+    **{
+        f"demo128_{name}.yaml": ["demo128_faces.yaml"]
+        for name in ("figures", "churches", "start", "end_to_end", "short")
+    },
+    **{f"ldm/demo128_{task}.yaml": ["ldm/demo128_faces.yaml"] for task in ("figures", "churches")},
+    **{f"ablations/{path.name}": ["demo.yaml"] for path in (ROOT / "configs/ablations").glob("*.yaml")},
+}
+
+
 def base(path: Path) -> list[Path]:
     """What an overlay is laid over; nothing for a whole config."""
-    if path.name in ("released.yaml", "small.yaml"):
-        return [ROOT / "configs/celeba.yaml"]
-    whole = ("demo128_figures.yaml", "demo128_churches.yaml") if path.parent.name == "first_stage" else ()
-    if path.name.startswith("demo128_") and path.name not in ("demo128_faces.yaml", *whole):
-        return [path.parent / "demo128_faces.yaml"]
-    if path.name == "demo_low_noise.yaml":
-        return [ROOT / "configs/ldm/demo.yaml"]
-    if path.name == "demo_small_rate.yaml":
-        return [ROOT / "configs/demo.yaml", ROOT / "configs/demo_end_to_end.yaml"]
-    if path.name in ("matching_gan_figures.yaml", "matching_gan_churches.yaml"):
-        return [ROOT / "configs/baselines/matching_gan.yaml"]
-    overlay = path.parent.name == "ablations" or path.name in ("demo_warmup.yaml", "demo_end_to_end.yaml")
-    return [ROOT / "configs/demo.yaml"] if overlay else []
+    return [ROOT / "configs" / name for name in LAID_OVER.get(str(path.relative_to(ROOT / "configs")), [])]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,7 +83,7 @@ def test_another_target_drops_the_params_of_the_old_one(tmp_path):
     (tmp_path / "same.yaml").write_text("data: {params: {train: {target: midms.data.ImageFolder}}}\n")
     config = load_config([ROOT / "configs/demo.yaml", tmp_path / "photos.yaml", tmp_path / "same.yaml"])
     assert config.data.params.train.params == {"root": "mine", "condition": "edges"}
-    assert config.data.params.validation.params.task == "faces" and config.model.params.weights == "demo"
+    assert config.data.params.validation.params.task == "faces" and config.model.params.weights == "demo-64"
     check(config)
     words = ["root=mine", "condition=edges", "target=midms.data.ImageFolder"]
     for order in (words, words[::-1]):

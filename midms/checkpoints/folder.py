@@ -133,7 +133,7 @@ def load_folder(
             raise CheckpointError(file, f"not a readable safetensors file ({error})") from error
         for key, value in state.items():
             check_finite(value, file, key)
-        states[name] = {key: _cast(value, dtype) for key, value in state.items()}
+        states[name] = {key: cast_floats(value, dtype) for key, value in state.items()}
         configs[name] = entry["config"]
     return LoadedFolder(states, configs, document["info"], folder)
 
@@ -181,7 +181,7 @@ def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: b
     return file
 
 
-def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+def cast_floats(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from midms.checkpoints.folder import push_folder, save_states
+from midms.checkpoints.folder import cast_floats, push_folder, save_states
 from midms.checkpoints.loading import build_model, open_weights
 from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
@@ -230,9 +230,7 @@ class MIDMsPipeline:
         modules, configs = model.components()
         info = self.info | model.facts() | {"settings": asdict(self.settings)}
         states = {
-            name: {
-                key: value.to(dtype) if value.is_floating_point() else value for key, value in part.state_dict().items()
-            }
+            name: {key: cast_floats(value, dtype) for key, value in part.state_dict().items()}
             for name, part in modules.items()
         }
         return save_states(path, states, configs, info)

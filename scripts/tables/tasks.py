@@ -10,24 +10,32 @@ class Task(NamedTuple):
 
     Attributes:
         weights: shipped ones.
-        config: of the training of these weights, below the project's folder.
+        configs: of the training of these weights, merged left to right, below the project's folder.
         published_on: data set of the paper's numbers that its tables show, "" for none.
         gan: weights of the baseline that matches once. Where they are not shipped yet, tables have empty rows that say
             so.
         gan_bases: configs in configs/baselines that train the baseline.
+        joint: config that, laid over `configs`, trains encoders and denoiser together through the loop.
+        short: configs that, laid over `configs`, train for some minutes, from encoders of an earlier stretch.
+        scratch: configs that, laid over `short`, train random encoders instead.
     """
 
     weights: str
-    config: str
+    configs: tuple[str, ...]
     published_on: str
     gan: str
     gan_bases: tuple[str, ...]
+    joint: str = "configs/demo_end_to_end.yaml"
+    short: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 TASKS = {
-    "faces": Task("demo", "configs/demo.yaml", "CelebA-HQ", "demo-gan", ("matching_gan",)),
-    "figures": Task("demo-figures", "configs/demo_figures.yaml", "DeepFashion", "demo-figures-gan",
+    "faces": Task("demo", ("configs/demo128_faces.yaml",), "CelebA-HQ", "demo-gan", ("matching_gan",),
+                  "configs/demo128_end_to_end.yaml", ("configs/demo128_short.yaml",),
+                  ("configs/demo128_from_scratch.yaml",)),
+    "figures": Task("demo-figures", ("configs/demo_figures.yaml",), "DeepFashion", "demo-figures-gan",
                     ("matching_gan", "matching_gan_figures")),
-    "churches": Task("demo-churches", "configs/demo_churches.yaml", "", "demo-churches-gan",
+    "churches": Task("demo-churches", ("configs/demo_churches.yaml",), "", "demo-churches-gan",
                      ("matching_gan", "matching_gan_churches")),
 }  # fmt: skip

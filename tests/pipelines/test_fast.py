@@ -11,7 +11,7 @@ from midms.pipelines.midms import MIDMsPipeline
 
 
 def test_on_the_shipped_weights_fast_is_within_40_db_of_plain(tmp_path):
-    pipe = MIDMsPipeline.from_pretrained("demo")
+    pipe = MIDMsPipeline.from_pretrained("demo-64")
     dataset = fixed_pairs("faces", 64, 4)
     batch = default_collate([dataset[index] for index in range(4)])
     plain = pipe(batch["condition"], batch["exemplar"], output_type="pt").images

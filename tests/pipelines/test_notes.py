@@ -26,12 +26,12 @@ from midms.pipelines.notes import (
 )
 from midms.pipelines.pictures import read_picture
 
-SHIPPED = ("demo", "demo-figures", "demo-churches")
+SHIPPED = ("demo", "demo-64", "demo-figures", "demo-churches")
 
 
 @pytest.fixture(scope="module")
 def demo() -> MIDMsPipeline:
-    return MIDMsPipeline.from_pretrained("demo")
+    return MIDMsPipeline.from_pretrained("demo-64")
 
 
 def used(pipe: MIDMsPipeline, picture: Any, size: tuple[int, int] | None = (640, 480)) -> UsedExemplar:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from programs import load_program
 
 from midms.checkpoints.folder import load_folder, save_folder
-from midms.checkpoints.loading import load_first_stage, load_pretrained
+from midms.checkpoints.loading import load_encoders, load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
 
@@ -60,7 +62,7 @@ def test_standardised_latents_are_white_and_decode_to_the_same_images(tmp_path, 
 
 
 def test_shipping_halves_the_precision(tmp_path):
-    assert program()(["demo", str(tmp_path / "packed")]) == 0
+    assert program()(["demo-64", str(tmp_path / "packed")]) == 0
     states = load_folder(tmp_path / "packed").states
     assert {value.dtype for state in states.values() for value in state.values()} == {torch.float16}
 
@@ -87,3 +89,15 @@ def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_th
     assert all(torch.equal(value.half(), after["denoiser"][key]) for key, value in start.items())
     with pytest.raises(SystemExit, match="2"):
         program()([weights, str(less), "--without-refiner", "--standardise", "data.yaml"])
+
+
+def test_a_part_alone_is_what_a_training_starts_from(tmp_path, weights, capsys):
+    assert program()([weights, str(tmp_path / "part"), "--only", "encoders", "--dtype", "float32"]) == 0
+    part, whole = load_folder(tmp_path / "part"), load_folder(Path(weights))
+    assert list(part.states) == ["encoders"] and part.configs["encoders"] == whole.configs["encoders"]
+    state = load_encoders(tmp_path / "part").state_dict()
+    assert all(torch.equal(state[key], value) for key, value in whole.states["encoders"].items())
+    assert program()([weights, str(tmp_path / "none"), "--only", "generator"]) == 2
+    assert "--only generator: " in capsys.readouterr().err and not (tmp_path / "none").exists()
+    with pytest.raises(SystemExit, match="2"):
+        program()([weights, str(tmp_path / "none"), "--only", "encoders", "--without-refiner"])

@@ -18,7 +18,7 @@ def rows(*overrides: str) -> dict[str, int]:
 
 def test_weights_moments_and_activations_are_counted():
     plain = rows("data.params.batch_size=2")
-    numbers = sum(p.numel() for net in (load_denoiser("demo"), load_encoders("demo")) for p in net.parameters())
+    numbers = sum(p.numel() for net in (load_denoiser("demo-64"), load_encoders("demo-64")) for p in net.parameters())
     assert plain["trained weights"] == plain["their gradients"] == 4 * numbers
     assert plain["AdamW's two moments"] == 8 * numbers
     larger = rows("data.params.batch_size=4", "model.params.ema_decay=0.99")

@@ -74,7 +74,7 @@ def test_the_command_for_a_list_makes_one_that_the_data_set_reads(name, tmp_path
 
 
 #: Weights whose first stage and denoiser fit 64 pixels.
-WEIGHTS = {"celeba": "demo", "deepfashion": "demo", "churches": "demo-churches"}
+WEIGHTS = {"celeba": "demo-64", "deepfashion": "demo-64", "churches": "demo-churches"}
 
 
 @pytest.mark.slow
