@@ -21,18 +21,20 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
 from midms.options import add_computing_options, add_loop_options, between
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, warn
 from tables.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from midms.models.encoded import Condition, Exemplar
     from midms.pipelines.making import Making
     from midms.pipelines.midms import MIDMsOutput, MIDMsPipeline
     from midms.pipelines.settings import Settings
@@ -85,6 +87,14 @@ class Pair(NamedTuple):
     load: Callable[[], Loaded]
 
 
+class OwnFiles(NamedTuple):
+    """What the notes on a user's own files need."""
+
+    exemplar: str  # its name
+    size: tuple[int, int] | None  # of that file, (width, height); None: a sample of the package
+    note: str  # on how the condition was read
+
+
 class Loaded(NamedTuple):
     """The contents of a pair's files."""
 
@@ -94,6 +104,7 @@ class Loaded(NamedTuple):
     size: tuple[int, int]  # (H, W) of the result
     truth: Tensor | None = None  # (3, H, W), of the benchmark
     source: Tensor | None = None  # (3, H, W), the photo of a data set's condition
+    own: OwnFiles | None = None  # None: a pair of a benchmark or a data set, which has no notes
 
 
 def benchmark_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
@@ -158,6 +169,7 @@ def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Setti
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the user's files, translated as by `midms translate` with the pair's seed."""
     from midms.data.samples import is_sample
+    from midms.io.images import read_header
     from midms.pipelines.making import Making
     from midms.pipelines.reading import (
         input_digests,
@@ -185,7 +197,8 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
         def load(file: Path = file, photo: Path = photo, maps: Path | None = maps) -> Loaded:
             built = read_condition(pipe, file)
             labels = None if maps is None else read_exemplar_condition(pipe, maps)[0]
-            return Loaded(built.maps, read_exemplar(pipe, photo), labels, built.size)
+            own = OwnFiles(str(photo), None if is_sample(photo) else read_header(photo).size, built.note)
+            return Loaded(built.maps, read_exemplar(pipe, photo), labels, built.size, own=own)
 
         files = [file, photo, *([] if maps is None else [maps])]
         making = Making(
@@ -301,17 +314,37 @@ def make(
 
     labels = [item.exemplar_condition for item in loaded if item.exemplar_condition is not None]
     released = pipe.model.encoders.form == "released"
-    exemplar = torch.stack([item.exemplar for item in loaded])
+    condition = pipe.encode_condition(torch.stack([item.condition for item in loaded]))
+    exemplar = pipe.encode_exemplar(
+        torch.stack([item.exemplar for item in loaded]), torch.stack(labels) if released else None
+    )
     output = pipe(
-        torch.stack([item.condition for item in loaded]),
-        pipe.encode_exemplar(exemplar, torch.stack(labels) if released else None),
+        condition,
+        exemplar,
         settings=settings,
         generator=generators(options, pairs),
         output_type="pt",
         return_intermediates=("warps", "predictions", "masks") if options.save_intermediates else False,
     )
     for row, (pair, item) in enumerate(zip(pairs, loaded, strict=True)):
-        save_pair(options, pipe, pair, item, output, row)
+        notes = notes_of(pipe, item, condition, exemplar, row)
+        for note in notes:
+            warn(f"{pair.name}: note: {note}")
+        save_pair(options, pipe, pair._replace(making=replace(pair.making, notes=notes)), item, output, row)
+
+
+def notes_of(pipe: MIDMsPipeline, loaded: Loaded, condition: Condition, exemplar: Exemplar, row: int) -> list[str]:
+    """Why the picture of the user's own files cannot be good. Empty: a pair of a benchmark or a data set."""
+    from midms.pipelines.notes import UsedExemplar, notes_on
+
+    if loaded.own is None:
+        return []
+
+    def one(tensor: Tensor) -> Tensor:
+        return tensor[row : row + 1]
+
+    used = UsedExemplar(loaded.own.exemplar, loaded.exemplar, exemplar.map(one), loaded.own.size)
+    return notes_on(pipe, loaded.condition, condition.map(one), [used], loaded.own.note)
 
 
 def sample(options: argparse.Namespace) -> dict[str, int]:

@@ -32,6 +32,10 @@ class Condition(NamedTuple):
     size: tuple[int, int]  # (H, W) of the condition maps, to which the result is cropped
     picture: tuple[int, int] | None = None  # (H, W) of the drawing, to which the result is resized
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """`change` applied to every tensor, to select or repeat samples."""
+        return self._replace(encoded=ConditionFeatures(*map(change, self.encoded)))
+
 
 def join_exemplars(exemplars: Sequence[Exemplar]) -> Exemplar:
     """Several exemplars as one batch, the i-th for the i-th condition.
@@ -80,8 +84,7 @@ def repeat_condition(condition: Condition, count: int) -> Condition:
     """Repeat one condition for `count` exemplars; several conditions are returned unchanged."""
     if len(condition.encoded.features) != 1:
         return condition
-    parts = (part.expand(count, -1, -1, -1) for part in condition.encoded)
-    return condition._replace(encoded=ConditionFeatures(*parts))
+    return condition.map(lambda tensor: tensor.expand(count, -1, -1, -1))
 
 
 def _size(latent: Tensor) -> tuple[int, int]:

@@ -28,8 +28,7 @@ from midms.visualize import to_pixels
 #: Sizes over the weights' own outside of which a note is given. With the demo weights a picture of 0.75 times their
 #: size loses 1.1 dB of PSNR to the truth, one of 1.5 times 0.4 dB, and one of twice their size 2.0 dB.
 SMALLEST, LARGEST = 0.8, 1.6
-#: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given: it
-#: comes for 2 of 100 unseen pictures of the benchmark, and for 94 of 100 photos of things.
+#: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given.
 _COMPARED, _DEVIATIONS = 12, 3.0
 #: Features of these samples, (12, C, h, w), of each pipeline that has compared an exemplar with them.
 _KNOWN: WeakKeyDictionary[MIDMsPipeline, Tensor] = WeakKeyDictionary()

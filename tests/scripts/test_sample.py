@@ -15,10 +15,13 @@ from PIL import Image
 from programs import ROOT, load_program
 
 from midms.checkpoints.folder import load_folder, save_states
+from midms.cli import main as translate
 from midms.config import load_config, to_yaml
 from midms.data.procedural.__main__ import main as draw
+from midms.data.procedural.dataset import ProceduralImages
 from midms.io.provenance import read_settings
 from midms.models.encoders import CorrespondenceEncoders
+from midms.visualize import to_pixels
 
 #: Data sets of a training config.
 SPLITS = ("train", "validation")
@@ -50,12 +53,33 @@ def test_benchmark_pairs_are_sampled_once(tiny_pipeline_folder, tmp_path, capsys
     assert read_settings(tmp_path / "images/00002.png")["settings"]["num_interleaved_steps"] == 4
 
 
-def test_own_files(tiny_pipeline_folder, tmp_path):
+def test_own_files(tiny_pipeline_folder, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     Image.new("L", (32, 32), 255).save(tmp_path / "sketch.png")
     command = ["--condition", str(tmp_path / "sketch.png"), "--exemplar", str(tmp_path / "photo.jpg")]
     assert program("sample")([*command, "--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]) == 0
     assert Image.open(tmp_path / "out/images/00000_sketch.png").size == (32, 32)
+    notes = read_settings(tmp_path / "out/images/00000_sketch.png")["notes"]
+    assert "no line was found" in notes[0]
+    said = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
+    assert said == [f"00000_sketch: note: {note}" for note in notes]
+
+
+def test_the_notes_on_own_files_are_those_of_one_translation(tmp_path, capsys):
+    """Whatever the batch, and in it only the pictures that they are about."""
+    rng = np.random.default_rng(0)
+    for name, size in (("noise.png", (64, 64)), ("few.png", (20, 20))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
+    exemplars = [str(tmp_path / "noise.png"), str(tmp_path / "few.png"), "sample:5"]
+    words = ["--condition", "sample:1", "sample:2", "sample:3", "--exemplar", *exemplars, "--weights", "demo-64"]
+    assert program("sample")([*words, "--out", str(tmp_path / "out"), "--calls", "1", "--device", "cpu"]) == 0
+    for index, exemplar in enumerate(exemplars):
+        notes = read_settings(tmp_path / f"out/images/0000{index}_sample-{index + 1}.png")["notes"]
+        alone = ["--condition", f"sample:{index + 1}", "--exemplar", exemplar, "--weights", "demo-64"]
+        place = tmp_path / "one.png"
+        assert translate(["translate", *alone, "--calls", "1", "--device", "cpu", "--out", str(place)]) == 0
+        assert notes == read_settings(place)["notes"]
+        assert [name in " ".join(notes) for name in ("noise.png", "few.png")] == [index == 0, index == 1]
 
 
 def test_exemplars_of_several_shapes_are_worked_on_one_by_one(tiny_pipeline_folder, tmp_path):
@@ -93,6 +117,19 @@ def test_drawing_program(tmp_path):
     assert Image.open(tmp_path / "faces.png").width > 600
     with pytest.raises(SystemExit, match="2"):
         draw([str(tmp_path / "x.png"), "--task", "cats"])
+
+
+def test_drawn_images_make_a_folder_of_photos(tmp_path, capsys):
+    words = ["--task", "churches", "--images", "3", "--size", "32", str(tmp_path / "photos")]
+    assert draw(words) == 0
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    truth = ProceduralImages("churches", 32, "train", 3)[2]["image"]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "photos/00002.png")), to_pixels(truth))
+    capsys.readouterr()
+    assert draw(words) == 2
+    assert capsys.readouterr().err.endswith("photos: is there already; give a new folder for the images\n")
+    with pytest.raises(SystemExit, match="2"):
+        draw(["--images", "0", str(tmp_path / "none")])
 
 
 @pytest.mark.parametrize(("task", "channels"), [("figures", 20), ("churches", 151)])
