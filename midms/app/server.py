@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 from starlette.middleware import Middleware
 
+from midms.app.departed import DepartedVisitors
 from midms.app.guard import Guard, HostRules, is_loopback
 from midms.app.page import KEEP_SECONDS, AppContext
 from midms.app.style import head, theme
@@ -85,7 +86,7 @@ def launch(
             ssr_mode=False,
             run_history=False,
             enable_monitoring=False,
-            app_kwargs={"middleware": [guard(address)]},
+            app_kwargs={"middleware": [guard(address), Middleware(DepartedVisitors)]},
             theme=theme(),
             head=head(),
         )

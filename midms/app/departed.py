@@ -1,0 +1,33 @@
+"""Visitors that leave while the page's event streams are open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midms.app.guard import Receive, Scope, Send
+
+
+class DepartedVisitors:
+    """ASGI middleware: no fault is reported for the second event stream of a visitor who has left.
+
+    Gradio forgets a visitor's messages when the first stream ends, and raises KeyError where another stream of the same
+    visitor ends afterwards (6.31, `sse_stream`). Nobody waits for that stream, and the first one has cleaned up.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = False
+
+        async def notice() -> Any:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "http.disconnect"
+            return message
+
+        try:
+            await self.app(scope, notice, send)
+        except KeyError:
+            if not (left and scope["path"].endswith("/gradio_api/queue/data")):
+                raise

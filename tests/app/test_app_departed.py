@@ -1,0 +1,97 @@
+"""A visitor who leaves is no fault of the program; any other error is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import gradio as gr
+import pytest
+from starlette.middleware import Middleware
+
+from midms.app.departed import DepartedVisitors
+from midms.app.faults import FaultLog
+
+STREAM = "/gradio_api/queue/data"
+
+
+def call(path: str, error: Exception, *messages: str) -> None:
+    """An app that reads the messages and then fails."""
+    waiting = [{"type": message} for message in messages]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in messages:
+            await receive()
+        raise error
+
+    async def receive() -> dict[str, str]:
+        return waiting.pop(0)
+
+    asyncio.run(DepartedVisitors(app)({"type": "http", "path": path}, receive, None))
+
+
+def test_the_second_stream_of_a_visitor_who_has_left() -> None:
+    call(STREAM, KeyError("session"), "http.request", "http.disconnect")
+    call(f"/proxy{STREAM}", KeyError("session"), "http.disconnect")
+
+
+@pytest.mark.parametrize(("path", "error", "messages"), [
+    (STREAM, KeyError("session"), ["http.request"]), (STREAM, ValueError("x"), ["http.disconnect"]),
+    ("/gradio_api/upload", KeyError("x"), ["http.disconnect"]),
+])  # fmt: skip
+def test_other_errors_are_faults(path: str, error: Exception, messages: list[str]) -> None:
+    with pytest.raises(type(error)):
+        call(path, error, *messages)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_two_streams_of_one_visitor_end(quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio itself: with the middleware nothing is logged. If it logs nothing without, the middleware can go."""
+    log = tmp_path / "app.log"
+    monkeypatch.setattr(sys, "stderr", FaultLog(log))
+    ready, goes_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        ready.set()
+        goes_on.wait(30)
+        return "done"
+
+    with gr.Blocks() as page:
+        gr.Button().click(work, None, gr.Textbox())
+    middleware = [Middleware(DepartedVisitors)] if quiet else []
+    _, url, _ = page.queue().launch(prevent_thread_lock=True, quiet=True, app_kwargs={"middleware": middleware})
+    try:
+        body = json.dumps({"data": [], "fn_index": 0, "session_hash": "visitor"}).encode()
+        urlopen(Request(f"{url}gradio_api/queue/join", body, {"Content-Type": "application/json"})).close()
+        assert ready.wait(30)
+        streams = [_open_stream(url) for _ in range(2)]
+        for stream in streams:
+            stream.close()
+        end = time.monotonic() + 20
+        while not quiet and not log.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        pending = page._queue.pending_messages_per_session
+        while "visitor" in pending and time.monotonic() < end:
+            time.sleep(0.1)
+        assert "visitor" not in pending
+    finally:
+        goes_on.set()
+        page.close()
+    text = log.read_text() if log.exists() else ""
+    assert ("KeyError: 'visitor'" in text) is not quiet, text
+
+
+def _open_stream(url: str) -> socket.socket:
+    """An event stream of which the answer has begun."""
+    host, port = url.removeprefix("http://").strip("/").split(":")
+    stream = socket.create_connection((host, int(port)), timeout=30)
+    stream.sendall(f"GET {STREAM}?session_hash=visitor HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert stream.recv(12) == b"HTTP/1.1 200"
+    return stream
