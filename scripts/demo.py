@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from midms.programs import handle_user_errors
-from tables.tasks import TASKS
+from tables.tasks import TASKS, task_of
 
 if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
@@ -131,7 +131,7 @@ def your_sheet(options: argparse.Namespace) -> Path:
 
 def training_configs(options: argparse.Namespace) -> list[str]:
     """The configs of the training, merged left to right, below the project's folder."""
-    task = TASKS[options.task]
+    task = task_of(options.task, options.weights)
     return [*task.configs, *task.short, *(task.scratch if options.from_scratch else ())]
 
 

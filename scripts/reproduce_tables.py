@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midms.programs import handle_user_errors
-from tables.tasks import TASKS
+from tables.tasks import TASKS, task_of
 
 if TYPE_CHECKING:
     from midms.evaluation.tables import Table
@@ -173,7 +173,7 @@ def training_of(options: argparse.Namespace) -> tuple[list[Path], list[str]]:
     """The configs of the full method's training, merged left to right, and the overrides."""
     if options.config:
         return [options.config], options.set
-    task, start = TASKS[options.benchmark], [f"model.params.weights={options.weights}"]
+    task, start = task_of(options.benchmark, options.weights), [f"model.params.weights={options.weights}"]
     configs = [ROOT / config for config in task.configs]
     if not options.continue_training:
         return configs, [*start, "model.params.encoders_from=null"]

@@ -39,3 +39,19 @@ TASKS = {
     "churches": Task("demo-churches", ("configs/demo_churches.yaml",), "", "demo-churches-gan",
                      ("matching_gan", "matching_gan_churches")),
 }  # fmt: skip
+
+#: Shipped weights of another size -> their task, with the configs of their own training.
+_SMALLER = {
+    "demo-64": TASKS["faces"]._replace(
+        weights="demo-64",
+        configs=("configs/demo.yaml",),
+        joint="configs/demo_end_to_end.yaml",
+        short=(),
+        scratch=(),
+    )
+}
+
+
+def task_of(benchmark: str, weights: str) -> Task:
+    """The task of a benchmark, with the configs that fit the weights where these are shipped at another size."""
+    return _SMALLER.get(weights, TASKS[benchmark])
