@@ -19,6 +19,7 @@ import argparse
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -143,7 +144,8 @@ def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsP
     config = load_config([ROOT / path for path in training_configs(options)], changes)
     if config.model.params.get("encoders_from") is None:
         return None
-    training = instantiate(config.model)
+    with chdir(ROOT):  # as the training itself: its config names folders of the project
+        training = instantiate(config.model)
     size = config.data.params.validation.params.size
     return MIDMsPipeline(training.model, training.settings, {"task": options.task, "size": size})
 

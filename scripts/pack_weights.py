@@ -2,10 +2,12 @@
 """Write trained weights as they are shipped, or make a first stage ready for latent diffusion.
 
 python scripts/pack_weights.py runs/demo/weights midms/weights/demo                 # half precision
+python scripts/pack_weights.py runs/demo128_faces_ldm/weights runs/demo128_faces_start_of_loop --dtype float32 \\
+    --first-stage runs/demo128_faces_decoder/weights                                # the same latents, another decoder
 python scripts/pack_weights.py runs/demo_churches_first_stage/weights runs/churches_first_stage_unit \\
     --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, unit covariance
 
-The second command measures mean and covariance of the latent channels over training images and folds them into the
+The third command measures mean and covariance of the latent channels over training images and folds them into the
 1x1 convolutions around the latent. Reconstructions do not change, but stages 2 and 3 see latents of unit covariance and
 need no scale factor. A KL first stage needs this step before stage 2. VQ training includes it.
 """
@@ -15,8 +17,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from midms.programs import handle_user_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +35,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "fine-tuning, which refinement and a new training use; they take the other one")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts to write, such as the encoders alone, for a "
                         "training that starts from them (default: a whole pipeline)")  # fmt: skip
+    parser.add_argument("--first-stage", metavar="FOLDER", help="weights whose first stage takes the place of the "
+                        "source's; its latents must be the same (decoder_only)")  # fmt: skip
     parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
     parser.add_argument(
         "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
@@ -38,29 +46,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--images: got {options.images}, expected 1 or more")
     if options.standardise and options.without_refiner:
         parser.error("--without-refiner: a first stage alone has no refiner")
-    if options.only and (options.standardise or options.without_refiner):
-        parser.error("--only: names the parts itself, and goes with neither --standardise nor --without-refiner")
+    if options.only and options.without_refiner:
+        parser.error("--only: names the parts itself; leave --without-refiner out")
+    if options.standardise and (options.only or options.first_stage):
+        parser.error("--standardise: for a first stage alone, without --only and --first-stage")
     if options.standardise and options.dtype:
         parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
     return options
 
 
 def pack(options: argparse.Namespace) -> Path:
-    """A whole pipeline in half precision."""
-    import torch
-
-    from midms.models.midms import MIDMs
-    from midms.pipelines.midms import MIDMsPipeline
-
-    dtype = getattr(torch, options.dtype or "float16")
-    pipe = MIDMsPipeline.from_pretrained(options.source)
-    if options.without_refiner and isinstance(pipe.model, MIDMs):
-        pipe.model.refiner = None
-    return pipe.save_pretrained(options.target, dtype)
-
-
-def pack_parts(options: argparse.Namespace) -> Path:
-    """Some components in half precision."""
+    """Components of a folder in half precision, with the first stage of another folder where that is asked for."""
     import torch
 
     from midms.checkpoints.folder import cast_floats, save_states
@@ -68,14 +64,49 @@ def pack_parts(options: argparse.Namespace) -> Path:
     from midms.config import ConfigError
 
     loaded = open_weights(options.source)
-    missing = [name for name in options.only if name not in loaded.states]
+    missing = [name for name in options.only or [] if name not in loaded.states]
     if missing:
         raise ConfigError(f"--only {' '.join(missing)}: {options.source} holds {', '.join(loaded.states)}")
+    states, configs = dict(loaded.states), dict(loaded.configs)
+    if options.first_stage:
+        states["first_stage"], configs["first_stage"] = other_decoder(options, states, configs)
+    if options.without_refiner:
+        states.pop("refiner", None)
     dtype = getattr(torch, options.dtype or "float16")
-    states = {
-        name: {key: cast_floats(value, dtype) for key, value in loaded.states[name].items()} for name in options.only
+    kept = {
+        name: {key: cast_floats(value, dtype) for key, value in state.items()}
+        for name, state in states.items()
+        if not options.only or name in options.only
     }
-    return save_states(options.target, states, {name: loaded.configs[name] for name in options.only}, loaded.info)
+    return save_states(options.target, kept, {name: configs[name] for name in kept}, loaded.info)
+
+
+def other_decoder(
+    options: argparse.Namespace, states: dict[str, dict[str, Tensor]], configs: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State and config of the first stage in --first-stage, whose latents must be those of the source.
+
+    Raises:
+        ConfigError: a layer before the decoder differs, so that the other networks would see other latents.
+    """
+    from midms.checkpoints.loading import open_weights
+    from midms.config import ConfigError
+
+    other = open_weights(options.first_stage)
+    own, new = states.get("first_stage", {}), other.states.get("first_stage", {})
+    behind = ("decoder.", "post_quant_conv.")
+    differing = sorted(
+        key
+        for key in own.keys() | new.keys()
+        if not key.startswith(behind)
+        and not (key in own and key in new and own[key].shape == new[key].shape and bool((own[key] == new[key]).all()))
+    )
+    if differing:
+        raise ConfigError(
+            f"--first-stage {options.first_stage}: {differing[0]} differs from that of {options.source}, and so do its "
+            "latents, which the other networks would not fit; train it with decoder_only"
+        )
+    return new, other.configs["first_stage"]
 
 
 def standardise(options: argparse.Namespace) -> Path:
@@ -108,7 +139,7 @@ def standardise(options: argparse.Namespace) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
-    path = (standardise if options.standardise else pack_parts if options.only else pack)(options)
+    path = standardise(options) if options.standardise else pack(options)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(f"{path}: {size / 1e6:.1f} MB")
     return 0

@@ -101,3 +101,19 @@ def test_a_part_alone_is_what_a_training_starts_from(tmp_path, weights, capsys):
     assert "--only generator: " in capsys.readouterr().err and not (tmp_path / "none").exists()
     with pytest.raises(SystemExit, match="2"):
         program()([weights, str(tmp_path / "none"), "--only", "encoders", "--without-refiner"])
+
+
+def test_a_decoder_that_was_trained_further_takes_the_place_of_the_old_one(tmp_path, weights, capsys):
+    stage = load_first_stage(weights)
+    stage.model.decoder.conv_out.bias.data += 1
+    save_folder(tmp_path / "new", {"first_stage": stage.model}, {"first_stage": stage.config}, {})
+    words = [weights, str(tmp_path / "out"), "--dtype", "float32", "--first-stage"]
+    assert program()([*words, str(tmp_path / "new")]) == 0
+    before, after = load_folder(Path(weights)).states, load_folder(tmp_path / "out").states
+    changed = {key for key, value in after["first_stage"].items() if not torch.equal(value, before["first_stage"][key])}
+    assert changed == {"decoder.conv_out.bias"}
+    assert all(torch.equal(value, before["encoders"][key]) for key, value in after["encoders"].items())
+    stage.model.encoder.conv_in.bias.data += 1
+    save_folder(tmp_path / "other", {"first_stage": stage.model}, {"first_stage": stage.config}, {})
+    assert program()([*words, str(tmp_path / "other")]) == 2
+    assert "encoder.conv_in.bias differs" in capsys.readouterr().err
