@@ -158,6 +158,7 @@ def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Setti
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the user's files, translated as by `midms translate` with the pair's seed."""
     from midms.data.samples import is_sample
+    from midms.io.files import check_output_files
     from midms.pipelines.making import Making
     from midms.pipelines.reading import (
         input_digests,
@@ -201,6 +202,10 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
             protocol=options.protocol,
         )
         pairs.append(Pair(f"{index:05d}_{file.stem.replace(':', '-')}", making, seed, load))
+    read = [*options.condition, *options.exemplar, *(options.exemplar_condition or [])]
+    folders = ("conditions", "exemplars", "images")
+    written = [options.out / folder / f"{pair.name}.png" for pair in pairs for folder in folders]
+    check_output_files(written, [file for file in read if not is_sample(file)])
     return pairs
 
 
