@@ -296,6 +296,12 @@ def _keypoints(
         note = "joints between 0 and 1 are read as of a square picture; say its size with --condition-size WIDTHxHEIGHT"
     size = size or _square_canvas(poses.main_person(found.people, file), spec.side, file)
     pose = poses.main_person(found.in_pixels(size), file)
+    outside = int(((pose[:, :2] < 0) | (pose[:, :2] > size)).any(axis=1).sum())  # an unseen joint, NaN, is not
+    if outside:
+        seen = int((~np.isnan(pose[:, 0])).sum())
+        note = (
+            f"{outside} of {seen} joints lie outside of the picture of {size[0]} x {size[1]} pixels; is its size right?"
+        )
     return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints", note)
 
 
