@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
 from midms.options import add_computing_options, add_loop_options, between
-from midms.programs import handle_user_errors
+from midms.programs import handle_user_errors, warn
 from tables.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
 
         def load(file: Path = file, photo: Path = photo, maps: Path | None = maps) -> Loaded:
             built = read_condition(pipe, file)
+            if built.note:
+                warn(f"note: {file}: {built.note}")
             labels = None if maps is None else read_exemplar_condition(pipe, maps)[0]
             return Loaded(built.maps, read_exemplar(pipe, photo), labels, built.size)
 

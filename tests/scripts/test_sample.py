@@ -50,12 +50,14 @@ def test_benchmark_pairs_are_sampled_once(tiny_pipeline_folder, tmp_path, capsys
     assert read_settings(tmp_path / "images/00002.png")["settings"]["num_interleaved_steps"] == 4
 
 
-def test_own_files(tiny_pipeline_folder, tmp_path):
+def test_own_files(tiny_pipeline_folder, tmp_path, capsys):
+    """With the note of `midms translate` on a drawing without lines."""
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     Image.new("L", (32, 32), 255).save(tmp_path / "sketch.png")
     command = ["--condition", str(tmp_path / "sketch.png"), "--exemplar", str(tmp_path / "photo.jpg")]
     assert program("sample")([*command, "--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]) == 0
     assert Image.open(tmp_path / "out/images/00000_sketch.png").size == (32, 32)
+    assert f"note: {tmp_path}/sketch.png: no line was found in the drawing" in capsys.readouterr().err
 
 
 def test_exemplars_of_several_shapes_are_worked_on_one_by_one(tiny_pipeline_folder, tmp_path):
