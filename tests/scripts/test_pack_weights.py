@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from programs import load_program
@@ -9,6 +11,7 @@ from programs import load_program
 from midms.checkpoints.folder import load_folder, save_folder
 from midms.checkpoints.loading import load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
+from midms.io.provenance import SHIPPED
 from midms.models.first_stage import FirstStage
 
 CONFIG = """
@@ -74,6 +77,21 @@ def test_mistakes_are_one_line(tmp_path, tiny_weights, capsys):
     assert program()(["nowhere", str(tmp_path / "out")]) == 2
     with pytest.raises(SystemExit, match="2"):
         program()([*arguments, "--images", "0"])
+
+
+def test_weights_are_not_packed_over_themselves(tmp_path, weights, capsys, monkeypatch):
+    """Which would leave half of their precision, or the wrong latents for a denoiser."""
+    copied = shutil.copytree(weights, tmp_path / "mine")
+    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    for source, target in (
+        (copied, copied),
+        (copied, tmp_path / "." / "x" / ".." / "mine"),
+        ("demo", SHIPPED / "demo"),
+    ):
+        assert program()([str(source), str(target), "--dtype", "bfloat16"]) == 2
+        error = capsys.readouterr().err
+        assert "is also read, and would be overwritten" in error and error.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
 
 
 def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):
