@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -243,6 +244,19 @@ def test_pencil_on_any_paper_is_ink(tmp_path: Path, paper: int, pencil: int) -> 
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "drawing.png")
     made = make_condition(tmp_path / "drawing.png", EDGES)
     assert torch.equal(made.maps[0], torch.from_numpy(lines).float()) and not made.note
+
+
+def test_a_large_drawing_takes_a_few_bytes_a_pixel() -> None:
+    """So that one of a hundred million pixels, the most that are read, fits the memory of a small machine."""
+    drawing = Image.new("L", (1600, 1500), 255)
+    drawing.paste(0, (100, 700, 1500, 704))
+    tracemalloc.start()
+    try:
+        maps = line_drawing(drawing, 64)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert maps[0].any() and peak < 16 * 1600 * 1500
 
 
 def test_blank_paper_and_photos_as_drawings_are_noted(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from programs import load_program
 from midms.checkpoints.folder import load_folder, save_folder
 from midms.checkpoints.loading import load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
-from midms.io.provenance import SHIPPED
 from midms.models.first_stage import FirstStage
 
 CONFIG = """
@@ -83,11 +82,8 @@ def test_weights_are_not_packed_over_themselves(tmp_path, weights, capsys, monke
     """Which would leave half of their precision, or the wrong latents for a denoiser."""
     copied = shutil.copytree(weights, tmp_path / "mine")
     before = {file.name: file.read_bytes() for file in copied.iterdir()}
-    for source, target in (
-        (copied, copied),
-        (copied, tmp_path / "." / "x" / ".." / "mine"),
-        ("demo", SHIPPED / "demo"),
-    ):
+    monkeypatch.setattr("midms.io.provenance.SHIPPED", tmp_path)  # of which a name alone is enough
+    for source, target in ((copied, copied), (copied, tmp_path / "x" / ".." / "mine"), ("mine", copied)):
         assert program()([str(source), str(target), "--dtype", "bfloat16"]) == 2
         error = capsys.readouterr().err
         assert "is also read, and would be overwritten" in error and error.count("\n") == 1
