@@ -68,6 +68,8 @@ def read_state(file: Path, network: str) -> dict[str, Tensor]:
 def check_stored(value: Tensor, file: Path, key: str) -> None:
     """Refuse a tensor whose numbers are not all stored in the file, before anything is computed with the tensor.
 
+    Args:
+        value: a tensor of any shape.
     Raises:
         BrokenFileError: the tensor is sparse, nested, quantised, without data, or larger than its storage.
     """
