@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
 
 from midms.conditions.make import BuiltCondition
@@ -20,7 +19,7 @@ from midms.config import ConfigError
 from midms.data.samples import COUNT, PREFIX, SHOWN, contact_sheet, is_sample
 from midms.diffusion.interleave import StepRecord
 from midms.io.files import check_output_files
-from midms.io.images import open_image, read_header, to_rgb
+from midms.io.images import open_upright, read_header, to_rgb
 from midms.io.provenance import text_chunk, versions
 from midms.models.encoded import Condition
 from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
@@ -174,7 +173,7 @@ def exemplar_mask(file: Path) -> Tensor:
 
     For a picture with varying transparency (a cut-out) the mask is 1 where the picture is opaque.
     """
-    picture = ImageOps.exif_transpose(open_image(file))
+    picture = open_upright(file)
     alpha = np.asarray(picture.convert("RGBA"))[..., 3] if picture.has_transparency_data else np.zeros((1, 1), np.uint8)
     level = alpha if alpha.min() != alpha.max() else np.asarray(to_rgb(picture).convert("L"))
     return torch.from_numpy(level > 127).float()[None, None]

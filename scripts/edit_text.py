@@ -154,8 +154,11 @@ def list_jobs(options: argparse.Namespace) -> list[Job]:
 
     source: Path = options.input
     if source.is_dir():
-        found = (p for p in source.iterdir() if not p.name.startswith("."))
-        pictures = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in source.iterdir() if not p.name.startswith("."))
+        pictures = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES]
+        others = [p.name for p in found if p not in pictures]
+        if others:
+            warn(f"note: {source}: folders and other files are left out: {len(others)}, first {others[0]}")
         if not pictures:
             raise ConfigError(f"{source}: no picture in this folder (looked for {' '.join(IMAGE_SUFFIXES)})")
     elif source.is_file():

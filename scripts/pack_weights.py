@@ -139,6 +139,11 @@ def standardise(options: argparse.Namespace) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
+    from midms.config import ConfigError
+    from midms.io.provenance import SHIPPED
+
+    if Path(options.target).resolve() in (Path(options.source).resolve(), (SHIPPED / options.source).resolve()):
+        raise ConfigError(f"{options.target}: is also read, and would be overwritten; choose another name")
     path = standardise(options) if options.standardise else pack(options)
     size = sum(file.stat().st_size for file in path.iterdir())
     print(f"{path}: {size / 1e6:.1f} MB")

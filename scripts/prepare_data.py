@@ -30,7 +30,7 @@ FEATURES = ("colour", "vgg19", "dinov2")
 
 
 def _count(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
     return int(text)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from midms.options import between
 from midms.programs import warn
 from tables.tasks import TASKS
 
@@ -27,10 +28,15 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--images", type=int, default=64, metavar="N", help="per set (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=128, metavar="N", help="power of two (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=between(8, 10**6), default=64, metavar="N", help="per set (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=between(32, 4096), default=128, metavar="N", help="power of two (default: %(default)s)"
+    )
     parser.add_argument("--task", choices=TASKS, default="faces", help="what is drawn (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="random draws of SWD (default: %(default)s)")
+    parser.add_argument("--seeds", type=between(1, 1000), default=4, metavar="N",
+                        help="random draws of SWD (default: %(default)s)")  # fmt: skip
     parser.add_argument("--inception", type=Path, metavar="FILE", help="Inception-2015 weights, for FID and KID")
     return parser
 
@@ -93,8 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.images < 8 or options.size < 32 or options.size & (options.size - 1):
-        parser.error("expected --images of at least 8 and --size a power of two of at least 32")
+    if options.size & (options.size - 1):
+        parser.error(f"--size: expected a power of two, got {options.size}")
     from midms.evaluation.suite import Folders, Options, evaluate
 
     # "torch-fidelity" does not resize files: two folders differ only in the saved pixels

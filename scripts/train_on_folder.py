@@ -108,18 +108,23 @@ def make_plan(options: argparse.Namespace) -> Plan:
     """The plan of an earlier run in OUT, or a new one for the device and the number of photos.
 
     Raises:
-        ConfigError: OUT was begun with other options, or its plan cannot be read.
+        ConfigError: OUT was begun with other options, its plan cannot be read, or it lies among the photos.
         ValueError: the folder is missing or has too few photos.
     """
+    from midms.io.files import read_json
+
     file = options.out / "plan.json"
+    if options.out.resolve().is_relative_to(options.photos.resolve()):
+        raise ConfigError(f"--out {options.out}: lies in the folder of the photos, where its pictures would count as "
+                          "photos; choose another")  # fmt: skip
     asked = {"photos": os.path.abspath(options.photos), "condition": options.condition}
     asked["annotations"] = None if options.annotations is None else os.path.abspath(options.annotations)
     asked |= {key: value for key in ("size", "device") if (value := getattr(options, key)) is not None}
     asked |= {} if options.steps is None else {"steps": tuple(options.steps)}
     if not file.is_file():
         return new_plan(options, asked)
+    stored: Any = read_json(file)
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
         plan = Plan(**stored | {key: tuple(stored[key]) for key in ("steps", "batches")})
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); choose another --out") from None

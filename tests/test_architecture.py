@@ -44,7 +44,7 @@ LIBRARY = {
     "midms.training.curves": "the curves of a finished run",
 }
 #: Packages beside the programs of scripts/.
-PROGRAM_PACKAGES = {"parity", "benchmarks", "tables", "others"}
+PROGRAM_PACKAGES = {"parity", "benchmarks", "sampling", "tables", "others"}
 
 #: Bars of size. Constructors whose arguments are the keys of a config may have more parameters: they are written, with
 #: their ranges, in one place, and configs name them.

@@ -126,9 +126,10 @@ def test_maps_of_a_pixel_or_a_line_are_refused_in_one_line(folder, weights, caps
 
 
 @pytest.mark.parametrize("name", [".", "-", "/dev/null"])
-def test_a_folder_a_dash_or_a_device_is_no_exemplar(folder, weights, capsys, name):
-    words = ["translate", "--condition", "maps.npy", "--exemplar", name, "--weights", weights]
-    assert main([*words, "--out", "out.png"]) == 2
+@pytest.mark.parametrize("option", ["--condition", "--exemplar", "--exemplar-mask"])
+def test_a_folder_a_dash_or_a_device_is_no_input(folder, weights, capsys, option, name):
+    words = ["translate", "--condition", "maps.npy", "--exemplar", "photo.jpg", "--weights", weights]
+    assert main([*words, "--out", "out.png", option, name]) == 2
     error = capsys.readouterr().err
     assert f"{name}: " in error and error.count("\n") == 1 and not Path("out.png").exists()
 

@@ -196,6 +196,9 @@ def test_the_environment_is_not_read(value, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="expected a value or the name of another key") as caught:
         load_config([tmp_path / "x.yaml"])
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="the environment is not read") as caught:
+        load_config([DEMO], ["run.name='{}'".format(value.replace("'", "''"))])
+    assert "hunter2" not in str(caught.value)
 
 
 def test_interpolations_of_keys_are_resolved_and_circles_told(tmp_path):

@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from PIL import Image
 
 import midms
@@ -58,6 +61,28 @@ def test_everything_imported_is_declared():
     used = set().union(*(imported(file) for file in (ROOT / "midms").rglob("*.py")))
     foreign = {DISTRIBUTIONS.get(name, name) for name in used - set(sys.stdlib_module_names) - {"midms"}}
     assert foreign - declared == {"pytorch-fid"} & foreign  # a second opinion, where a user has it
+
+
+def test_lower_bounds_leave_out_versions_with_known_holes():
+    """Those that the comment above the bounds names, as in `torch < 2.10`."""
+    text = (ROOT / "pyproject.toml").read_text()
+    comment = text.partition("# Lower bounds are")[2].partition("dependencies =")[0]
+    mended = dict(re.findall(r"([a-z][\w-]*) < (\d[\d.]*\d)", comment))
+    extras = PROJECT["optional-dependencies"].values()
+    bounds = [Requirement(requirement) for requirement in chain(PROJECT["dependencies"], *extras)]
+    assert {"torch", "diffusers", "transformers", "pytorch-lightning", "pillow", "tqdm", "gradio"} <= set(mended)
+    for name, first in mended.items():
+        named = [bound for bound in bounds if canonicalize_name(bound.name) == name]
+        lowest = [Version(part.version) for bound in named for part in bound.specifier if part.operator == ">="]
+        assert len(lowest) == len(named) > 0 and min(lowest) >= Version(first), name
+
+
+def test_the_lowest_versions_can_be_installed_by_a_script():
+    """Which takes every bound from pyproject.toml, and so runs where one is no longer true."""
+    script = (ROOT / "scripts" / "lowest_versions.sh").read_text()
+    assert "--resolution lowest-direct" in script and "-m pytest" in script
+    extras = re.search(r"--editable '\.\[([\w,]+)\]'", script)
+    assert extras and {"app", "metrics", "text"} <= set(extras[1].split(","))
 
 
 def test_extras_name_each_other_and_exist():

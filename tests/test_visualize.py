@@ -37,6 +37,14 @@ def test_pixels_are_rounded_and_clipped():
     assert pixels[:, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_picture(value):
+    images = torch.zeros(2, 3, 4, 4)
+    images[1, 2, 3, 0] = value
+    with pytest.raises(ValueError, match="the computed picture holds NaN or infinite values"):
+        to_pixels(images)
+
+
 def test_a_grid_has_a_row_a_sample_and_a_column_a_caption():
     sheet = grid([("red", torch.ones(2, 3, 8, 8)), ("dark", -torch.ones(2, 3, 8, 8))], cell=20, gap=2)
     assert sheet.shape == (18 + 2 * 22, 2 + 2 * 22, 3)

@@ -141,8 +141,9 @@ def paint_canvas(context: AppContext, index: gr.State) -> gr.ImageEditor:
     @show_user_errors(note)
     def receive(file: str | None) -> tuple[dict[str, Any], str]:
         picture = np.asarray(consume_upload(file, uploads.read_upload))
-        ink = drawing.ink_on_paper(framing.on_square(picture, CANVAS))
-        return to_canvas(ink), f"Taken: a drawing of {picture.shape[1]} x {picture.shape[0]} pixels."
+        framed, told = drawing.drawing_on_square(picture, CANVAS)
+        taken = f"Taken: a drawing of {picture.shape[1]} x {picture.shape[0]} pixels."
+        return to_canvas(framed), f"{taken} Note: {told}." if told else taken
 
     event = upload.upload(receive, upload, [canvas, note], **HIDDEN)
     event.then(None, note, js=mark_old_unless(MISTAKE), **HIDDEN)

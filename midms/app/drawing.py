@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from midms.app.framing import on_square, window
 from midms.conditions.edges import EDGE_CHANNELS, FACE_PARTS, edge_condition
+from midms.conditions.make import ink_of, note_on_ink
 from midms.config import ConfigError
 from midms.data.samples import draw_sample
 from midms.visualize import Pixels
@@ -81,14 +83,21 @@ def painting_of_sample(size: int, number: int) -> Pixels:
     return painting
 
 
-def ink_on_paper(picture: Pixels) -> Pixels:
-    """An uploaded drawing (H, W, 3) for the canvas: without colours, black lines on white paper, else unchanged."""
+def drawing_on_square(picture: Pixels, side: int) -> tuple[Pixels, str]:
+    """An uploaded drawing (H, W, 3) in its `window` of the canvas, (side, side, 3), and a note or nothing.
+
+    A drawing without colours becomes black lines on white paper, with the ink of `midms.conditions.make.ink_of`.
+    """
     values = picture.astype(np.int16)
     if (values.max(axis=-1) - values.min(axis=-1)).max() > 60:
-        return picture
-    grey = values.mean(axis=-1)
-    ink = grey < 128 if grey.mean() > 128 else grey > 128
-    return np.where(ink[..., None], 0, 255).astype(np.uint8).repeat(3, axis=-1)
+        return on_square(picture, side), ""
+    ink = ink_of(Image.fromarray(picture))
+    left, top, width, height = window((picture.shape[1], picture.shape[0]), side)
+    cover = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BOX))
+    shrink = max(1.0, picture.shape[1] / width, picture.shape[0] / height)
+    canvas = np.full((side, side, 3), 255, np.uint8)
+    canvas[top : top + height, left : left + width][cover >= 0.5 / shrink] = 0  # a thin line stays whole
+    return canvas, note_on_ink(ink).partition(";")[0]  # without the option of the command line
 
 
 def _cover(mask: NDArray[np.bool_], size: int) -> NDArray[np.float32]:

@@ -33,7 +33,16 @@ from midms.conditions.photos import annotate, models
 from midms.conditions.segmentation import IGNORED, class_map, one_hot
 from midms.config import ConfigError
 from midms.io.files import BrokenFileError
-from midms.io.images import IMAGE_SUFFIXES, LOSSY_FORMATS, at_working_size, open_image, read_rgb, to_rgb, working_size
+from midms.io.images import (
+    IMAGE_SUFFIXES,
+    LOSSY_FORMATS,
+    at_working_size,
+    open_upright,
+    read_header,
+    read_rgb,
+    to_rgb,
+    working_size,
+)
 from midms.io.maps import MAP_SUFFIXES, read_maps
 
 _CHANNELS = {"drawing": EDGE_CHANNELS, "edges": EDGE_CHANNELS, "keypoints": KEYPOINT_CHANNELS}
@@ -243,7 +252,7 @@ def _ready_map(file: Path, spec: ConditionSpec) -> BuiltCondition:
         maps = torch.from_numpy(array).float()
         maps = maps / 255 if array.dtype == np.uint8 else maps
         return BuiltCondition(2 * maps - 1 if spec.images else maps, array.shape[-2:], "map")
-    picture = open_image(file)
+    picture = open_upright(file)
     if spec.images:
         small = at_working_size(to_rgb(picture), spec.side)
         return BuiltCondition(2 * _unit(_planes(small)) - 1, (picture.height, picture.width), "map")
@@ -287,6 +296,12 @@ def _keypoints(
         note = "joints between 0 and 1 are read as of a square picture; say its size with --condition-size WIDTHxHEIGHT"
     size = size or _square_canvas(poses.main_person(found.people, file), spec.side, file)
     pose = poses.main_person(found.in_pixels(size), file)
+    outside = int(((pose[:, :2] < 0) | (pose[:, :2] > size)).any(axis=1).sum())  # an unseen joint, NaN, is not
+    if outside:
+        seen = int((~np.isnan(pose[:, 0])).sum())
+        note = (
+            f"{outside} of {seen} joints lie outside of the picture of {size[0]} x {size[1]} pixels; is its size right?"
+        )
     return BuiltCondition(pose_maps(pose, size, spec.side), (size[1], size[0]), "keypoints", note)
 
 
@@ -317,7 +332,7 @@ def _pose_network(weights: Sequence[str], device: str) -> annotators.Poses:
 
 
 def _segmentation(file: Path, spec: ConditionSpec, weights: Sequence[str], device: str) -> BuiltCondition:
-    picture = open_image(file)
+    picture = open_upright(file)
     size = (picture.height, picture.width)
     if picture.mode in ("L", "P", "1"):
         labels = np.array(picture, np.uint8)
@@ -352,7 +367,7 @@ def _size_of_photo_beside(file: Path) -> tuple[int, int] | None:
     stem = re.sub(r"_(candidate|subset|keypoints)$", "", file.stem)
     for photo in sorted(file.absolute().parent.glob(f"{glob.escape(stem)}.*")):
         if photo.stem == stem and photo.suffix.lower() in IMAGE_SUFFIXES and photo.is_file():
-            return read_rgb(photo).size
+            return read_header(photo).size
     return None
 
 

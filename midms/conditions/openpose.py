@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
 from midms.io.files import BrokenFileError, read_json
 from midms.io.schemas import check_content
@@ -23,10 +23,14 @@ class Person(BaseModel):
     )
 
 
+def _nobody(entry: object) -> object:
+    return None if entry == [] else entry
+
+
 class Frame(BaseModel):
     """One picture. ``canvas_*`` are its pixels, as ComfyUI and DWPose write them."""
 
-    people: list[Person | None]
+    people: list[Annotated[Person | None, BeforeValidator(_nobody)]]
     canvas_width: _Canvas | None = None
     canvas_height: _Canvas | None = None
 

@@ -29,7 +29,8 @@ def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
     line of 20 numbers per person: each joint's row in the candidate file or -1, the total score, the number of joints.
 
     Raises:
-        BrokenFileError: a file is missing or not a table of numbers, or names a row that does not exist.
+        BrokenFileError: a file is missing or not a table of numbers, names a row that does not exist, or holds
+            coordinates in 0 ... 1.
     """
     candidate, subset = _table(candidate_file, 2), _table(subset_file, len(JOINTS))
     people = []
@@ -44,7 +45,16 @@ def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
         pose[seen, :2] = candidate[rows[seen], :2]
         pose[seen, 2] = candidate[rows[seen], 2] if candidate.shape[1] > 2 else 1.0
         people.append(_without_unseen(pose, candidate_file))
+    places = _seen_places(people)
+    if len(places) > 1 and (np.abs(places) <= 1).all():
+        raise BrokenFileError(candidate_file, "joints between -1 and 1; expected pixels of the photo")
     return people
+
+
+def _seen_places(people: Sequence[Pose]) -> NDArray[np.float64]:
+    """x and y of every seen joint, (N, 2)."""
+    places = np.concatenate([pose[:, :2] for pose in people]) if people else np.zeros((0, 2))
+    return places[~np.isnan(places[:, 0])]
 
 
 class PoseFile(NamedTuple):
@@ -65,7 +75,8 @@ def read_pose_file(file: Path) -> PoseFile:
     """Poses of all people in an OpenPose JSON file of 18 or 25 joints; of 25, the 18 `JOINTS` are kept.
 
     A joint is unseen where its score is 0 or less, or its position is (0, 0) or (-1, -1): "not found".
-    An entry of ``people`` that is null or has no joints is left out. A list of frames (ComfyUI) may hold only one.
+    An entry of ``people`` that is null, empty or without joints is left out. A list of frames (ComfyUI) may hold only
+    one.
 
     Raises:
         BrokenFileError: the file is missing, is not JSON, has another format or several frames, or holds coordinates
@@ -84,8 +95,7 @@ def read_pose_file(file: Path) -> PoseFile:
         table.reshape(-1, 3)[list(_FROM_BODY_25)] if table.size == 75 else table.reshape(-1, 3) for table in tables
     ]
     people = [_without_unseen(pose, file) for pose in people]
-    places = np.concatenate([pose[:, :2] for pose in people]) if people else np.zeros((0, 2))
-    places = places[~np.isnan(places[:, 0])]
+    places = _seen_places(people)
     relative = len(places) > 0 and bool((np.abs(places) <= 1).all())
     if relative and places.min() < 0:
         raise BrokenFileError(

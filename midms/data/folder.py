@@ -194,12 +194,16 @@ class ImageFolder(PairDataset):
     def photo_file(self, name: str) -> Path:
         return self.root / name
 
+    def map_file(self, name: str) -> Path:
+        """The file of a photo's part map or class map."""
+        return (self.annotations / name).with_suffix(".png")
+
     def maps(self, name: str, photo: Image.Image) -> NDArray[np.uint8]:
-        stem = (self.annotations / name).with_suffix("")
         if self.condition == "keypoints":
+            stem = (self.annotations / name).with_suffix("")
             pose = poses.main_person(poses.read_poses(stem, photo.size), poses.text_files(stem)[1])
             return pose_condition(pose[:, :2], photo.height, photo.width, size=self.load_size)
-        file = stem.with_name(f"{stem.name}.png")
+        file = self.map_file(name)
         try:
             if self.condition == "segmentation":
                 return class_map(read_labels(file, self.load_size), self.classes)[None]

@@ -38,7 +38,10 @@ def pairs(options: argparse.Namespace) -> int:
     out = options.out or options.photos.absolute().with_name(f"{options.photos.absolute().name}_pairs.txt")
     keys = options.keys or options.photos
     people = None if options.identities in (None, "folder") else Path(options.identities)
-    check_output_files([out], filter(None, [options.names, options.key_names, people, options.weights]))
+    read = [*filter(None, [options.names, options.key_names, people, options.weights])]
+    if out.exists():
+        read += [root / name for root in (options.photos, keys) for name in scan_folder(root, maps_beside=True).photos]
+    check_output_files([out], read)
     run = ParallelRun(options, "features")
     chosen = split_names(options.photos, options.names, run)
     identities(chosen, options.photos, options.identities)  # a mistake in the list is told before the long work

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from midms.conditions import annotators, poses
 from midms.conditions.edges import edge_condition
 from midms.conditions.photos import annotate, models
+from midms.conditions.segmentation import IGNORED
 from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, ImageFolder
 from midms.data.exemplars import check_name
 from midms.data.folder import annotation_folder, list_photos, scan_folder
@@ -28,7 +29,7 @@ from midms.data.transforms import grey_pixels
 from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, write_atomically
-from midms.io.images import read_header
+from midms.io.images import open_upright, read_header
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
 from midms.progress import track
@@ -83,12 +84,26 @@ def _face_parts(root: Path, out: Path, name: str) -> None:
         _save_png(_png(out, name), annotate.portrait(photo, align=False).parts)
 
 
+def _maps_folder(options: argparse.Namespace, condition: str) -> Path:
+    """The folder of a command's maps.
+
+    Raises:
+        ValueError: it is, or lies in, the folder of the photos, where a map counts as a photo or hides one.
+    """
+    if options.out is None:
+        return annotation_folder(options.photos, condition)
+    out: Path = options.out
+    if out.resolve().is_relative_to(options.photos.resolve()):
+        raise ValueError(f"--out {out}: lies in the folder of the photos, where maps count as photos; choose another")
+    return out
+
+
 def edges(options: argparse.Namespace) -> int:
     """Part maps by the networks of `midms get photos` or a face parser; without either, pictures of Canny edges."""
     if options.parser is not None:
         return _label(options, "edges", lambda: annotators.face_parser(options.parser, options.device))
     names, found = list_photos(options.photos), models.have_models()
-    out = options.out or annotation_folder(options.photos, "edges")
+    out = _maps_folder(options, "edges")
     if not found:
         warn(f"no networks for face parts: only Canny edges, as a preview; `{models.REMEDY}` gets the networks")
         out = options.out or out.with_name(f"{options.photos.absolute().name}_edges")
@@ -105,7 +120,7 @@ def segment(options: argparse.Namespace) -> int:
 
 def _label(options: argparse.Namespace, condition: str, make: Callable[[], annotators.LabelMaps]) -> int:
     names = list_photos(options.photos)
-    out = options.out or annotation_folder(options.photos, condition)
+    out = _maps_folder(options, condition)
     missing, run = [name for name in names if not _png(out, name).is_file()], ParallelRun(options, condition)
     label = make() if missing else None
     made = 0
@@ -207,6 +222,17 @@ def verify(options: argparse.Namespace) -> int:
     return int(bool(report.faults))
 
 
+def _remark(dataset: ImageFolder, name: str) -> str:
+    """Prepare an item; says what deserves a look, though it is no fault, else nothing."""
+    dataset.read(name)
+    file = dataset.map_file(name)
+    if dataset.condition == "edges" and dataset.annotations.is_dir() and not file.is_file():
+        return "photos without a part map"
+    if dataset.condition == "segmentation" and (np.asarray(open_upright(file)) == IGNORED).any():
+        return f"class maps with ids of {IGNORED}, which are read as class {dataset.classes - 1}:"
+    return ""
+
+
 def _verify_photos(options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the pair list, whose missing photos are named below
@@ -221,10 +247,12 @@ def _verify_photos(options: argparse.Namespace) -> int:
         )
     run = ParallelRun(options, "verify", "")
     found = scan_folder(options.root)
-    usable = [
-        name for name, _ in run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_prepare, dataset))
-    ]
+    remarks = dict(run(list(dict.fromkeys((*found.photos, *dataset.images))), partial(_remark, dataset)))
+    usable = list(remarks)
     read = len(usable)
+    for remark in sorted(set(remarks.values()) - {""}):
+        named = [name for name in usable if remarks[name] == remark]
+        say(f"{remark} {len(named)}, first {named[0]}")
     for name in dataset.without_line:
         warn(f"{name}: no line in {options.pairs}")
     for name in dataset.without_photo:

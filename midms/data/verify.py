@@ -22,7 +22,7 @@ from midms.conditions.segmentation import IGNORED, class_map
 from midms.data import celeba, churches, deepfashion
 from midms.data.exemplars import read_names, split_line
 from midms.io.files import BrokenFileError
-from midms.io.images import LOSSY_FORMATS, open_image
+from midms.io.images import LOSSY_FORMATS, open_upright
 
 Progress = Callable[[Iterable[list["Fault"]], int], Iterable[list["Fault"]]]
 
@@ -200,7 +200,7 @@ def _check_one(
 
 def _open(root: Path, file: str, faults: list[Fault]) -> Image.Image | None:
     try:
-        return open_image(root / file)
+        return open_upright(root / file)
     except BrokenFileError as error:
         faults.append(Fault(file, error.reason))
         return None

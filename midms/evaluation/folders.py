@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from midms.io.images import IMAGE_SUFFIXES, open_image, read_header, read_rgb
+from midms.io.images import IMAGE_SUFFIXES, LOSSY_FORMATS, open_upright, read_header, read_rgb
 
 JPEG_QUALITY = 75  # Pillow's default, with 4:2:0 chroma: what the field's inference scripts save with
 
@@ -193,7 +193,9 @@ class ImageFolder(Dataset[Tensor]):
 
 def read_labels(path: Path, size: tuple[int, int]) -> Tensor:
     """A label map (H, W) int64 from a single-channel image, resized to `size` (width, height) by nearest neighbour."""
-    image = open_image(path)
+    image = open_upright(path)
+    if image.format in LOSSY_FORMATS:
+        raise ValueError(f"{path}: JPEG compression changes ids; save the map as PNG")
     if image.mode not in ("L", "P", "I;16", "1"):
         raise ValueError(f"{path}: a label map has one channel, got mode {image.mode}")
     plain = image if image.mode != "1" else image.convert("L")

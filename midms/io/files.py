@@ -160,14 +160,23 @@ def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> 
     """
     seen: dict[Path, Path] = {}
     kept = [path for path in inputs if path.exists()]
+    files, places = {_identity(path): path for path in kept}, {path.resolve(): path for path in kept}
     for output in outputs:
         check_replaceable(output)
         first = seen.setdefault(output.resolve(), output)
         if first is not output:
             raise ConfigError(f"{output}: is the name of two outputs; give each output its own name")
-        for path in kept:
-            if output.exists() and (output.samefile(path) or path.resolve() in output.resolve().parents):
+        if output.exists():
+            folder = next((places[above] for above in output.resolve().parents if above in places), None)
+            path = files.get(_identity(output), folder)
+            if path is not None:
                 raise ConfigError(f"{output}: is also read ({path}), and would be overwritten; choose another name")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What all names of one file share."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def check_replaceable(file: Path) -> None:

@@ -54,6 +54,20 @@ def open_image(file: str | Path) -> Image.Image:
     return picture
 
 
+def open_upright(file: str | Path) -> Image.Image:
+    """The picture in a file, fully decoded, in its own mode, turned as its EXIF orientation says.
+
+    Raises:
+        BrokenFileError: as `open_image`.
+    """
+    picture = open_image(file)
+    if _orientation(picture) == 1:
+        return picture
+    turned = ImageOps.exif_transpose(picture)
+    turned.format = picture.format
+    return turned
+
+
 def read_header(file: str | Path) -> ImageHeader:
     """Size and format of the picture in a file, read without decoding the picture.
 
@@ -116,7 +130,7 @@ def read_mask(file: str | Path, size: int) -> NDArray[np.bool_]:
     Raises:
         BrokenFileError: as `open_image`, and for masks whose largest value is 1 to 127, such as masks of 0 and 1.
     """
-    pixels = _nearest(open_image(file), size, "L")
+    pixels = _nearest(open_upright(file), size, "L")
     mask = pixels > 127
     if pixels.any() and not mask.any():
         raise BrokenFileError(Path(file), f"mask values reach {pixels.max()} only; expected 0 and 255")
@@ -129,7 +143,7 @@ def read_labels(file: str | Path, size: int) -> NDArray[np.uint8]:
     Raises:
         BrokenFileError: as `open_image`, and for files with colour channels.
     """
-    image = open_image(file)
+    image = open_upright(file)
     if image.format in LOSSY_FORMATS:
         raise BrokenFileError(Path(file), "JPEG compression changes class ids; save the map as PNG")
     if image.mode not in ("L", "P", "1"):

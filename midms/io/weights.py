@@ -50,12 +50,43 @@ def read_state(file: Path, network: str) -> dict[str, Tensor]:
     Args:
         network: what the file should hold, for messages.
     Raises:
-        BrokenFileError: as `load_restricted`, and if the file holds anything but names with tensors.
+        BrokenFileError: as `load_restricted`, and if the file holds anything but names with tensors, or a tensor that
+            is no weight: sparse, nested or not whole in the file, with NaN or infinite values, or not of real numbers.
     """
     state = load_restricted(file)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BrokenFileError(file, f"not the weights of {network}: expected names with tensors")
+    for name, value in state.items():
+        check_stored(value, file, str(name))
+        if not value.is_floating_point() and value.ndim:  # a lone whole number is a counter of batches
+            raise BrokenFileError(file, f"{name} has dtype {value.dtype}, expected a floating-point one")
+        if not all_finite(value):
+            raise BrokenFileError(file, f"{name} holds NaN or infinite values")
     return {str(name): value for name, value in state.items()}
+
+
+def check_stored(value: Tensor, file: Path, key: str) -> None:
+    """Refuse a tensor whose numbers are not all stored in the file, before anything is computed with the tensor.
+
+    Args:
+        value: a tensor of any shape.
+    Raises:
+        BrokenFileError: the tensor is sparse, nested, quantised, without data, or larger than its storage.
+    """
+    form = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+    if form != "strided" or value.is_meta or value.is_quantized:
+        kind = "meta" if value.is_meta else "quantised" if value.is_quantized else form
+        raise BrokenFileError(file, f"{key} is a {kind} tensor; expected a plain one")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise BrokenFileError(file, f"{key} claims shape {tuple(value.shape)}, but the file holds only a part of it")
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether a tensor of any shape, (...), holds neither NaN nor infinite values."""
+    if not value.is_floating_point():
+        return True
+    # a finite sum proves finite terms, and each value is checked only if the sum is not finite
+    return bool(torch.isfinite(value.sum(dtype=torch.float64))) or bool(torch.isfinite(value).all())
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], file: Path, network: str) -> None:

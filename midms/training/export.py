@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from torch import nn
 
+from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.folder import save_folder
 from midms.training.errors import TrainingError
 
@@ -33,9 +33,8 @@ def export(folder: Path, exported: TrainedComponents, info: dict[str, Any]) -> N
     modules, configs, facts = exported
     try:
         save_folder(folder, modules, configs, info | facts)
-    except (SafetensorError, OSError) as error:  # safetensors has a class of its own for a full disk
-        reason = error.strerror if isinstance(error, OSError) else None
+    except (CheckpointError, OSError) as error:  # the former for what safetensors says of a full disk
+        told = f"{folder}: cannot be written ({error.strerror or error})" if isinstance(error, OSError) else error
         raise TrainingError(
-            f"{folder}: the weights could not be written ({reason or error}); "
-            "the last checkpoint is intact: free some disk space and continue with --resume"
+            f"{told}; the last checkpoint is intact: free some disk space and continue with --resume"
         ) from error

@@ -31,7 +31,7 @@ from midms.training.optimisation import (
     warmup_cosine,
 )
 from midms.training.stage import Batch, Stage, merge_loss_weights
-from midms.training.terms import FeatureTerms
+from midms.training.terms import FeatureTerms, require_layers
 from midms.visualize import condition_image, overlay
 
 #: Weights of Table 6, and of `warp`, the warped-condition loss, which only the release has (for churches).
@@ -141,13 +141,13 @@ class MIDMsTraining(Stage):
         """The objective named by `loss`. The released one fixes the constructor's keys in `layers` and `warmup`."""
         if loss == "paper":
             source, style = (dict(layers[key] or default) for key, default in _LAYER_DEFAULTS.items())
-            own = isinstance(self.features, FirstStageFeatures)
-            _require_layers(self.features, [*source, *style, perceptual_layer], own)
             terms = FeatureTerms(self.features, source, style, perceptual_layer)
             return PaperTrainingObjective(self.model, self.settings, terms, self.loss_weights, **warmup)
         if loss != "released":
             raise ValueError(f"loss: got {loss!r}, expected 'paper' or 'released'")
         _check_released(self.model.encoders, layers, warmup)
+        asked = [*RELEASED_SOURCE_WEIGHTS, *RELEASED_STYLE_WEIGHTS, perceptual_layer]
+        require_layers(self.features, asked, "loss 'released' needs VGG-19 with all of its layers relux_2")
         weights = ReleasedLossWeights(**self.loss_weights, perceptual_layer=perceptual_layer)
         return ReleasedTrainingObjective(self.model, self.settings, self.features, weights, self.diffusion_call)
 
@@ -234,18 +234,6 @@ class MIDMsTraining(Stage):
         if self.average is not None:
             self.average.copy_to(self.trained)
         return TrainedComponents(*model.components(), model.facts() | {"settings": asdict(self.settings)})
-
-
-def _require_layers(features: nn.Module, asked: Sequence[str], own: bool) -> None:
-    """Require that the feature network has every layer of the losses."""
-    known: Any = features.layers  # a tuple of names
-    absent = sorted({name for name in asked if name not in known})
-    if absent:
-        which = "features is null, which takes the first stage's encoder: it has" if own else "features has"
-        raise ValueError(
-            f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); "
-            "set features, or source_layers, style_layers and perceptual_layer"
-        )
 
 
 def _check_released(

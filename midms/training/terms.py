@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from midms.losses.contextual import RELEASED_STYLE_POOLING, style_loss
 from midms.losses.matching import at_least_float32, perceptual_loss, source_loss
+from midms.losses.perceptual import FirstStageFeatures
 from midms.matching.correspondence import match
 from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar
@@ -24,12 +25,18 @@ class FeatureTerms:
         network: phi.
         source_layers, style_layers: layer -> weight in L_src and L_style.
         perceptual_layer: layer of L_perc.
+    Raises:
+        ValueError: the network lacks a layer.
     """
 
     network: nn.Module
     source_layers: Mapping[str, float]
     style_layers: Mapping[str, float]
     perceptual_layer: str
+
+    def __post_init__(self) -> None:
+        asked = [*self.source_layers, *self.style_layers, self.perceptual_layer]
+        require_layers(self.network, asked, "set features, or the layers of the losses")
 
     def __call__(self, images: Tensor, batch: Mapping[str, Any], style: bool = True) -> dict[str, Tensor]:
         """The terms "src", "perc" and, if `style`, "style".
@@ -52,6 +59,20 @@ class FeatureTerms:
                 generated, exemplars, self.style_layers, RELEASED_STYLE_POOLING, per_sample=True
             )
         return terms
+
+
+def require_layers(network: nn.Module, asked: Iterable[str], remedy: str) -> None:
+    """Require that a feature network has every layer of the losses.
+
+    Raises:
+        ValueError: it lacks one; the message ends with `remedy`.
+    """
+    known: Any = network.layers  # a tuple of names
+    absent = sorted({name for name in asked if name not in known})
+    if absent:
+        own = isinstance(network, FirstStageFeatures)
+        which = "features is null, which takes the first stage's encoder: it has" if own else "features has"
+        raise ValueError(f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); {remedy}")
 
 
 class FirstWarp(NamedTuple):

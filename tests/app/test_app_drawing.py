@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from midms.app.drawing import PALETTE, PALETTE_WORDS, ink_on_paper, paintable, painted_face, painting_of_sample
+from midms.app.drawing import (
+    PALETTE,
+    PALETTE_WORDS,
+    drawing_on_square,
+    paintable,
+    painted_face,
+    painting_of_sample,
+)
 from midms.app.framing import enlarge
 from midms.conditions.edges import FACE_PARTS
 from midms.config import ConfigError
@@ -58,14 +65,41 @@ def test_an_empty_canvas_is_told() -> None:
         painted_face(np.zeros((4, 5000, 3), np.uint8), 64)
 
 
-def test_uploaded_drawings_become_ink_on_paper() -> None:
-    dark = np.zeros((8, 8, 3), np.uint8)
-    dark[4] = 220
-    light = np.full((8, 8, 3), 240, np.uint8)
-    light[4] = 60
-    np.testing.assert_array_equal(ink_on_paper(dark), ink_on_paper(light))
+def line_on(paper: int, pencil: int, size: tuple[int, int] = (384, 384)) -> tuple[np.ndarray, np.ndarray]:
+    """A drawing with the grain of a scan, and where its lines are."""
+    lines = np.zeros(size, bool)
+    lines[size[0] // 4 : size[0] // 4 + 6, 20:-20] = True
+    pixels = np.where(lines, pencil, paper) + np.random.default_rng(0).integers(-5, 6, size)
+    return pixels.clip(0, 255).astype(np.uint8)[..., None].repeat(3, axis=2), lines
+
+
+@pytest.mark.parametrize(("paper", "pencil"), [(255, 150), (200, 140), (128, 0), (0, 90), (90, 255), (240, 60)])
+def test_uploaded_drawings_become_black_lines_on_white_paper(paper: int, pencil: int) -> None:
+    """The lines that the command line finds, of light pencils and on grey paper too."""
+    drawing, lines = line_on(paper, pencil)
+    canvas, note = drawing_on_square(drawing, 384)
+    np.testing.assert_array_equal(canvas, np.where(lines, 0, 255)[..., None].repeat(3, axis=2))
+    maps = painted_face(canvas, 64)
+    assert (maps[0, 16] == 255).any() and (maps[1:14] == 255).all() and not note
+
+
+def test_an_uploaded_drawing_of_any_shape_keeps_its_thin_lines_and_gets_a_white_frame() -> None:
+    drawing, _ = line_on(128, 0, (900, 1800))
+    drawing[300] = drawing[225]  # a line of one pixel
+    canvas, note = drawing_on_square(drawing, 384)
+    ink = canvas[..., 0] == 0
+    assert canvas.shape == (384, 384, 3) and set(np.unique(canvas)) == {0, 255} and not note
+    assert not ink[:96].any() and not ink[288:].any() and ink[96 + 64].mean() > 0.9
+
+
+def test_blank_paper_photos_and_colours_on_the_canvas() -> None:
     coloured = np.full((8, 8, 3), PALETTE["skin"], np.uint8)
-    np.testing.assert_array_equal(ink_on_paper(coloured), coloured)
+    np.testing.assert_array_equal(drawing_on_square(coloured, 8)[0], coloured)
+    canvas, note = drawing_on_square(blank(), 64)
+    assert (canvas == 255).all() and note.startswith("no line was found in the drawing")
+    halves = np.repeat([[0, 255]], 64, 0).repeat(32, 1).astype(np.uint8)[..., None].repeat(3, 2)
+    note = drawing_on_square(halves, 64)[1]
+    assert note.startswith("50% of the drawing counts as ink") and "--" not in note
 
 
 def test_weights_for_edges_take_painted_faces() -> None:

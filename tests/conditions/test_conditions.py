@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -155,6 +156,20 @@ def test_ready_maps_are_taken_as_they_are(tmp_path: Path) -> None:
     assert image.maps.shape == (3, 64, 64) and image.maps[:, 5, 5].tolist() == [1, -1, -1]
 
 
+@pytest.mark.parametrize("spec", [EDGES, CLASSES, IMAGES, ConditionSpec(1, 64)])
+def test_a_turned_file_is_the_condition_that_it_shows(tmp_path: Path, spec: ConditionSpec) -> None:
+    """Its maps, and the size of the picture that is made of it."""
+    coarse = np.random.default_rng(0).integers(0, 5, (4, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    shown = Image.fromarray(coarse).convert("RGB" if spec is IMAGES else "L")
+    turn = Image.Exif()
+    turn[0x0112] = 8  # is to be shown a quarter turn anticlockwise
+    shown.save(tmp_path / "upright.png")
+    shown.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "turned.png", exif=turn)
+    kind = "drawing" if spec is EDGES else "map" if spec.channels == 1 else None
+    upright, turned = (make_condition(tmp_path / f"{name}.png", spec, kind) for name in ("upright", "turned"))
+    assert turned.size == upright.size == (32, 64) and torch.equal(turned.maps, upright.maps)
+
+
 @pytest.mark.parametrize(
     ("spec", "kind", "words"),
     [
@@ -229,6 +244,19 @@ def test_pencil_on_any_paper_is_ink(tmp_path: Path, paper: int, pencil: int) -> 
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "drawing.png")
     made = make_condition(tmp_path / "drawing.png", EDGES)
     assert torch.equal(made.maps[0], torch.from_numpy(lines).float()) and not made.note
+
+
+def test_a_large_drawing_takes_a_few_bytes_a_pixel() -> None:
+    """So that one of a hundred million pixels, the most that are read, fits the memory of a small machine."""
+    drawing = Image.new("L", (1600, 1500), 255)
+    drawing.paste(0, (100, 700, 1500, 704))
+    tracemalloc.start()
+    try:
+        maps = line_drawing(drawing, 64)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert maps[0].any() and peak < 16 * 1600 * 1500
 
 
 def test_blank_paper_and_photos_as_drawings_are_noted(tmp_path: Path) -> None:

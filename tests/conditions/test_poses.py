@@ -13,7 +13,7 @@ from PIL import Image
 
 from midms.conditions.keypoints import pose_condition
 from midms.conditions.make import ConditionSpec, make_condition, pose_maps
-from midms.conditions.poses import main_person, read_json_poses, read_pose_file, read_text_poses
+from midms.conditions.poses import main_person, read_json_poses, read_pose_file, read_text_poses, write_text_poses
 from midms.config import ConfigError
 from midms.io.files import BrokenFileError
 
@@ -76,6 +76,24 @@ def test_pixels_belong_to_the_canvas_that_the_file_names(tmp_path: Path) -> None
     assert make_condition(written(tmp_path, content), SPEC).size == (100, 200)  # half a canvas is none
 
 
+@pytest.mark.parametrize("scale", [1, -1])
+def test_text_files_in_shares_are_refused(tmp_path: Path, scale: int) -> None:
+    write_text_poses(tmp_path / "a", [joints(scale, 1)])
+    with pytest.raises(BrokenFileError, match=r"a_candidate\.txt: joints between -1 and 1; expected pixels"):
+        make_condition(tmp_path / "a_subset.txt", SPEC, canvas=(100, 50))
+
+
+def test_joints_outside_of_the_picture_are_noted(tmp_path: Path) -> None:
+    """As where its size is wrong; an unseen joint is not outside."""
+    table = joints(100, 50)
+    table[0], table[1, 2] = (60, 60, 1), 0
+    content = {"people": [person(table)], "canvas_width": 100, "canvas_height": 50}
+    file = written(tmp_path, content)
+    assert "1 of 17 joints lie outside of the picture of 100 x 50 pixels" in make_condition(file, SPEC).note
+    del content["canvas_width"]
+    assert "lie outside" not in make_condition(written(tmp_path, content), SPEC, canvas=(100, 60)).note
+
+
 @pytest.mark.parametrize("place", [(0, 0), (-1, -1)])
 @pytest.mark.parametrize("score", [1.0, 0.0])
 def test_the_places_that_stand_for_not_found_are_unseen(tmp_path: Path, place: tuple[int, int], score: float) -> None:
@@ -90,7 +108,7 @@ def test_the_places_that_stand_for_not_found_are_unseen(tmp_path: Path, place: t
 
 
 def test_people_without_joints_are_left_out(tmp_path: Path) -> None:
-    people = [None, {"pose_keypoints_2d": []}, {"pose_keypoints_2d": None}, {}, person(joints())]
+    people = [[], None, {"pose_keypoints_2d": []}, {"pose_keypoints_2d": None}, {}, person(joints())]
     file = written(tmp_path, {"people": people})
     np.testing.assert_allclose(main_person(read_json_poses(file), file), joints())
     file = written(tmp_path, {"people": people[:-1]})

@@ -110,7 +110,7 @@ def test_mistakes_are_told_in_one_line(root, tmp_path):
 
 
 def test_pictures_of_every_ending_and_in_linked_folders_are_photos(root, tmp_path):
-    for k, name in enumerate(("d.tif", "e.gif", "f.JFIF", "g.webp")):
+    for k, name in enumerate(("d.tif", "e.gif", "f.JFIF", "g.webp", "j.avif")):
         photo(tmp_path / "made.png", k)
         Image.open(tmp_path / "made.png").save(root / name, format={"f.JFIF": "JPEG"}.get(name))
     photo(tmp_path / "elsewhere" / "h.jpg", 9)
@@ -121,10 +121,10 @@ def test_pictures_of_every_ending_and_in_linked_folders_are_photos(root, tmp_pat
     (root / "i.heic").write_bytes(b"x")
     found = scan_folder(root)
     assert found.photos == sorted(
-        ["a.png", "b/one.jpeg", "b/two.jpg", "c.jpg", "d.tif", "e.gif", "f.JFIF", "g.webp", "linked/h.jpg"]
+        ["a.png", "b/one.jpeg", "b/two.jpg", "c.jpg", "d.tif", "e.gif", "f.JFIF", "g.webp", "j.avif", "linked/h.jpg"]
     )
     assert found.others == ["i.heic", "notes.txt"]
-    assert len(list(ImageFolder(root, "edges", training=False, size=8))) == 9
+    assert len(list(ImageFolder(root, "edges", training=False, size=8))) == 10
 
 
 def test_part_ids_in_another_order(root):

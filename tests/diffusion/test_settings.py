@@ -49,6 +49,10 @@ def test_steps_that_rewarp(settings: InterleaveSettings, expected: list[int]) ->
         ({"mask_form": "soft"}, "mask_form: got 'soft', expected one of paper, released, none"),
         ({"rewarp_interval": 0}, "rewarp_interval: got 0, expected 1"),
         ({"threshold": -0.1}, "threshold"),
+        ({"threshold": float("nan")}, "threshold: got nan"),
+        ({"refine_eta": 1.5}, "refine_eta: got 1.5, expected a number from 0"),
+        ({"refine_eta": -0.1}, "refine_eta: got -0.1"),
+        ({"refine_eta": float("nan")}, "refine_eta: got nan"),
     ],
 )
 def test_impossible_settings_are_refused_where_they_are_made(change: dict[str, object], message: str) -> None:

@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
+from midms.data.folder import ImageFolder as PhotoPairs
 from midms.data.photos import Photos
 from midms.data.transforms import image_tensor, photo_pixels
 from midms.evaluation import folders as folders_module
@@ -157,10 +158,21 @@ def turned_exif():
     return exif
 
 
+def red_for_blue():
+    """A colour profile in which red and blue have changed places; sRGB itself is not converted."""
+    content = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content = content.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    for old, new in ((b"rXYZ", b"tmp "), (b"bXYZ", b"rXYZ"), (b"tmp ", b"bXYZ")):
+        content = content.replace(old, new)
+    return content
+
+
 @pytest.mark.parametrize(
     ("pixels", "name", "options"),
     [
         (SIXTEEN, "a.png", {}),
+        (HALF_SEEN[..., :3], "a.png", {"icc_profile": red_for_blue()}),
+        (HALF_SEEN[..., :3], "a.jpg", {"icc_profile": red_for_blue()}),
         (SIXTEEN.astype(np.float32), "a.tif", {}),
         (HALF_SEEN, "a.png", {}),
         (HALF_SEEN[..., :3], "a.jpg", {"exif": turned_exif()}),
@@ -173,8 +185,12 @@ def test_pictures_are_measured_as_training_and_translating_read_them(tmp_path, p
     measured = folder[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(measured, np.asarray(read_rgb(tmp_path / name)))
     assert folder.size == measured.shape[1::-1]
-    training = Photos(tmp_path, 8, training=False)[0]["image"]
-    np.testing.assert_array_equal(training, image_tensor(photo_pixels(read_rgb(tmp_path / name), 8)))
+    expected = image_tensor(photo_pixels(read_rgb(tmp_path / name), 8))
+    np.testing.assert_array_equal(Photos(tmp_path, 8, training=False)[0]["image"], expected)
+    pair = PhotoPairs(tmp_path, "edges", training=False, size=8, load_size=8)[0]
+    np.testing.assert_array_equal(pair["source"], expected)
+    if "icc_profile" in options:
+        assert measured[..., 2].min() > measured[..., 0].max() + 100, "red became blue"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])

@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from midms.config import ConfigError
+from midms.evaluation.folders import read_labels as evaluated_labels
 from midms.io import images
-from midms.io.images import MAX_PIXELS, open_image, read_header, read_rgb, to_rgb, working_size
+from midms.io.images import (
+    MAX_PIXELS,
+    open_image,
+    open_upright,
+    read_header,
+    read_labels,
+    read_mask,
+    read_rgb,
+    to_rgb,
+    working_size,
+)
+from midms.translate import exemplar_mask
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "PA", "CMYK", "1", "I", "I;16", "F", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"]
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -57,6 +69,30 @@ def test_the_rotation_entry_is_followed_whatever_it_says(
     file = tmp_path_factory.mktemp("turn") / "a.png"
     Image.fromarray(pixels).save(file, exif=exif)
     assert np.array_equal(np.asarray(read_rgb(file)), turn[orientation])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_maps_and_masks_are_turned_like_photos(tmp_path: Path, name: str) -> None:
+    """In their own mode; the damaged entry of `test_a_damaged_exif_entry` turns nothing."""
+    lines = np.zeros((8, 8), np.uint8)
+    lines[:, :4] = 255
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    for exif, expected in ((turn, np.rot90(lines, -1)), (b"Exif\0\0MM\0*\0\0\0\b", lines)):
+        if name.endswith("tif") and exif is not turn:
+            continue
+        Image.fromarray(lines).save(tmp_path / name, exif=exif)
+        upright = open_upright(tmp_path / name)
+        assert upright.mode == "L" and upright.format == open_image(tmp_path / name).format
+        assert np.array_equal(np.asarray(upright) > 127, expected > 127)
+        assert np.array_equal(read_mask(tmp_path / name, 8), expected > 127)
+        assert np.array_equal(exemplar_mask(tmp_path / name)[0, 0].numpy() > 0, expected > 127)
+        for read in (lambda: read_labels(tmp_path / name, 8), lambda: evaluated_labels(tmp_path / name, (8, 8))):
+            if name != "a.jpg":
+                assert np.array_equal(np.asarray(read()), expected)
+            else:
+                with pytest.raises(ValueError, match="JPEG compression changes"):
+                    read()
 
 
 @given(st.tuples(st.integers(1, 12000), st.integers(1, 8000)), st.integers(16, 512))

@@ -61,6 +61,18 @@ OWN_FILES = {
 OPENING = {"open", "read_text", "read_bytes", "load", "load_file", "fromfile", "loadtxt", "genfromtxt"}
 
 
+#: Tensors that no network has as a weight.
+NO_WEIGHTS = [
+    (torch.full((3, 2), float("nan")), "holds NaN or infinite"),
+    (torch.full((3, 2), -float("inf"), dtype=torch.float16), "holds NaN or infinite"),
+    (torch.zeros(3, 2, dtype=torch.int8), "has dtype torch.int8"),
+    (torch.zeros(3, 2, dtype=torch.complex64), "has dtype torch.complex64"),
+    (torch.eye(3).to_sparse(), "is a sparse_coo tensor"),
+    (torch.empty(2**40, device="meta"), "is a meta tensor"),
+    (torch.zeros(1).expand(2**20, 2**20), "claims shape"),
+]
+
+
 @pytest.mark.parametrize("kind", READERS)
 def test_a_pipe_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     pipe = tmp_path / "given.png"
@@ -110,6 +122,11 @@ def test_weights_that_are_none_are_told(tmp_path: Path) -> None:
     load_state(network, read_state(file, "this network"), file, "this network")
     with pytest.raises(ValueError, match=r"w\.pth: not the weights of another: size mismatch for weight"):
         load_state(torch.nn.Linear(3, 3), read_state(file, "another"), file, "another")
+    for value, words in NO_WEIGHTS:
+        torch.save({"weight": value, "bias": torch.zeros(3)}, file)
+        with pytest.raises(ValueError, match=rf"w\.pth: weight {words}") as caught:
+            read_state(file, "VGG-19")
+        assert "\n" not in str(caught.value)
     for content in ([1, 2], {"a": 1}, 7):
         torch.save(content, file)
         with pytest.raises(ValueError, match="not the weights of VGG-19: expected names with tensors"):

@@ -36,6 +36,18 @@ def test_success_says_what_was_written_and_left_out(
     assert load_folder(tmp_path / "ours").info["converted_from"]["name"] == "vq.ckpt"
 
 
+def test_a_strangers_keys_are_escaped_and_cut_where_they_are_left_out(
+    program: ModuleType, first_stage_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(first_stage_file, weights_only=True)["state_dict"]
+    del state["loss.logvar"]
+    torch.save({"state_dict": state | {"loss.\x1b[2J" + "k" * 10**6: torch.zeros(1)}}, first_stage_file)
+    assert program.main([str(first_stage_file), "--to", str(tmp_path / "ours")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("left out 1 key(s), e.g. loss.\\x1b[2Jkkk" in line for line in lines)
+    assert all(line.isprintable() and len(line) < 2000 for line in lines)
+
+
 def test_a_wrong_file_is_exit_2_with_one_line(
     program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

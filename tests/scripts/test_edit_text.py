@@ -37,6 +37,7 @@ def pictures(tmp_path: Path) -> Path:
     Image.fromarray(pixels).save(folder / "b.png")
     Image.fromarray(pixels[..., :3]).convert("L").save(folder / "a.jpg")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "more").symlink_to(tmp_path, target_is_directory=True)
     return folder
 
 
@@ -53,10 +54,10 @@ def test_an_input_that_has_the_name_of_an_output_is_kept(
     model: str, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (pictures / "b_edit.png").write_bytes((pictures / "b.png").read_bytes())
-    before = {file.name: file.read_bytes() for file in pictures.iterdir()}
+    before = {file.name: file.read_bytes() for file in pictures.iterdir() if file.is_file()}
     assert run(pictures, *options(model, pictures)) == 2
     assert "b_edit.png: is also read" in capsys.readouterr().err
-    assert {file.name: file.read_bytes() for file in pictures.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in pictures.iterdir() if file.is_file()} == before
 
 
 def test_folder_then_resume_then_overwrite(
@@ -64,6 +65,7 @@ def test_folder_then_resume_then_overwrite(
 ) -> None:
     output = tmp_path / "edits"
     assert run(pictures, *options(model, output)) == 0
+    assert f"note: {pictures}: folders and other files are left out: 2, first more\n" in capsys.readouterr().err
     names = {"a_edit.png", "a_reconstruction.png", "a.json", "b_edit.png", "b_reconstruction.png", "b.json"}
     assert {p.name for p in output.iterdir()} == names
     assert Image.open(output / "a_edit.png").size == (20, 12)

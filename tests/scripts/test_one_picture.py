@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_another_exemplar_makes_the_pictures_again(folder: Path, weights: str, c
     assert sample(*words, "--exemplar", "teal.png") == 0 and "1 made, 0 already" in capsys.readouterr().out
     for change in (["--seed", "1"], ["--threshold", "0.9"], ["--calls", "2"]):
         assert sample(*words, "--exemplar", "teal.png", *change) == 0 and "1 made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--condition", "--exemplar", "--exemplar-condition"])
+def test_an_input_among_the_outputs_is_kept(folder: Path, weights: str, capsys, option: str) -> None:
+    """Where it has the name of an output, and would become a smaller copy of itself."""
+    Path("sample/exemplars").mkdir(parents=True)
+    photo = Path("sample/exemplars/00000_maps.png")
+    photo.write_bytes(Path("photo.png").read_bytes())
+    words = {"--condition": "maps.npy", "--exemplar": "photo.png"} | {option: str(photo)}
+    if option == "--condition":
+        photo = photo.rename("sample/exemplars/00000_00000_maps.png")
+        words[option] = "maps/00000_maps.png"
+        Path("maps").mkdir()
+        os.link(photo, words[option])
+    before = photo.read_bytes()
+    line = [word for pair in words.items() for word in pair]
+    assert sample(*line, "--calls", "1", "--weights", weights, "--out", "sample") == 2
+    error = capsys.readouterr().err
+    assert "is also read" in error and error.count("\n") == 1
+    assert photo.read_bytes() == before and not Path("sample/images").exists()
 
 
 def test_a_picture_of_somebody_else_is_not_replaced(folder: Path, weights: str, capsys) -> None:

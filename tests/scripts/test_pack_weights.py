@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,18 @@ def test_mistakes_are_one_line(tmp_path, tiny_weights, capsys):
     assert program()(["nowhere", str(tmp_path / "out")]) == 2
     with pytest.raises(SystemExit, match="2"):
         program()([*arguments, "--images", "0"])
+
+
+def test_weights_are_not_packed_over_themselves(tmp_path, weights, capsys, monkeypatch):
+    """Which would leave half of their precision, or the wrong latents for a denoiser."""
+    copied = shutil.copytree(weights, tmp_path / "mine")
+    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    monkeypatch.setattr("midms.io.provenance.SHIPPED", tmp_path)  # of which a name alone is enough
+    for source, target in ((copied, copied), (copied, tmp_path / "x" / ".." / "mine"), ("mine", copied)):
+        assert program()([str(source), str(target), "--dtype", "bfloat16"]) == 2
+        error = capsys.readouterr().err
+        assert "is also read, and would be overwritten" in error and error.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
 
 
 def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):

@@ -220,7 +220,10 @@ def test_the_data_set_of_a_config_is_sampled_once(tiny_pipeline_folder, tmp_path
 
 def test_a_config_that_gives_no_pairs_for_the_weights(tiny_pipeline_folder, tmp_path, capsys):
     main, weights = program("sample"), ["--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]
+    text, pairs = (ROOT / "configs/demo.yaml").read_text(), "midms.data.procedural.dataset.ProceduralPairs"
+    (tmp_path / "evil.yaml").write_text(text.replace(pairs, "midms.app.page.rmtree"))
     for config, message in (
+        (tmp_path / "evil.yaml", "no such target 'midms.app.page.rmtree'"),
         ("configs/ldm/demo.yaml", "its conditions have 0 channels, those of the weights 15"),
         ("configs/demo_figures.yaml", "its conditions have 20 channels, those of the weights 15"),
         ("none.yaml", "none.yaml: no such file"),

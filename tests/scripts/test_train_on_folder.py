@@ -101,12 +101,17 @@ def test_mistakes_are_one_line(photos, capsys):
         (["none", "--out", "x"], "none: no such folder"),
         (["photos", "--out", "begun", "--size", "64"], "was begun with size 32, not 64; choose another --out"),
         (["photos", "--out", "begun", "--condition", "parts"], "was begun with condition edges, not parts"),
+        (["photos", "--out", "photos"], "--out photos: lies in the folder of the photos"),
+        (["photos", "--out", "photos/run", "--dry-run"], "--out photos/run: lies in the folder of the photos"),
     ):
         assert program.main(words) == 2
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1
-    (out / "plan.json").write_text("{")
-    assert program.main(["photos", "--out", "begun"]) == 2
+    for text in ("{", "[]", "{}", "[" * 100_000, '{"size": "\x1b[2J"}', '{"size": NaN}'):
+        (out / "plan.json").write_text(text)
+        assert program.main(["photos", "--out", "begun"]) == 2
+        err = capsys.readouterr().err
+        assert "plan.json: " in err and err.count("\n") == 1 and "\x1b" not in err
     for number in range(3, 11):
         next(photos.glob(f"{number}*"), photos / "broken.jpg").unlink(missing_ok=True)
     assert program.main(["photos", "--out", "x", "--dry-run"]) == 2

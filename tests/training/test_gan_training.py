@@ -202,7 +202,8 @@ def test_a_broken_step_touches_nothing(tmp_path, tiny_weights, monkeypatch, caps
 
 
 def test_encoders_can_go_on_from_other_weights(tiny_pipeline_folder, tiny_weights):
-    training = MatchingGANTraining(str(tiny_weights), ENCODERS, encoders_from=str(tiny_pipeline_folder))
+    layers = {"feature_layers": {"mid": 1.0}, "style_layers": {"mid": 1.0}, "perceptual_layer": "mid"}
+    training = MatchingGANTraining(str(tiny_weights), ENCODERS, encoders_from=str(tiny_pipeline_folder), **layers)
     state = load_folder(tiny_pipeline_folder).states["encoders"]
     ours = training.model.encoders.state_dict()
     assert {*state} - {*ours} == {key for key in state if key.startswith("iter_enc.")}
@@ -215,6 +216,10 @@ def test_encoders_can_go_on_from_other_weights(tiny_pipeline_folder, tiny_weight
         (["model.params.loss_weights.diff=1"], "unknown ['diff']"),
         (["model.params.generator.width=[8]"], "unknown key model.params.generator.width"),
         (["model.params.discriminator.scales=3"], "pictures of 32 pixels, expected 48 or more"),
+        (
+            ["model.params.feature_layers=null"],
+            "it has no layer relu1_2, relu2_2, relu3_2, relu4_2, relu5_2 (only down0",
+        ),
         (["model.params.discriminator.scales=0"], "scales: got 0, expected a whole number"),
         (["model.params.encoders.form=released", "model.params.encoders.condition_input=nearest"], "expected 'paper'"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from small_runs import curve, program, stage_one, stage_three, stage_two
 
 from midms.checkpoints.folder import load_folder
@@ -68,6 +69,12 @@ def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
     assert any(not torch.allclose(one[key], two[key], atol=1e-7) for key in one)
 
 
+#: The released loss on the encoders that it needs, without the keys of the other loss.
+RELEASED = ["loss=released", "encoders.form=released", "encoders.condition_input=nearest", "source_layers=null",
+            "style_layers=null", "warmup_space=image", "warmup_rematch=false", "perceptual_layer=relu4_2"]  # fmt: skip
+VGG = "features={target: midms.losses.perceptual.VGG19Features, params: {weights: random, layers: [relu5_2]}}"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -79,6 +86,18 @@ def test_averages_checkpointing_and_accumulation(tmp_path, tiny_weights):
         (["trainer.accumulate_grad_batches=2"], "set model.params.accumulation"),
         (["model.params.loss=reported"], "expected one of paper, released"),
         (["model.params.loss=released"], "needs encoders.form 'released'"),
+        (
+            ["model.params.source_layers={relu1_2: 1.0}"],
+            "the first stage's encoder: it has no layer relu1_2 (only down0",
+        ),
+        (
+            [f"model.params.{key}" for key in RELEASED],
+            "no layer relu1_2, relu2_2, relu3_2, relu4_2, relu5_2 (only down0",
+        ),
+        (
+            [f"model.params.{key}" for key in (*RELEASED, VGG)],
+            "features has no layer relu1_2, relu2_2, relu3_2, relu4_2 ",
+        ),
         (["model.params.compile=quickly"], "compile: got 'quickly'"),
         (
             ["model.params.features={target: midms.losses.perceptual.VGG19Features, params: {weights: caffe}}"],
@@ -115,3 +134,21 @@ def test_weights_of_another_architecture_are_refused(tmp_path, tiny_weights, cap
     more = ["--resume", str(tmp_path / "run"), "model.params.encoders.hidden=4"]
     assert main(stage_three(tiny_weights, None, 2, *more)) == 2
     assert "does not fit this config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: No space left"), OSError(30, "Read-only file system")])
+def test_an_export_that_fails_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatch, error):
+    """As on a full disk or a read-only one: the checkpoint stays, and a resumed run has only the export left to do."""
+
+    def refuse(*arguments):
+        raise error
+
+    run, main = tmp_path / "run", program()
+    with monkeypatch.context() as patch:
+        patch.setattr("midms.checkpoints.folder.save_file", refuse)
+        assert main(stage_one(run, 1)) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and ("No space" in told or "Read-only" in told)
+    assert f"{run}/weights: cannot be written" in told and "the last checkpoint is intact" in told
+    assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["checkpoints", "tensorboard"]
+    assert main(stage_one(run, 1, "--resume", str(run))) == 0 and (run / "weights/config.json").is_file()
