@@ -66,7 +66,8 @@ class MIDMsTraining(Stage):
         warmup_steps: steps with the denoiser frozen and no diffusion (paper: two epochs).
         warmup_space: "image" decodes the warps and compares their features phi, as in the paper. "latent" compares the
             latents, to which the first stage's encoder would map the decoded warps, at a tenth of the cost.
-        warmup_rematch: train F_iter in the warm-up too, by matching the first warp again.
+        warmup_rematch: train F_iter in the warm-up too, by matching the first warp again. The terms "cycle" and "warp"
+            then count both matches.
         learning_rate, denoiser_learning_rate: of AdamW for the correspondence and the denoiser.
         weight_decay: of AdamW.
         milestones, gamma: multi-step decay. []: constant rates. None: the rates fall along a cosine to 0.

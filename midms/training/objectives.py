@@ -72,9 +72,14 @@ class PaperTrainingObjective:
         if warming:
             generated = [warp, source_warp]
             if self.warmup_rematch:
-                again = model.rematcher(condition, [exemplar], self.settings, cycle=True)(warp.detach())
-                terms["cycle"] = terms["cycle"] + cycle_loss(again.cycles[0], exemplar.latent)
-                generated.append(again.warp)
+                query = condition._replace(features=model.encode_prediction(warp.detach(), condition))
+                keys = exemplar._replace(features=exemplar.key)
+                again, maps_again, cycled = first_warp(
+                    query, keys, maps[:size], model.temperature, self.settings.clamp_cosines
+                )
+                terms["cycle"] = terms["cycle"] + cycle_loss(cycled, exemplar.latent)
+                terms["warp"] = terms["warp"] + warped_condition_loss(maps_again, maps[size:])
+                generated.append(again)
         else:
             start = draw_start(noise, warp.shape).to(warp)
             loop = run_loop(model, self.settings, condition, both, torch.cat([warp, source_warp]), start)
