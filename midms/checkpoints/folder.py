@@ -182,7 +182,7 @@ def _component_file(folder: Path, name: str, entry: Mapping[str, Any], verify: b
 
 
 def cast_floats(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A tensor in `dtype` if it holds floating-point numbers, else as it is. None: as stored."""
+    """A tensor of any shape in `dtype` if it holds floating-point numbers, else as it is. None: as stored."""
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 

@@ -35,7 +35,7 @@ def drawn(monkeypatch):
 def test_items_are_equal_and_drawn_once(tmp_path, drawn, kind):
     plain = kind("faces", 16, "train", 5)
     cached = ProceduralCache(kind("faces", 16, "train", 5), tmp_path)
-    assert len(cached) == 5
+    assert (len(cached), cached.task, cached.size) == (5, "faces", 16) == (len(plain), plain.task, plain.size)
     drawn.clear()
     first = [cached[index] for index in range(5)]
     assert all(equal(item, plain[index]) for index, item in enumerate(first))

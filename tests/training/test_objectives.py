@@ -89,6 +89,21 @@ def test_the_papers_loss_is_a_mean_over_samples(model):
         torch.testing.assert_close(value, (alone[0][name] + alone[1][name]) / 2, rtol=1e-4, atol=1e-6)
 
 
+def test_the_second_match_of_the_warm_up_teaches_f_iter_by_the_warped_maps(model):
+    """The term "warp" counts both matches; without the second one F_iter gets no gradient from it."""
+    model.eval()
+    plain, f_iter = paper(model), model.encoders.iter_enc
+    values, taught = [], []
+    for rematch in (False, True):
+        term = dataclasses.replace(plain, warmup_space="latent", warmup_rematch=rematch).terms(
+            batch_of(2), noise_of(2), True
+        )["warp"]
+        values.append(float(term.detach()))
+        gradients = torch.autograd.grad(term, list(f_iter.parameters()), allow_unused=True)
+        taught.append(any(g is not None and bool(g.abs().max() > 0) for g in gradients))
+    assert taught == [False, True] and values[1] > values[0] > 0
+
+
 def test_released_labels_count_in_the_warm_up_only(model):
     """Churches: one-hot maps; the label term is there, and in the sum before the warm-up's end alone."""
     objective = ReleasedTrainingObjective(

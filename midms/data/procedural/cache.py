@@ -45,6 +45,7 @@ class ProceduralCache(Dataset[dict[str, Any]]):
         if getattr(dataset, "truth", False):
             raise ValueError("ProceduralCache: got pairs with truth, expected pairs without (truth is not stored)")
         self.dataset = dataset
+        self.task, self.size = dataset.task, dataset.size  # a training records them with its weights
         example = dataset[0]
         self.shapes = {key: tuple(example[key].shape) for key in (*IMAGES, *MAPS) if key in example}
         self.item_bytes = sum(int(np.prod(shape)) for shape in self.shapes.values())

@@ -78,7 +78,7 @@ class ProceduralImages(Dataset[dict[str, Tensor]]):
     def __init__(
         self, task: Task = "faces", size: DrawnSize = 64, split: Split = "train", length: Count = 4096, seed: Seed = 0
     ) -> None:
-        self.module = task_module(task)
+        self.task, self.module = task, task_module(task)
         self.size, self.split, self.length, self.seed = size, split, length, seed
 
     def __len__(self) -> int:
