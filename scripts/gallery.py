@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = "gallery.md", Path("images") / "gallery"
 #: Bytes of all pictures together.
 MAX_BYTES = 1_500_000
-COLOURS = 128  # of a picture, which makes it three times smaller
 
 
 class Section(NamedTuple):
@@ -205,17 +204,6 @@ def digests(names: list[str]) -> dict[str, str]:
     return {name: weight_digests(open_weights(name).path)["denoiser.safetensors"] for name in names}
 
 
-def small_png(pixels: Pixels) -> bytes:
-    """A PNG of at most `COLOURS` colours."""
-    import io
-
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).quantize(COLOURS).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
 def _pixels(picture: Any) -> Pixels:
     import numpy as np
 
@@ -226,10 +214,11 @@ def _pixels(picture: Any) -> Pixels:
 def main(arguments: list[str] | None = None) -> int:
     """Write the page and its pictures; 2 with one line on a user's mistake."""
     from midms.io.files import write_atomically
+    from midms.io.provenance import png_bytes
 
     options = parse(arguments)
     made = list(sections(options))
-    files = {options.out / PICTURES / f"{section.name}.png": small_png(section.pixels) for section in made}
+    files = {options.out / PICTURES / f"{section.name}.png": png_bytes(section.pixels) for section in made}
     size = sum(map(len, files.values()))
     if size > MAX_BYTES:
         raise ConfigError(f"{size:,} bytes of pictures, at most {MAX_BYTES:,}: give fewer --rows")

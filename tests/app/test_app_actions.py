@@ -245,6 +245,11 @@ def test_where_a_pixel_came_from_in_words() -> None:
     assert marks.describe_trace(trace, 1, 2, 1) == f"{copied} Best match of (1, 2): (10, 21), similarity 0.93."
     some = marks.describe_trace(trace._replace(exemplar=1, trusted=1), 1, 2, 3)
     assert some.startswith("This pixel was copied from exemplar 2 in 1 of 3 steps; in the others the network drew it.")
+    one = [marks.describe_trace(trace._replace(trusted=trusted, rewarps=1), 1, 2, 1) for trusted in (1, 0)]
+    assert one[0].startswith("This pixel was copied from the exemplar in the one step that matched again. Best")
+    assert one[1].startswith(
+        "This pixel was not copied from the exemplar in the one step that matched again, but drawn by"
+    )
     once = marks.describe_trace(trace._replace(trusted=0, rewarps=0), 1, 2, 1)
     assert once.startswith("This pixel was matched with the exemplar before the first step, and not again.")
 

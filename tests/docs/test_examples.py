@@ -52,7 +52,7 @@ RUNS = [
     Run(r"user_study\.py make", ("--count", "2")),
     Run(r"train_on_folder\.py portraits --out runs/mine --dry-run", ("--device", "cpu")),
     Run(r"midms translate --condition photo\.jpg --exemplar cat\.jpg --weights runs/mine/weights --out mine\.png$"),
-    Run(r"pack_weights\.py"),
+    Run(r"pack_weights\.py runs/demo_small_rate"),
 ]  # fmt: skip
 SLOW_RUNS = [
     Run(r"benchmark\.py matching --sizes 64", ("--rounds", "1"), (("64", "16"),)),
@@ -192,7 +192,7 @@ def test_python_runs(block: Block, inside: Path, tiny_networks: dict[str, str]) 
         source = source.replace(f'"{name}"', repr(folder))
     exec(compile(source, block.place, "exec"), {"__name__": "documentation", **example_names()})
     for file in re.findall(r'\.save\("([^"]+)"\)', source):
-        assert Image.open(inside / file).size == (64, 64)
+        assert Image.open(inside / file).size == (128, 128)
 
 
 @pytest.mark.parametrize("block", [b for b in all_blocks() if kind(b) == "yaml"], ids=lambda b: b.place)
