@@ -88,7 +88,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline_folder: Path
         (folder / name).symlink_to(ROOT / name)
     for name in ("photo.png", "photo.jpg", "cat.jpg"):
         files_on_disk.photo(folder / name, 1, (80, 64))
-    sketch = np.full((64, 64), 255, np.uint8)
+    sketch = np.full((128, 128), 255, np.uint8)
     sketch[10:50, 20:22] = sketch[10:12, 20:44] = 0
     Image.fromarray(sketch).save(folder / "sketch.png")
     for place in ("photos", "results", "exemplars", "out/midms", "out/cocosnet", "cond", "ex"):
