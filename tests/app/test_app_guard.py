@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
+from coroutines import run
 
 from midms.app.guard import Guard, HostRules, is_loopback
 
@@ -22,7 +22,7 @@ def ask(
         sent.append(message)
 
     scope = {"type": kind, "method": method, "path": path, "headers": headers}
-    asyncio.run(guard(scope, None, send))
+    run(guard(scope, None, send))
     return sent[0].get("status", sent[0]["type"])
 
 
