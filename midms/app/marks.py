@@ -38,14 +38,14 @@ def describe_trace(trace: Trace, x: float, y: float, exemplars: int) -> str:
         exemplars: number of exemplars.
     """
     name = "the exemplar" if exemplars == 1 else f"exemplar {trace.exemplar + 1}"
-    said = f"This pixel was copied from {name} in {trace.trusted} of {trace.rewarps} steps."
-    if trace.trusted < trace.rewarps:
-        said = said[:-1] + "; in the others the network drew it."
-    if trace.rewarps == 1:
-        copied, end = ("", "") if trace.trusted else ("not ", ", but drawn by the network")
-        said = f"This pixel was {copied}copied from {name} in the one step that matched again{end}."
     if not trace.rewarps:
         said = f"This pixel was matched with {name} before the first step, and not again."
+    elif trace.rewarps == 1:
+        copied, end = ("", "") if trace.trusted else ("not ", ", but drawn by the network")
+        said = f"This pixel was {copied}copied from {name} in the one step that matched again{end}."
+    else:
+        end = "" if trace.trusted == trace.rewarps else "; in the others the network drew it"
+        said = f"This pixel was copied from {name} in {trace.trusted} of {trace.rewarps} steps{end}."
     return f"{said} Best match of ({x:.0f}, {y:.0f}): ({trace.x:.0f}, {trace.y:.0f}), similarity {trace.cosine:.2f}."
 
 
