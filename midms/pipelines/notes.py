@@ -25,8 +25,7 @@ from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import pil_images
 from midms.visualize import to_pixels
 
-#: Sizes over the weights' own outside of which a note is given. With the demo weights a picture of 0.75 times their
-#: size loses 1.1 dB of PSNR to the truth, one of 1.5 times 0.4 dB, and one of twice their size 2.0 dB.
+#: Sizes over the weights' own outside of which a note is given.
 SMALLEST, LARGEST = 0.8, 1.6
 #: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given.
 _COMPARED, _DEVIATIONS = 12, 3.0

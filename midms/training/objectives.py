@@ -23,7 +23,7 @@ from midms.losses.perceptual import FeatureNetwork
 from midms.matching.correspondence import match
 from midms.models.encoders import ConditionFeatures
 from midms.models.midms import Exemplar, MIDMs
-from midms.training.terms import FeatureTerms, first_warp, weighted_sum
+from midms.training.terms import FeatureTerms, warp_with_maps, weighted_sum
 
 #: A name and a shape (B, ...) -> standard normal numbers of that shape, independent for each sample.
 Noise = Callable[[str, Sequence[int]], Tensor]
@@ -60,7 +60,7 @@ class PaperTrainingObjective:
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), (both.latent.shape[-2], both.latent.shape[-1])
         )  # (2B, L, h, w)
-        warp, warped_maps, cycled = first_warp(
+        warp, warped_maps, cycled = warp_with_maps(
             condition, exemplar, maps[:size], model.temperature, self.settings.clamp_cosines
         )
         source_warp = model.first_match(condition, [source], clamp=self.settings.clamp_cosines).warp
@@ -74,7 +74,7 @@ class PaperTrainingObjective:
             if self.warmup_rematch:
                 query = condition._replace(features=model.encode_prediction(warp.detach(), condition))
                 keys = exemplar._replace(features=exemplar.key)
-                again, maps_again, cycled = first_warp(
+                again, maps_again, cycled = warp_with_maps(
                     query, keys, maps[:size], model.temperature, self.settings.clamp_cosines
                 )
                 terms["cycle"] = terms["cycle"] + cycle_loss(cycled, exemplar.latent)

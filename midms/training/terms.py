@@ -75,17 +75,17 @@ def require_layers(network: nn.Module, asked: Iterable[str], remedy: str) -> Non
         raise ValueError(f"{which} no layer {', '.join(absent)} (only {', '.join(known)}); {remedy}")
 
 
-class FirstWarp(NamedTuple):
-    """The first match of a training step."""
+class WarpWithMaps(NamedTuple):
+    """A match of a training step."""
 
     warp: Tensor  # of the exemplar's latent, (B, c, h, w)
     maps: Tensor  # of the exemplar's condition maps, (B, L, h, w)
     cycle: Tensor  # the exemplar's latent, warped to the condition and back, (B, c, h, w)
 
 
-def first_warp(
+def warp_with_maps(
     condition: ConditionFeatures, exemplar: Exemplar, maps: Tensor, temperature: float, clamp: bool = False
-) -> FirstWarp:
+) -> WarpWithMaps:
     """Match and warp the exemplar with its condition maps (B, L, h, w).
 
     Args:
@@ -102,7 +102,7 @@ def first_warp(
         clamp=clamp,
     )
     warp, warped_maps = matched.warp.split([channels, maps.shape[1]], dim=1)
-    return FirstWarp(warp, warped_maps, matched.cycles[0])
+    return WarpWithMaps(warp, warped_maps, matched.cycles[0])
 
 
 def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:

@@ -30,7 +30,7 @@ from midms.training.errors import TrainingError
 from midms.training.export import TrainedComponents
 from midms.training.optimisation import WeightAverage, averaged, warmup_cosine
 from midms.training.stage import Batch, Stage, merge_loss_weights
-from midms.training.terms import FeatureTerms, first_warp, weighted_sum
+from midms.training.terms import FeatureTerms, warp_with_maps, weighted_sum
 from midms.visualize import condition_image
 
 #: Terms of the loss and their default weights. Shared terms have the weights of `midms.training.midms`.
@@ -87,7 +87,7 @@ class MatchingGANObjective:
         maps = F.adaptive_avg_pool2d(
             torch.cat([batch["exemplar_condition"], batch["condition"]]), grid
         )  # (2B, L, h, w)
-        warp, warped_maps, cycled = first_warp(condition, exemplar, maps[:size], model.temperature)
+        warp, warped_maps, cycled = warp_with_maps(condition, exemplar, maps[:size], model.temperature)
         pseudo_warp = model.first_match(condition, [distorted]).warp
         twice = condition._replace(grid=torch.cat([condition.grid, condition.grid]))
         images = model.generate(torch.cat([warp, pseudo_warp]), twice)  # (2B, 3, H, W)
