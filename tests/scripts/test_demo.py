@@ -28,6 +28,7 @@ def test_all_shipped_weights_together_are_small():
 @pytest.mark.parametrize("name", ["demo", "demo-64"])
 def test_shipped_weights_translate(name):
     """Few pairs, wide margins: the table in docs/benchmarks.md has the numbers."""
+    assert sum(file.stat().st_size for file in (SHIPPED / name).iterdir()) <= 20e6
     pipe = MIDMsPipeline.from_pretrained(name)
     pairs = list(benchmark.encoded_pairs(pipe.model, fixed_test_pairs("faces", pipe.info["size"], 16)))
     result = benchmark.score(pipe.model, pairs, benchmark.full_method, pipe.settings).psnr.mean()
@@ -55,8 +56,9 @@ def pictures_in_batches(name: str, count: int, runs: Sequence[tuple[int, int]]) 
     return found
 
 
-def test_a_seed_gives_one_image_whatever_the_batch():
-    together, *others = pictures_in_batches("demo-64", 8, [(8, 1), (1, 1), (3, 1), (8, 2)])
+@pytest.mark.parametrize("name", ["demo", "demo-64"])
+def test_a_seed_gives_one_image_whatever_the_batch(name):
+    together, *others = pictures_in_batches(name, 8, [(8, 1), (1, 1), (3, 1), (8, 2)])
     assert all((other - together).abs().max() <= 1e-6 for other in others)
 
 
