@@ -4,8 +4,8 @@
 python scripts/pack_weights.py runs/demo/weights midms/weights/demo                 # half precision
 python scripts/pack_weights.py runs/demo128_faces_ldm/weights runs/demo128_faces_start_of_loop --dtype float32 \\
     --first-stage runs/demo128_faces_decoder/weights                                # the same latents, another decoder
-python scripts/pack_weights.py runs/demo_churches_first_stage/weights runs/churches_first_stage_unit \\
-    --standardise configs/first_stage/demo_churches_kl_f8.yaml                      # latents of mean 0, unit covariance
+python scripts/pack_weights.py runs/demo128_churches_first_stage/weights runs/churches_first_stage_unit \\
+    --standardise configs/first_stage/demo128_churches.yaml                         # latents of mean 0, unit covariance
 
 The third command measures mean and covariance of the latent channels over training images and folds them into the
 1x1 convolutions around the latent. Reconstructions do not change, but stages 2 and 3 see latents of unit covariance and

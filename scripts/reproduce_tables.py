@@ -59,8 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
                         "for each row first, for so many steps or as long as the config says")  # fmt: skip
     parser.add_argument("--continue", action="store_true", dest="continue_training", help="with --benchmark and "
                         "--train: start from the encoders of --weights and train through the whole loop "
-                        "(configs/demo128_end_to_end.yaml for faces), "
-                        "instead of from fresh encoders")  # fmt: skip
+                        "(configs/demo128_end_to_end.yaml), instead of from fresh encoders")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda where there is one")
     nets = parser.add_argument_group(

@@ -28,7 +28,7 @@ from midms.visualize import to_pixels
 #: Sizes over the weights' own outside of which a note is given.
 SMALLEST, LARGEST = 0.8, 1.6
 #: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given.
-_COMPARED, _DEVIATIONS = 12, 3.0
+_COMPARED, _DEVIATIONS = 12, 5.0
 #: Features of these samples, (12, C, h, w), of each pipeline that has compared an exemplar with them.
 _KNOWN: WeakKeyDictionary[MIDMsPipeline, Tensor] = WeakKeyDictionary()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,21 @@ from midms.models.matcher import Matcher
 
 def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
     """PCK and end-point error of the matching on the benchmark's pairs."""
+
+    def mean(scores: np.ndarray) -> float:
+        """Over the pairs that can be scored; NaN if there is none."""
+        scored = scores[~np.isnan(scores)]
+        return float(scored.mean()) if scored.size else math.nan
+
     numbers: dict[str, Any] = {}
     for kind in ("first", "rematch", "identity"):
         scores = benchmark.score_matching(model, pairs, kind)
         numbers[kind] = {
-            "pck": float(np.nanmean(scores.pck)),
-            "end_point_error": float(np.nanmean(scores.error)),
-            "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
-            "pck_foreground": float(np.nanmean(scores.pck_foreground)),
-            "same_part": float(np.nanmean(scores.same_part)),
+            "pck": mean(scores.pck),
+            "end_point_error": mean(scores.error),
+            "pck_everywhere": mean(scores.pck_everywhere),
+            "pck_foreground": mean(scores.pck_foreground),
+            "same_part": mean(scores.same_part),
         }
     return numbers
 

@@ -25,19 +25,17 @@ class Task(NamedTuple):
     published_on: str
     gan: str
     gan_bases: tuple[str, ...]
-    joint: str = "configs/demo_end_to_end.yaml"
-    short: tuple[str, ...] = ()
-    scratch: tuple[str, ...] = ()
+    joint: str = "configs/demo128_end_to_end.yaml"
+    short: tuple[str, ...] = ("configs/demo128_short.yaml",)
+    scratch: tuple[str, ...] = ("configs/demo128_from_scratch.yaml",)
 
 
 TASKS = {
-    "faces": Task("demo", ("configs/demo128_faces.yaml",), "CelebA-HQ", "demo-gan", ("matching_gan",),
-                  "configs/demo128_end_to_end.yaml", ("configs/demo128_short.yaml",),
-                  ("configs/demo128_from_scratch.yaml",)),
-    "figures": Task("demo-figures", ("configs/demo_figures.yaml",), "DeepFashion", "demo-figures-gan",
-                    ("matching_gan", "matching_gan_figures")),
-    "churches": Task("demo-churches", ("configs/demo_churches.yaml",), "", "demo-churches-gan",
-                     ("matching_gan", "matching_gan_churches")),
+    "faces": Task("demo", ("configs/demo128_faces.yaml",), "CelebA-HQ", "demo-gan", ("matching_gan",)),
+    "figures": Task("demo-figures", ("configs/demo128_faces.yaml", "configs/demo128_figures.yaml"), "DeepFashion",
+                    "demo-figures-gan", ("matching_gan", "matching_gan_figures")),
+    "churches": Task("demo-churches", ("configs/demo128_faces.yaml", "configs/demo128_churches.yaml"), "",
+                     "demo-churches-gan", ("matching_gan", "matching_gan_churches")),
 }  # fmt: skip
 
 #: Shipped weights of another size -> their task, with the configs of their own training.

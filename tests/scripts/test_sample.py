@@ -11,6 +11,7 @@ from pathlib import Path
 import files_on_disk
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from programs import ROOT, load_program
 
@@ -152,7 +153,18 @@ def test_weights_follow_the_task():
     assert chosen == ["demo", "demo-figures", "demo-churches"]
 
 
-def test_shares_cover_all_pairs_once_and_do_not_depend_on_what_is_done(tiny_pipeline_folder, tmp_path, monkeypatch):
+@pytest.fixture
+def one_thread():
+    """As each of several processes uses, and records in its pictures."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_shares_cover_all_pairs_once_and_do_not_depend_on_what_is_done(
+    tiny_pipeline_folder, tmp_path, monkeypatch, one_thread
+):
     module = load_program("scripts/sample.py")
     assert sorted(i for rank in range(3) for i in module.share(10, rank, 3)) == list(range(10))
     command = ["--benchmark", "faces", "--weights", str(tiny_pipeline_folder), "--pairs", "4", "--batch-size", "2"]
@@ -222,10 +234,11 @@ def test_a_config_that_gives_no_pairs_for_the_weights(tiny_pipeline_folder, tmp_
     main, weights = program("sample"), ["--weights", str(tiny_pipeline_folder), "--out", str(tmp_path / "out")]
     text, pairs = (ROOT / "configs/demo.yaml").read_text(), "midms.data.procedural.dataset.ProceduralPairs"
     (tmp_path / "evil.yaml").write_text(text.replace(pairs, "midms.app.page.rmtree"))
+    (tmp_path / "figures.yaml").write_text(text.replace("task: faces", "task: figures"))
     for config, message in (
         (tmp_path / "evil.yaml", "no such target 'midms.app.page.rmtree'"),
         ("configs/ldm/demo.yaml", "its conditions have 0 channels, those of the weights 15"),
-        ("configs/demo_figures.yaml", "its conditions have 20 channels, those of the weights 15"),
+        (tmp_path / "figures.yaml", "its conditions have 20 channels, those of the weights 15"),
         ("none.yaml", "none.yaml: no such file"),
     ):
         assert main(["--config", str(ROOT / config), *weights, "--pairs", "1"]) == 2

@@ -38,6 +38,17 @@ def test_pairs_without_a_visible_subject_do_not_count(kinds: list[str]) -> None:
     )
 
 
+def test_a_score_that_no_pair_has_is_not_a_number(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """In small pictures no position may lie wholly on the subject."""
+    none = np.full(2, np.nan)
+    scores = benchmark.MatchingScores(none, none, none, none, np.array([0.5, np.nan]))
+    monkeypatch.setattr(benchmark, "score_matching", lambda *given: scores)
+    numbers = matching_numbers(None, [])["identity"]
+    assert np.isnan(numbers["pck"]) and numbers["same_part"] == 0.5 and not recwarn.list
+
+
 def test_notes_name_the_match_and_give_three_digits(kinds: list[str]) -> None:
     notes = matching_notes(matching_numbers(None, []), {"precision": 0.5, "recall": 1.0, "visible": 0.25})
     assert len(notes) == 4
