@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midms.options import add_computing_options, add_loop_options, add_overwrite_option, between
-from midms.programs import handle_user_errors, say, warn
+from midms.programs import handle_user_errors, no_garbage_collection, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -166,17 +166,20 @@ def run(options: argparse.Namespace) -> int:
     elif options.command == "get":
         get_photos(options)
     elif options.command == "info":
-        from midms.translate import describe_weights
+        with no_garbage_collection():
+            from midms.translate import describe_weights
 
         print(describe_weights(options.weights, options.json))
     elif options.command == "samples":
-        from midms.translate import show_samples
+        with no_garbage_collection():
+            from midms.translate import show_samples
 
         say(show_samples(options.weights, options.out, options.overwrite))
     elif options.command == "completion":
         print(completion_script(options.shell))
     else:
-        from midms.translate import translate
+        with no_garbage_collection():
+            from midms.translate import translate
 
         for line in translate(options):
             warn(line)
