@@ -26,6 +26,7 @@ BENCHMARKS = {
     "programs": "benchmarks.programs",
     "sampling": "benchmarks.sampling",
     "steps": "benchmarks.steps",
+    "stopping": "benchmarks.stopping",
     "training": "benchmarks.training",
 }
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
