@@ -56,13 +56,14 @@ class Scores(NamedTuple):
 class MatchingScores(NamedTuple):
     """Scores of the matching, one per pair (NaN if nothing is visible).
 
-    `pck` and `error` count only the subject, because on a plain wall every match is equally good, and most of the
-    background hardly moves.
+    `pck` and `error` count only the subject, because on a plain wall or floor every match is equally good, and most of
+    the background hardly moves.
     """
 
     pck: np.ndarray  # share of the subject's positions matched within 0.1 of the side
     error: np.ndarray  # end-point error of the subject's positions, image pixels
     pck_everywhere: np.ndarray  # as `pck`, background included
+    pck_foreground: np.ndarray  # as `pck`, with floor and ground, but without wall and sky
     same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
 
 
@@ -294,17 +295,18 @@ def score_matching(model: Matcher, pairs: Sequence[EncodedPairs], kind: str) -> 
             predicted = argmax_correspondence(pair.condition.features, pair.exemplar.features)
         grid = (predicted.shape[-2], predicted.shape[-1])
         truth, valid = token_truth(pair.batch["coordinates"], pair.batch["visible"], grid)
-        subject = valid & (F.adaptive_max_pool2d(-pair.batch["labels"][:, None].float(), grid)[:, 0] < 0)
+        subject, foreground = (
+            valid & (F.adaptive_max_pool2d((~mask)[:, None].float(), grid)[:, 0] == 0)  # all of a position's pixels
+            for mask in (pair.batch["subject"], pair.batch["labels"] > 0)
+        )
         if kind == "identity":
             predicted = coordinate_grid(*grid).to(predicted).expand_as(predicted)
         predicted = to_image_coordinates(predicted, model.first_stage.factor).to(truth)
         size = (pair.batch["truth"].shape[-2], pair.batch["truth"].shape[-1])
         error = end_point_error(predicted, truth, subject, size=size)
-        everywhere = pck(predicted, truth, valid, size=size)
-        rows.append(
-            (pck(predicted, truth, subject, size=size), error, everywhere, same_part_accuracy(predicted, pair.batch))
-        )
-    return MatchingScores(*(torch.cat([row[k].cpu() for row in rows]).double().numpy() for k in range(4)))
+        shares = [pck(predicted, truth, counted, size=size) for counted in (subject, valid, foreground)]
+        rows.append((shares[0], error, *shares[1:], same_part_accuracy(predicted, pair.batch)))
+    return MatchingScores(*(torch.cat(column).cpu().double().numpy() for column in zip(*rows, strict=True)))
 
 
 @torch.no_grad()

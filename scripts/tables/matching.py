@@ -20,6 +20,7 @@ def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) ->
             "pck": float(np.nanmean(scores.pck)),
             "end_point_error": float(np.nanmean(scores.error)),
             "pck_everywhere": float(np.nanmean(scores.pck_everywhere)),
+            "pck_foreground": float(np.nanmean(scores.pck_foreground)),
             "same_part": float(np.nanmean(scores.same_part)),
         }
     return numbers
@@ -30,7 +31,7 @@ def matching_notes(numbers: Mapping[str, Any], mask: Mapping[str, float]) -> lis
     names = {"first": "condition to exemplar", "rematch": "first warp to exemplar", "identity": "same place"}
     text = (
         "{}: PCK 0.1 {pck:.3f}, end-point error {end_point_error:.2f} pixels, PCK everywhere {pck_everywhere:.3f}, "
-        "same part everywhere {same_part:.3f}"
+        "without wall and sky {pck_foreground:.3f}, same part everywhere {same_part:.3f}"
     )
     notes = [f"Matching of the subject, {text.format(names[kind], **row)}" for kind, row in numbers.items()]
     if mask:

@@ -198,6 +198,21 @@ def test_the_truth_adds_keys_and_changes_none(task):
     assert known["labels"].dtype == torch.int64 and known["labels"].max() < len(TASKS[task].Part)
 
 
+@pytest.mark.parametrize(
+    ("task", "inside", "outside"),
+    [
+        ("faces", {"skin", "hair", "cloth"}, {"background"}),
+        ("figures", {"torso", "face"}, {"background", "floor", "shadow"}),
+        ("churches", {"nave", "door", "l_oak"}, {"sky", "mountain", "grass", "path"}),
+    ],
+)
+def test_the_subject_ends_at_walls_floor_sky_and_ground(task, inside, outside):
+    items = [ProceduralPairs(task, 64, "val", truth=True)[index] for index in range(8)]
+    labels, subject = (torch.stack([item[key] for item in items]) for key in ("labels", "subject"))
+    names = [{part.name for part in TASKS[task].Part if part in labels[subject == is_subject]} for is_subject in (1, 0)]
+    assert names[0] >= inside and names[1] == outside and not names[0] & names[1]
+
+
 def test_exemplars_come_in_the_published_shares():
     """With plain pictures in place of drawn ones: red says the layout, green the style."""
 

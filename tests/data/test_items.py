@@ -13,7 +13,7 @@ from midms.data import CelebAEdges, ChurchesSegmentation, DeepFashionKeypoints, 
 
 SIZE = 24
 DOCUMENTED = {"condition", "source", "exemplar", "exemplar_condition", "name", "exemplar_name"}
-TRUTH = {"truth", "coordinates", "visible", "labels", "exemplar_labels"}
+TRUTH = {"truth", "coordinates", "visible", "labels", "exemplar_labels", "subject"}
 DATA = {
     "celeba": (celeba, CelebAEdges, 15),
     "deepfashion": (deepfashion, DeepFashionKeypoints, 20),
@@ -56,4 +56,6 @@ def test_drawn_pairs(task, channels):
     item = ProceduralPairs(task, SIZE, truth=True)[3]
     check(item, channels, keys | TRUTH)
     assert item["coordinates"].shape == (2, SIZE, SIZE)
-    assert item["visible"].dtype == torch.bool and item["labels"].shape == item["visible"].shape == (SIZE, SIZE)
+    assert item["visible"].dtype == item["subject"].dtype == torch.bool and item["labels"].shape == item[
+        "visible"
+    ].shape == (SIZE, SIZE)

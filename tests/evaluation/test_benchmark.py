@@ -91,6 +91,25 @@ def test_the_true_warp_undoes_a_known_shift(setting):
     torch.testing.assert_close(seen[0][..., :-2], pair.exemplar.latent[..., :-2], atol=1e-4, rtol=1e-4)
 
 
+def test_the_matching_is_scored_on_the_subject_the_foreground_and_everywhere(setting):
+    """Copying in place is right on the left half, the subject, and wrong elsewhere; the lower half is foreground."""
+    pipe, pairs = setting
+    pair, side = pairs[0], pairs[0].batch["truth"].shape[-1]
+    axis = torch.linspace(-1, 1, side)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    left, lower = (x < 0).expand(len(pair.batch["truth"]), -1, -1), (y > 0).expand(len(pair.batch["truth"]), -1, -1)
+    coordinates = torch.stack([torch.where(x < 0, x, x - 1), y]).expand(len(left), -1, -1, -1)
+    known = {"coordinates": coordinates, "visible": torch.ones_like(left), "subject": left, "labels": lower.long()}
+    scores = benchmark.score_matching(pipe.model, [pair._replace(batch=pair.batch | known)], "identity")
+    for share, expected in ((scores.pck, 1), (scores.pck_everywhere, 0.5), (scores.pck_foreground, 0.5)):
+        np.testing.assert_allclose(share, expected)
+    np.testing.assert_allclose(scores.error, 0, atol=1e-4)
+    elsewhere = pair._replace(batch=pair.batch | known | {"subject": ~left, "labels": left.long()})
+    scores = benchmark.score_matching(pipe.model, [elsewhere], "identity")
+    np.testing.assert_allclose(scores.pck, 0)
+    np.testing.assert_allclose(scores.pck_foreground, 1)
+
+
 def test_same_part_accuracy_on_a_known_answer():
     """Left half part 1, right half part 2, the exemplar mirrored: staying in place is wrong, mirroring is right."""
     labels = torch.ones(1, 8, 8, dtype=torch.long)

@@ -11,11 +11,11 @@ import numpy as np
 
 from midms.conditions.segmentation import SEGMENTATION_CHANNELS
 from midms.data.procedural.drawing import Array, Canvas, Drawing, affine, blend, ellipse, pattern, smooth_step
-from midms.data.procedural.plan import ADE20K, CLASSES, IDS, Layout, Part, frames, sample_layout
+from midms.data.procedural.plan import ADE20K, CLASSES, IDS, SURROUNDINGS, Layout, Part, frames, sample_layout
 from midms.data.procedural.scene import Scene
 
-__all__ = ["ADE20K", "CLASSES", "IDS", "Layout", "Part", "Style", "condition", "frames", "render", "sample_layout",
-           "sample_style"]  # fmt: skip
+__all__ = ["ADE20K", "CLASSES", "IDS", "SURROUNDINGS", "Layout", "Part", "Style", "condition", "frames", "render",
+           "sample_layout", "sample_style"]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
         exemplar (3, H, W), exemplar_condition (L, H, W): layout b in style s.
         with `truth`: truth (3, H, W), layout a in style s; coordinates (2, H, W), the place in the exemplar of each
         pixel's surface point as (x, y) in [-1, 1] (align-corners); visible (H, W) bool, whether it can be seen there;
-        labels and exemplar_labels (H, W), the parts.
+        labels and exemplar_labels (H, W), the parts; subject (H, W) bool, false on wall, floor, sky and ground.
         name: "faces/test/00012".
 
     Args:
@@ -162,6 +162,7 @@ class ProceduralPairs(Dataset[dict[str, Any]]):
                 "coordinates": torch.from_numpy(match.coordinates),
                 "visible": torch.from_numpy(match.visible),
                 "labels": torch.from_numpy(truth.labels),
+                "subject": torch.from_numpy(~np.isin(truth.labels, list(self.module.SURROUNDINGS))),
                 "exemplar_labels": torch.from_numpy(exemplar.labels),
             }
         return item

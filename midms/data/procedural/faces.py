@@ -42,6 +42,10 @@ class Part(IntEnum):
     r_earring = auto()
 
 
+#: Parts that are not the subject: surfaces without end, on which one point looks like another.
+SURROUNDINGS = frozenset({Part.background})
+
+
 @dataclass(frozen=True)
 class Layout:
     """Geometry of a portrait. Lengths are in head heights unless stated otherwise, angles in radians."""

@@ -22,10 +22,10 @@ from midms.data.procedural.drawing import (
     pattern,
     smooth_step,
 )
-from midms.data.procedural.pose import Layout, Part, frames, place, sample_layout, skeleton
+from midms.data.procedural.pose import SURROUNDINGS, Layout, Part, frames, place, sample_layout, skeleton
 from midms.data.procedural.scene import Scene
 
-__all__ = ["Layout", "Part", "Style", "condition", "frames", "render", "sample_layout", "sample_style"]
+__all__ = ["SURROUNDINGS", "Layout", "Part", "Style", "condition", "frames", "render", "sample_layout", "sample_style"]
 
 
 @dataclass(frozen=True)

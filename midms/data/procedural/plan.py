@@ -46,6 +46,8 @@ class Part(IntEnum):
     bush = auto()
 
 
+#: Parts that are not the subject: surfaces without end, on which one point looks like another.
+SURROUNDINGS = frozenset({Part.sky, Part.mountain, Part.grass, Part.path})
 #: ADE20K class (1 ... 150) of each part; ADE20K has no roof, so roofs are building, and spires are tower.
 ADE20K = {"building": 2, "sky": 3, "tree": 5, "window": 9, "grass": 10, "door": 15, "mountain": 17, "plant": 18,
           "path": 53, "tower": 85, "clock": 149}  # fmt: skip

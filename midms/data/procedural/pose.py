@@ -56,6 +56,11 @@ class Part(IntEnum):
     bag = auto()
 
 
+#: Parts that are not the subject: surfaces without end, on which one point looks like another. A pose does not say
+#: where the floor begins.
+SURROUNDINGS = frozenset({Part.background, Part.floor, Part.shadow})
+
+
 @dataclass(frozen=True)
 class Limb:
     """Angles of one arm or leg, in radians: away from the body, forwards, and those of the second bone."""

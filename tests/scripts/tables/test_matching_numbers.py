@@ -22,6 +22,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             pck=np.array([0.5, np.nan, 1.0]),
             error=np.array([4.0, np.nan, 2.0]),
             pck_everywhere=np.array([0.25, 0.75, 0.5]),
+            pck_foreground=np.array([0.5, 0.5, 0.8]),
             same_part=np.array([0.9, 0.9, 0.9]),
         )
 
@@ -33,7 +34,7 @@ def test_pairs_without_a_visible_subject_do_not_count(kinds: list[str]) -> None:
     numbers = matching_numbers(None, [])
     assert kinds == ["first", "rematch", "identity"] == list(numbers)
     assert numbers["first"] == pytest.approx(
-        {"pck": 0.75, "end_point_error": 3.0, "pck_everywhere": 0.5, "same_part": 0.9}
+        {"pck": 0.75, "end_point_error": 3.0, "pck_everywhere": 0.5, "pck_foreground": 0.6, "same_part": 0.9}
     )
 
 
