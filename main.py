@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from midms.programs import warn
+from midms.programs import no_garbage_collection, warn
 
 
 def keys() -> str:
@@ -63,8 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with SIGNALS.handled():
-            from midms.training.missing import MissingFilesError
-            from midms.training.run import USER_ERRORS, run
+            with no_garbage_collection():
+                from midms.training.missing import MissingFilesError
+                from midms.training.run import USER_ERRORS, run
 
             try:
                 run(options)

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from midms.options import add_computing_options, add_loop_options, between
-from midms.programs import handle_user_errors, say, warn
+from midms.options import add_computing_options, add_loop_options, add_overwrite_option, between
+from midms.programs import handle_user_errors, no_garbage_collection, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     samples = commands.add_parser("samples", help="list or draw the conditions and exemplars of the package")
     samples.add_argument("weights", nargs="?", default="demo", help="folder, shipped name or hub id (default: demo)")
     samples.add_argument("--out", type=Path, metavar="FILE", help="PNG of all samples with their names")
+    add_overwrite_option(samples)
     get = commands.add_parser("get", help="download the networks that make conditions from photos of people")
     get.add_argument("what", choices=("photos",), help="four networks of MediaPipe (Apache-2.0), 8 MB of a 36 MB wheel")
     get.add_argument(
@@ -96,6 +97,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--animation", type=Path, nargs="+", default=[], metavar="FILE", help=".gif or .webp: animation of the loop"
     )
+    add_overwrite_option(outputs)
     how = parser.add_argument_group("settings (default: those saved with the weights)")
     add_loop_options(how)
     how.add_argument("--size", type=between(16, 2048), metavar="PIXELS", help="side to work on pictures "
@@ -164,17 +166,20 @@ def run(options: argparse.Namespace) -> int:
     elif options.command == "get":
         get_photos(options)
     elif options.command == "info":
-        from midms.translate import describe_weights
+        with no_garbage_collection():
+            from midms.translate import describe_weights
 
         print(describe_weights(options.weights, options.json))
     elif options.command == "samples":
-        from midms.translate import show_samples
+        with no_garbage_collection():
+            from midms.translate import show_samples
 
-        say(show_samples(options.weights, options.out))
+        say(show_samples(options.weights, options.out, options.overwrite))
     elif options.command == "completion":
         print(completion_script(options.shell))
     else:
-        from midms.translate import translate
+        with no_garbage_collection():
+            from midms.translate import translate
 
         for line in translate(options):
             warn(line)

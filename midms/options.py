@@ -29,6 +29,13 @@ def between(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def add_overwrite_option(
+    parser: argparse._ActionsContainer, what: str = "existing outputs that midms did not write"
+) -> None:
+    """Add `--overwrite`; `what` completes its help."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}; an input is never replaced")
+
+
 def add_loop_options(parser: argparse._ActionsContainer) -> None:
     """Add options for the settings of the loop and the seed of its noise."""
     parser.add_argument("--protocol", choices=PROTOCOLS, default="weights",

@@ -1,15 +1,18 @@
-"""What all programs share: safe output on a terminal, mistakes as one line, threads that spin only briefly.
+"""What all programs share: safe output on a terminal, mistakes as one line, a quick start and end.
 
 Programs import this module before torch, which reads the setting of its threads when it is loaded.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TextIO
 
@@ -18,6 +21,10 @@ from typing import ParamSpec, TextIO
 # the cores are idle. OMP_WAIT_POLICY=PASSIVE never spins, which is better still beside other work, and slower without.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+# At its end Python searches all objects for garbage, which takes half a second with torch and more than one with
+# Lightning, and a training that was told to stop ends so much later. Frozen objects are not searched.
+atexit.register(gc.freeze)
 
 P = ParamSpec("P")
 #: Longer lines are shortened to this number of characters.
@@ -56,6 +63,22 @@ def say(text: object, file: TextIO | None = None) -> None:
 def warn(text: object) -> None:
     """Print one `printable` line to stderr."""
     say(text, sys.stderr)
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Import slow libraries inside the block. Their hundreds of thousands of objects live until the end of the program,
+    so that they are not searched for garbage, neither inside the block nor later.
+    """
+    enabled, modules = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > modules:
+            gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def how_to_install(extra: str) -> str:

@@ -18,8 +18,8 @@ from midms.conditions.photos import models
 from midms.config import ConfigError
 from midms.data.samples import COUNT, PREFIX, SHOWN, contact_sheet, is_sample
 from midms.diffusion.interleave import StepRecord
-from midms.io.files import check_output_files
 from midms.io.images import open_upright, read_header, to_rgb
+from midms.io.outputs import check_output_files
 from midms.io.provenance import text_chunk, versions
 from midms.models.encoded import Condition
 from midms.pipelines.making import Making, computed_by, load_pipeline, loop_settings
@@ -123,6 +123,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     check_output_files(
         [options.out, *filter(None, pictures), *options.animation],
         [file for file in input_files(options) if not is_sample(file)],
+        options.overwrite,
     )
     for name in ("exemplar_mask", "exemplar_condition"):
         count, expected = len(getattr(options, name)), len(options.exemplar)
@@ -244,15 +245,18 @@ def describe_weights(weights: str, as_json: bool = False) -> str:
     return "\n".join(f"{name}: {_plain(value)}" for name, value in facts.items())
 
 
-def show_samples(weights: str, out: Path | None = None) -> str:
+def show_samples(weights: str, out: Path | None = None, overwrite: bool = False) -> str:
     """Say which samples weights take, and draw them all into the PNG `out`.
+
+    Args:
+        overwrite: whether `out` may replace a file that midms did not write.
 
     Raises:
         ConfigError: no weights have that name, they take no samples, or the picture cannot be written.
     """
     _check_is_png("--out", out)
     if out is not None:
-        check_output_files([out], [])
+        check_output_files([out], overwrite=overwrite)
     pipe = load_pipeline(weights)
     task, side = pipe.task, pipe.condition_spec().side
     if task is None:

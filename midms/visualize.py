@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from midms.diffusion.interleave import StepRecord
 from midms.io.files import atomic_write, write_atomically
-from midms.io.provenance import png_bytes
+from midms.io.provenance import SOFTWARE, png_bytes, software_exif
 
 Pixels = NDArray[np.uint8]
 Captioned = tuple[str, Tensor] | None  # a tile of a figure: caption and image (3, H, W) in [-1, 1]
@@ -129,7 +129,7 @@ def curves(
     lines = [f"dashed, step {step:g}: {text}" for step, text in (marks or {}).items()]
     figure.suptitle("\n".join([title, *lines]), fontsize=10)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=90)
+        figure.savefig(temporary, dpi=90, metadata={"Software": SOFTWARE})
 
 
 #: Figures of one translation, by the name that `loop_pictures` takes.
@@ -319,7 +319,7 @@ def save_animation(path: Path, frames: Sequence[Pixels], milliseconds: int = 600
     images = [Image.fromarray(frame) for frame in frames]
     durations = [milliseconds] * (len(images) - 1) + [last]
     stream = io.BytesIO()
-    options = {"quality": 90} if kind == "webp" else {}
+    options: dict[str, Any] = {"comment": SOFTWARE} if kind == "gif" else {"quality": 90, "exif": software_exif()}
     images[0].save(stream, kind, save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
     write_atomically(path, stream.getvalue())
 

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "programs": "benchmarks.programs",
     "sampling": "benchmarks.sampling",
     "steps": "benchmarks.steps",
+    "stopping": "benchmarks.stopping",
     "training": "benchmarks.training",
 }
 COLUMNS = ("name", "size", "device", "dtype", "pass", "median_ms", "peak_mb", "ratio")
@@ -61,12 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
+    from midms.io.outputs import check_output_files
+
     torch.set_num_threads(options.threads)
     if options.device == "cuda" and not torch.cuda.is_available():
         top.error("--device: cuda asked for, but this machine has none that torch can use")
     if not options.json:
         print(_line(COLUMNS))
     try:
+        if getattr(options, "plot", None):
+            check_output_files([options.plot], overwrite=options.overwrite)
         for row in importlib.import_module(BENCHMARKS[options.benchmark]).run(options):
             print(json.dumps(row) if options.json else _table_line(row), flush=True)
     except (ValueError, OSError) as error:

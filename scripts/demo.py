@@ -23,6 +23,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors
 from tables.tasks import TASKS, task_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
+PICTURES, GAIN = ("shipped.png", "yours.png", "before_and_after.png", "training_curves.png"), "gain.json"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -45,6 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     training = parser.add_mutually_exclusive_group()
     training.add_argument("--skip-training", action="store_true", help="measure the shipped weights")
     training.add_argument("--from-scratch", action="store_true", help="train the encoders from random weights")
+    add_overwrite_option(parser)
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for main.py")
     options = parser.parse_intermixed_args(arguments)
     for name, least in (("pairs", 2), ("shown", 1)):
@@ -56,6 +59,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         options.weights = str(Path(options.weights).resolve())
     options.out = options.out or Path("outputs") / TASKS[options.task].weights
     return options
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse to replace the user's files. The training and the table check theirs."""
+    from midms.io.files import read_json
+    from midms.io.outputs import check_output_files, is_ours
+
+    def ours(file: Path) -> bool:
+        return is_ours(file) if file.name != GAIN else {"pairs", "psnr"} <= set(read_json(file))
+
+    inputs = [] if options.exemplar is None else [options.exemplar]
+    check_output_files([options.out / name for name in (*PICTURES, GAIN)], inputs, options.overwrite, ours)
 
 
 def call(*command: str) -> None:
@@ -154,6 +169,7 @@ def before_and_after(options: argparse.Namespace, before: MIDMsPipeline | None, 
     """A sheet of fixed pairs before and after the training, and how much the results gained, with paired errors."""
     from midms.data.procedural.dataset import Task, test_pairs
     from midms.evaluation import benchmark
+    from midms.io.files import write_atomically
     from midms.metrics.truth import paired_difference
     from midms.pipelines.midms import MIDMsPipeline
     from midms.visualize import condition_image, grid, save_png
@@ -175,7 +191,7 @@ def before_and_after(options: argparse.Namespace, before: MIDMsPipeline | None, 
     for name in ("psnr", "distance"):
         gain = paired_difference(getattr(scores[1], name), getattr(scores[0], name))
         gains[name] = {"mean": gain.mean, "standard_error": gain.standard_error}
-    (options.out / "gain.json").write_text(json.dumps({"pairs": options.pairs, **gains}, indent=2) + "\n")
+    write_atomically(options.out / GAIN, json.dumps({"pairs": options.pairs, **gains}, indent=2) + "\n")
     print(
         "The training changed PSNR by {psnr[mean]:+.2f} ± {psnr[standard_error]:.2f} dB (more is better) and the "
         "feature distance by {distance[mean]:+.3f} ± {distance[standard_error]:.3f} (less is better), "
@@ -205,7 +221,8 @@ def run(options: argparse.Namespace) -> dict[str, str]:
         shown[str(options.out / "before_and_after.png")] = "fixed pairs and the training"
         shown[str(options.out / "training_curves.png")] = "the losses"
     pairs = ("--benchmark", task, "--pairs", str(options.pairs), "--weights", weights)
-    call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(options.out.resolve()))
+    call("scripts/reproduce_tables.py", "--table", "3", *pairs, "--out", str(options.out.resolve()),
+         *["--overwrite"] * options.overwrite)  # fmt: skip
     shown[str(options.out / "table3.md")] = "the table above"
     return shown
 
@@ -214,6 +231,7 @@ def run(options: argparse.Namespace) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 on success, 2 on a user's mistake, otherwise the exit status of the program that failed."""
     options = parse(arguments)
+    check_outputs(options)
     from midms.checkpoints.loading import open_weights
     from midms.config import ConfigError
     from midms.io.images import read_rgb

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from midms.config import ConfigError
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--target-prompt", help="what the edits should show")
     parser.add_argument("--task", metavar="A2B", help="instead of a target prompt: cat2dog, horse2zebra, ...")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="replace finished pictures")
+    add_overwrite_option(parser, "finished pictures, and existing files that midms did not write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one result per seed (default: 0)")
     networks = parser.add_argument_group("networks (a folder or a name on the hub)")
     networks.add_argument("--model", default="CompVis/stable-diffusion-v1-4", help="Stable Diffusion 1.x or 2.x")
@@ -306,7 +307,7 @@ def run_job(pipeline: OIGPipeline, job: Job, recipe: dict[str, Any], output: Pat
 
 def run(options: argparse.Namespace) -> int:
     """Run the parsed command. Returns the exit code: 1 if a picture of a folder could not be edited."""
-    from midms.io.files import check_output_files
+    from midms.io.outputs import check_output_files, is_ours
 
     check_options(options)
     jobs = list_jobs(options)
@@ -314,7 +315,8 @@ def run(options: argparse.Namespace) -> int:
     recipe = recipe_of(options, inversion, editing)
     endings = ("_edit.png", "_reconstruction.png", ".json")
     outputs = [options.output / f"{job.name}{ending}" for job in jobs for ending in endings]
-    check_output_files(outputs, [job.picture for job in jobs if job.picture is not None])
+    pictures = [job.picture for job in jobs if job.picture is not None]
+    check_output_files(outputs, pictures, options.overwrite, lambda file: file.suffix == ".json" or is_ours(file))
     todo = list(pending(jobs, recipe, options.output, options.overwrite))
     print(f"{len(jobs)} to make, {len(jobs) - len(todo)} finished before")
     if not todo:

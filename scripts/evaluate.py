@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors, warn
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML page")
     out.add_argument("--latex", type=Path, metavar="FILE", help="also write the table as LaTeX, with its footnotes")
     out.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as comma-separated values")
+    add_overwrite_option(out)
     out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -171,7 +173,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Before measuring, stop at errors and warn of unusual input."""
     import torch
 
-    from midms.io.files import check_output_files
+    from midms.io.outputs import check_output_files
 
     for name in FILES:
         path = getattr(args, name)
@@ -181,7 +183,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             parser.error(f"--{name}: {path} is a folder, give a file in it")
     named = [getattr(args, name) for name in (*FOLDERS[1:], "inception", "vgg19", "lpips")]
     outputs = [path for name in FILES if (path := getattr(args, name))]
-    check_output_files(outputs, [*args.methods.values(), *filter(None, named)])
+    check_output_files(outputs, [*args.methods.values(), *filter(None, named)], args.overwrite)
     if args.cache and args.cache.is_file():
         parser.error(f"--cache: {args.cache} is a file, give a folder")
     try:

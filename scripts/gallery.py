@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from midms.config import ConfigError
-from midms.options import between
+from midms.options import add_overwrite_option, between
 from midms.programs import handle_user_errors
 from tables.tasks import TASKS
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = "gallery.md", Path("images") / "gallery"
+HEADING = "# Gallery"
 #: Bytes of all pictures together.
 MAX_BYTES = 1_500_000
 
@@ -50,7 +51,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=between(1, 24), default=4, help="samples of each task (default: %(default)s)")
     parser.add_argument("--weights", nargs="+", default=[task.weights for task in TASKS.values()], metavar="NAME",
                         help="shipped names or folders (default: all shipped ones)")  # fmt: skip
+    add_overwrite_option(parser)
     return parser.parse_args(arguments)
+
+
+def is_gallery(file: Path) -> bool:
+    """Whether a file is a page of this program."""
+    from midms.io.files import read_text
+
+    return read_text(file).startswith(HEADING)
 
 
 def samples_section(pipe: MIDMsPipeline, weights: str, rows: int) -> Section:
@@ -187,7 +196,7 @@ def page(options: argparse.Namespace, made: list[Section]) -> str:
         "good result, the others are the first of the test list. The photo is NASA's portrait of Eileen Collins, which "
         "scikit-image ships."
     )
-    lines = ["# Gallery", "", first, "", "    python scripts/gallery.py", ""]
+    lines = [HEADING, "", first, "", "    python scripts/gallery.py", ""]
     for section in made:
         lines += [f"## {section.heading}", "", section.text, ""]
         lines += [f"![{section.heading}]({(PICTURES / section.name).as_posix()}.png)", ""]
@@ -214,14 +223,18 @@ def _pixels(picture: Any) -> Pixels:
 def main(arguments: list[str] | None = None) -> int:
     """Write the page and its pictures; 2 with one line on a user's mistake."""
     from midms.io.files import write_atomically
+    from midms.io.outputs import check_output_files, is_ours
     from midms.io.provenance import png_bytes
 
     options = parse(arguments)
+    check_output_files([options.out / PAGE], overwrite=options.overwrite, ours=is_gallery)
     made = list(sections(options))
     files = {options.out / PICTURES / f"{section.name}.png": png_bytes(section.pixels) for section in made}
     size = sum(map(len, files.values()))
     if size > MAX_BYTES:
         raise ConfigError(f"{size:,} bytes of pictures, at most {MAX_BYTES:,}: give fewer --rows")
+    of_page = (options.out / PAGE).exists()
+    check_output_files(files, overwrite=options.overwrite, ours=lambda file: of_page or is_ours(file))
     for file, content in files.items():
         write_atomically(file, content)
     write_atomically(options.out / PAGE, page(options, made).encode())

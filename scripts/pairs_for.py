@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midms.options import between
+from midms.options import add_overwrite_option, between
 from midms.programs import handle_user_errors, say, warn
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_overwrite_option(common)
     write = commands.add_parser("write", parents=[common], help="pairs in the layout of a method")
     write.add_argument("layout", choices=LAYOUTS)
     write.add_argument("--photos", type=Path, required=True, metavar="DIR", help="with annotations beside it")
@@ -76,9 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def write(options: argparse.Namespace) -> int:
     """Write a layout and print the command that makes the outputs."""
+    from midms.io.outputs import check_output_folder
     from others.layouts import write_layout
-    from others.pairs import PairSource
+    from others.pairs import MANIFEST, PairSource
 
+    if not options.overwrite:
+        check_output_folder(options.out, MANIFEST)
     source = PairSource(options.photos, options.pairs, options.condition, options.size, options.count)
     command = write_layout(options.layout, source, options.out, options.prompt)
     say(f"{len(source.pairs)} pairs in {options.out}; make the outputs with")
@@ -96,7 +100,7 @@ def read(options: argparse.Namespace) -> int:
     outputs, missing = match_outputs(pairs, collect_outputs(options.outputs, options.glob), options.by)
     if not outputs:
         raise ValueError(f"{options.outputs}: no output of any of {len(pairs)} pairs; give another --by or --glob")
-    write_outputs(outputs, options.out, panel)
+    write_outputs(outputs, options.out, panel, options.overwrite)
     say(f"{len(outputs)} of {len(pairs)} outputs in {options.out}")
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors
 
 DATA = ("celeba", "deepfashion", "churches")
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--identities", metavar="FILE", help="never pair a person with themselves: lines "
                        "`photo identity`, or `folder` if each person has a folder")  # fmt: skip
+    add_overwrite_option(pairs, "an existing list")
     _add_data_set_commands(commands, common)
     return parser
 
@@ -108,6 +110,7 @@ def _add_data_set_commands(commands: Any, common: argparse.ArgumentParser) -> No
                         "(default: %(default)s)")  # fmt: skip
     folder.add_argument("--lists", type=Path, metavar="DIR", help="write the photos without a fault as train.txt "
                         "and, a tenth of them, val.txt")  # fmt: skip
+    add_overwrite_option(folder, "existing lists")
     folder.add_argument("--part-order", choices=PART_ORDERS, default="midms", help="of the part ids "
                         "(default: %(default)s)")  # fmt: skip
 

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors
 from tables.tasks import TASKS, task_of
 
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     out.add_argument("--out", type=Path, default=Path("outputs/tables"), metavar="DIR", help="default: %(default)s")
     out.add_argument("--report", type=Path, metavar="FILE", help="also one self-contained HTML page: tables, plots, "
                      "pictures")  # fmt: skip
+    add_overwrite_option(out)
     out.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     out.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -312,16 +314,38 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     return tables
 
 
+def table_files(options: argparse.Namespace, number: str) -> list[Path]:
+    """The files of a table, in the order in which they are written."""
+    return [options.out / f"table{number}.{ending}" for ending in ("json", "md", "tex")]
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse to replace files of other programs unless the user says so."""
+    from midms.io.files import BrokenFileError, read_json
+    from midms.io.outputs import check_output_files, is_ours
+
+    def is_table(file: Path) -> bool:
+        try:
+            stored = read_json(file.with_suffix(".json"))  # which is written first
+        except BrokenFileError:
+            return False
+        return isinstance(stored, dict) and {"number", "columns", "rows"} <= stored.keys()
+
+    inputs = [path for name in ("config", "inception", "vgg19", "lpips") if (path := getattr(options, name))]
+    files = [file for number in dict.fromkeys(options.table) for file in table_files(options, number)]
+    report = [options.report] * bool(options.report)
+    check_output_files([*files, *report], inputs, options.overwrite, lambda file: is_table(file) or is_ours(file))
+
+
 def write(options: argparse.Namespace, tables: list[Table]) -> None:
     """Write the files and print the tables."""
     from midms.evaluation.tables import latex, markdown
     from midms.io.files import write_atomically
 
     for table in tables:
-        stem = options.out / f"table{table.number}"
-        write_atomically(stem.with_suffix(".json"), json.dumps(table.as_dict(), indent=2) + "\n")
-        write_atomically(stem.with_suffix(".md"), markdown(table))
-        write_atomically(stem.with_suffix(".tex"), latex(table))
+        contents = (json.dumps(table.as_dict(), indent=2) + "\n", markdown(table), latex(table))
+        for file, content in zip(table_files(options, table.number), contents, strict=True):
+            write_atomically(file, content)
     if options.report:
         from tables.report import write_tables_report
 
@@ -336,6 +360,7 @@ def write(options: argparse.Namespace, tables: list[Table]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 with one line on a user's mistake."""
     options = parse(arguments)
+    check_outputs(options)
     import torch
 
     from midms.training.errors import Interrupted

@@ -25,9 +25,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midms.config import ConfigError
-from midms.options import add_computing_options, add_loop_options, between
+from midms.options import add_computing_options, add_loop_options, add_overwrite_option, between
 from midms.programs import handle_user_errors, warn
-from sampling.sources import SPLITS, Loaded, Pair, benchmark_pairs, data_pairs, notes_of, own_pairs
+from sampling.sources import (
+    CONTACT_SHEET,
+    INTERMEDIATES,
+    SPLITS,
+    Loaded,
+    Pair,
+    benchmark_pairs,
+    check_outputs,
+    data_pairs,
+    notes_of,
+    own_pairs,
+)
 from tables.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -57,7 +68,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-intermediates", action="store_true", help="also save warps, masks and predictions")
     parser.add_argument("--contact-sheet", type=between(1, 100), metavar="K",
                         help="also OUT/contact_sheet.png: the first K pairs")  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures that exist already")
+    add_overwrite_option(parser, "all pictures that exist already")
     options = parser.parse_args(arguments)
     if sum(map(bool, (options.benchmark, options.config, options.condition))) != 1:
         parser.error("give one of --benchmark, --config, and --condition with --exemplar")
@@ -118,7 +129,7 @@ def save_pair(
     from midms.visualize import condition_image, save_png, to_pixels
 
     if options.save_intermediates:
-        save_intermediates(options.out / "intermediates" / pair.name, output, row)
+        save_intermediates(options.out / INTERMEDIATES / pair.name, output, row)
     images = pipe.model.encoders.condition_input == "latent"
     shown = loaded.condition if images else condition_image(loaded.condition[None])[0]
     pictures = {"exemplars": loaded.exemplar, "conditions": shown}
@@ -204,6 +215,7 @@ def sample(options: argparse.Namespace) -> dict[str, int]:
     mine = [pairs[index] for index in share(len(pairs), rank, world)]
     images = options.out / "images"
     missing = [p for p in mine if options.overwrite or not is_made(images / f"{p.name}.png", p, pipe)]
+    check_outputs(options, missing)
     starts = range(0, len(missing), options.batch_size)
     with Progress("sampling", len(missing), hidden=rank > 0) as bar:
         for start in starts:
@@ -234,7 +246,7 @@ def contact_sheet(out: Path, names: list[str]) -> None:
         [(caption if row == 0 else "", read_picture(out / path.format(name))) for caption, path in shown]
         for row, name in enumerate(names)
     ]
-    save_png(out / "contact_sheet.png", panels(rows, cell=128))
+    save_png(out / CONTACT_SHEET, panels(rows, cell=128))
 
 
 def merge(counts: dict[str, int], world: int) -> dict[str, int]:

@@ -112,6 +112,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         ValueError: the folder is missing or has too few photos.
     """
     from midms.io.files import read_json
+    from midms.io.outputs import check_output_folder
 
     file = options.out / "plan.json"
     if options.out.resolve().is_relative_to(options.photos.resolve()):
@@ -121,6 +122,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     asked["annotations"] = None if options.annotations is None else os.path.abspath(options.annotations)
     asked |= {key: value for key in ("size", "device") if (value := getattr(options, key)) is not None}
     asked |= {} if options.steps is None else {"steps": tuple(options.steps)}
+    check_output_folder(options.out, file.name)
     if not file.is_file():
         return new_plan(options, asked)
     stored: Any = read_json(file)
@@ -249,7 +251,7 @@ def preparation(plan: Plan, out: Path, workers: int | None) -> list[Step]:
         raise ConfigError(f"--condition {plan.condition} needs networks that read photos: run `{REMEDY}` once")
     check = [program, "verify", "--data", "folder", "--root", photos, "--condition", kind, "--annotations", shown(made)]
     check += ["--classes", str(channels)] if plan.condition == "parts" else []
-    check += ["--lists", shown(lists), *parallel]
+    check += ["--lists", shown(lists), "--overwrite", *parallel]  # half of the lists, if the command was killed
     steps.append(Step("every photo checked, and a tenth held out", tuple(check), lists / "train.txt", True))
     for split in ("train", "val"):
         pairs = lists / f"{split}_pairs.txt"

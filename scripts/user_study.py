@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from midms.io.files import read_json, write_atomically
+from midms.options import add_overwrite_option
 from midms.programs import handle_user_errors
 
 
@@ -41,29 +42,37 @@ def build_parser() -> argparse.ArgumentParser:
     make.add_argument("--count", type=int, default=20, metavar="N", help="pairs to show (default: %(default)s)")
     make.add_argument("--seed", type=int, default=0, metavar="N", help="of pairs and orders (default: %(default)s)")
     make.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for study.html and key.json")
+    add_overwrite_option(make, "an existing study, whose key the answers need")
     summarise = commands.add_parser("summarise", help="answers to numbers and a figure")
     summarise.add_argument("key", type=Path, help="key.json of the study")
     summarise.add_argument("answers", type=Path, nargs="+", help="files that participants sent")
     summarise.add_argument("--out", type=Path, metavar="FILE", help="figure (.png, .pdf, .svg)")
+    add_overwrite_option(summarise, "an existing figure that midms did not write")
     summarise.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
 def _make(args: argparse.Namespace) -> None:
+    from midms.io.outputs import check_output_files
     from tables.user_study import make_study
 
+    page_file, key_file = args.out / "study.html", args.out / "key.json"
+    check_output_files([page_file, key_file], overwrite=args.overwrite, ours=lambda file: False)
     methods = dict(args.methods)
     if len(methods) != len(args.methods):
         raise ValueError("--methods: a name is given twice")
     page, key = make_study(methods, args.conditions, args.exemplars, args.count, args.seed)
-    write_atomically(args.out / "study.html", page)
-    write_atomically(args.out / "key.json", json.dumps(key, indent=2))
-    print(f"{len(key['trials'])} pairs: send {args.out / 'study.html'}, keep {args.out / 'key.json'}")
+    write_atomically(page_file, page)
+    write_atomically(key_file, json.dumps(key, indent=2))
+    print(f"{len(key['trials'])} pairs: send {page_file}, keep {key_file}")
 
 
 def _summarise(args: argparse.Namespace) -> None:
+    from midms.io.outputs import check_output_files
     from tables.user_study import check_key, draw_figure, preferences, read_answers
 
+    if args.out:
+        check_output_files([args.out], [args.key, *args.answers], args.overwrite)
     key = check_key(read_json(args.key), str(args.key))
     people = [read_answers(key, read_json(path), str(path)) for path in args.answers]
     results = preferences(key, people)

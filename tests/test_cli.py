@@ -311,7 +311,7 @@ def test_threads_are_set_and_recorded(folder, weights, monkeypatch):
 
 @pytest.fixture
 def decodings(weights, monkeypatch):
-    """What the networks were asked for by `midms translate`: calls of the U-Net, encodings, decodings, and batches."""
+    """What `midms translate` asks the networks for: U-Net calls, pictures encoded, decoded, and decoded batches."""
     counted: Counter[str] = Counter()
 
     def load(*options):
@@ -320,7 +320,7 @@ def decodings(weights, monkeypatch):
         pipe.model.denoiser.register_forward_hook(lambda *_: counted.update(unet=1))
         if pipe.model.refiner is not None:
             pipe.model.refiner.register_forward_hook(lambda *_: counted.update(unet=1))
-        stage.encoder.register_forward_hook(lambda *_: counted.update(encoded=1))
+        stage.encoder.register_forward_hook(lambda _, inputs, __: counted.update(encoded=len(inputs[0])))
         stage.decoder.register_forward_hook(lambda _, inputs, __: counted.update(decoded=len(inputs[0]), batches=1))
         return pipe
 
@@ -331,19 +331,19 @@ def decodings(weights, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [  # N = 4 with two re-warps and 2 refining steps; the first warp is decoded apart from the steps
-        # a photo is compared with samples, which are encoded as one batch
-        ("", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
-        ("--exemplar photo.jpg other.png", {"unet": 6, "encoded": 3, "decoded": 1, "batches": 1}),
-        ("--correspondence-picture c.png", {"unet": 6, "encoded": 2, "decoded": 1, "batches": 1}),
-        ("--steps-picture s.png", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 4, "batches": 3}),
-        ("--predictions-picture p.png", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 4, "batches": 3}),
-        ("--animation a.gif", {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 6, "batches": 3}),
+        # a photo is compared with 12 samples
+        ("", {"unet": 6, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
+        ("--exemplar photo.jpg other.png", {"unet": 6, "encoded": 2 + 12, "decoded": 1, "batches": 1}),
+        ("--correspondence-picture c.png", {"unet": 6, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
+        ("--steps-picture s.png", {"unet": 6, "encoded": 1 + 12, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--predictions-picture p.png", {"unet": 6, "encoded": 1 + 12, "decoded": 1 + 1 + 4, "batches": 3}),
+        ("--animation a.gif", {"unet": 6, "encoded": 1 + 12, "decoded": 1 + 1 + 6, "batches": 3}),
         ("--steps-picture s.png --predictions-picture p.png --animation a.gif b.webp",
-         {"unet": 6, "encoded": 2, "decoded": 1 + 1 + 6, "batches": 3}),
-        ("--protocol released", {"unet": 24, "encoded": 2, "decoded": 1, "batches": 1}),
-        ("--protocol fast", {"unet": 12, "encoded": 2, "decoded": 1, "batches": 1}),
+         {"unet": 6, "encoded": 1 + 12, "decoded": 1 + 1 + 6, "batches": 3}),
+        ("--protocol released", {"unet": 24, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
+        ("--protocol fast", {"unet": 12, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
         # nothing refines: the last of the 12 predictions is the result
-        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 2, "decoded": 13, "batches": 3}),
+        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 1 + 12, "decoded": 13, "batches": 3}),
     ],
 )  # fmt: skip
 def test_each_latent_that_is_asked_for_is_decoded_once(folder, weights, decodings, words, expected):

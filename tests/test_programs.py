@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from midms.checkpoints.errors import CheckpointError
 from midms.config import ConfigError
-from midms.programs import handle_user_errors, printable, say, warn
+from midms.programs import handle_user_errors, no_garbage_collection, printable, say, warn
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,34 @@ def test_every_program_sets_how_long_threads_spin_before_torch_is_loaded(
             subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stdout
         )
     assert lines == [f"{file} {expected} False\n" for file in files]
+
+
+def test_no_garbage_is_searched_for_during_imports_and_at_the_end() -> None:
+    """In a process of its own, since frozen objects stay so."""
+    code = """
+import atexit, gc
+atexit.register(lambda: print("at the end", gc.get_freeze_count() > before))  # runs after those registered later
+from midms.programs import no_garbage_collection
+with no_garbage_collection():
+    print("inside", gc.isenabled())
+print("without an import", gc.get_freeze_count())
+with no_garbage_collection():
+    import fractions, statistics
+before = gc.get_freeze_count()
+print("afterwards", gc.isenabled(), before > 0)
+kept = [[] for _ in range(10)]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "inside False", "without an import 0", "afterwards True True", "at the end True",
+    ]  # fmt: skip
+
+
+def test_who_switched_the_collection_off_finds_it_off() -> None:
+    gc.disable()
+    try:
+        with pytest.raises(ImportError), no_garbage_collection():
+            raise ImportError
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -25,7 +25,8 @@ from midms.data.retrieval import (
     module_features,
     nearest,
 )
-from midms.io.files import atomic_write, check_output_files, write_atomically
+from midms.io.files import atomic_write, write_atomically
+from midms.io.outputs import check_output_files
 from midms.programs import warn
 
 _BLOCK = 512  # photos per file of features
@@ -41,7 +42,7 @@ def pairs(options: argparse.Namespace) -> int:
     read = [*filter(None, [options.names, options.key_names, people, options.weights])]
     if out.exists():
         read += [root / name for root in (options.photos, keys) for name in scan_folder(root, maps_beside=True).photos]
-    check_output_files([out], read)
+    check_output_files([out], read, options.overwrite)
     run = ParallelRun(options, "features")
     chosen = split_names(options.photos, options.names, run)
     identities(chosen, options.photos, options.identities)  # a mistake in the list is told before the long work

@@ -30,6 +30,7 @@ from midms.data.verify import Fault
 from midms.data.verify import verify as verify_data_set
 from midms.io.files import BrokenFileError, write_atomically
 from midms.io.images import open_upright, read_header
+from midms.io.outputs import check_output_files
 from midms.io.provenance import png_bytes
 from midms.programs import say, warn
 from midms.progress import track
@@ -234,6 +235,9 @@ def _remark(dataset: ImageFolder, name: str) -> str:
 
 
 def _verify_photos(options: argparse.Namespace) -> int:
+    if options.lists is not None:
+        inputs = [] if options.pairs is None else [options.pairs]
+        check_output_files(split_files(options.lists), inputs, options.overwrite)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the pair list, whose missing photos are named below
         dataset = ImageFolder(
@@ -267,6 +271,11 @@ def _verify_photos(options: argparse.Namespace) -> int:
     return int(faults > 0)
 
 
+def split_files(folder: Path) -> list[Path]:
+    """The lists of a split, in the order in which they are written."""
+    return [folder / "val.txt", folder / "train.txt"]
+
+
 def write_split(folder: Path, names: Sequence[str]) -> None:
     """Write names as train.txt and val.txt. Every tenth is for validation: at least two, at most 100.
 
@@ -277,9 +286,7 @@ def write_split(folder: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{len(names)} usable photos, expected at least {FEWEST_PHOTOS} for a training")
     count = min(max(len(names) // 10, 2), 100)
     held_out = {names[place * len(names) // count] for place in range(count)}
-    for split, chosen in (
-        ("val", [name for name in names if name in held_out]),
-        ("train", [name for name in names if name not in held_out]),
-    ):
-        write_atomically(folder / f"{split}.txt", "".join(f"{check_name(name)}\n" for name in chosen))
+    chosen = [name for name in names if name in held_out], [name for name in names if name not in held_out]
+    for file, part in zip(split_files(folder), chosen, strict=True):
+        write_atomically(file, "".join(f"{check_name(name)}\n" for name in part))
     say(f"{folder}: train.txt {len(names) - count}, val.txt {count} photos")

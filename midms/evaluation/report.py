@@ -15,6 +15,7 @@ from midms.evaluation.records import Folders, Result
 from midms.evaluation.tables import Cell, Table, cells_of, marked_body
 from midms.io.files import write_atomically
 from midms.io.images import read_rgb
+from midms.io.provenance import HTML_MARK
 
 _ROLES = ("generated", "truth", "reference", "exemplars")
 _THUMBNAIL = 128
@@ -211,6 +212,6 @@ def write_report(
 
 def write_page(path: Path, title: str, body: str, style: str) -> None:
     """Write an HTML page atomically. `title` and `body` are HTML."""
-    page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+    page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{HTML_MARK}<title>{title}</title>'
     page += f"<style>{style}</style></head><body>{body}</body></html>\n"
     write_atomically(path, page)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from midms.io.provenance import LATEX_MARK
+
 Mark = Literal["best", "tied"]  # tied: not significantly worse than the best
 
 
@@ -167,7 +169,7 @@ def latex(table: Table) -> str:
     head, body = cells_of(table)
     body = [[latex_text(cell) for cell in line] for line in body]
     body = marked_body(table, body, {"best": r"\textbf{{{}}}", "tied": r"\textit{{{}}}"})
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption(table))}}}"]
+    lines = [LATEX_MARK, r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption(table))}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
     lines += [_latex_line([latex_text(cell) for cell in head]), r"\midrule", *(_latex_line(line) for line in body)]
     lines += [r"\bottomrule", r"\end{tabular}"]

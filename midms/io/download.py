@@ -16,16 +16,19 @@ class DownloadError(OSError):
 
 
 def download(address: str, file: Path, digits: str) -> Path:
-    """Download a file, resuming from a partial one. An existing file is not downloaded again.
+    """Download a file, resuming from a partial one. An existing file is neither downloaded again nor replaced.
 
     Args:
         digits: the first digits of the file's SHA-256, or all.
     Raises:
-        DownloadError: the address cannot be reached, or the content has another SHA-256.
+        DownloadError: the address cannot be reached, the content has another SHA-256, or another file has the name.
     """
     partial = file.with_name(f"{file.name}.partial")
     if file.is_file() and sha256_of(file).startswith(digits):
         return file
+    if file.exists() or file.is_symlink():
+        raise DownloadError(f"{file}: exists, and its SHA-256 does not start with {digits}; move it away, or choose "
+                            "another folder")  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     start = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -148,35 +148,6 @@ def sha256_of_unchanged(file: Path) -> str:
 @lru_cache(maxsize=256)
 def _remembered_sha256(file: Path, *_identity: int) -> str:
     return sha256_of(file)
-
-
-def check_output_files(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Refuse unusable names of output files before anything is computed.
-
-    Args:
-        inputs: files, and folders of which every file is an input.
-    Raises:
-        ConfigError: an output is also an input (under any name), occurs twice, or may not be replaced.
-    """
-    seen: dict[Path, Path] = {}
-    kept = [path for path in inputs if path.exists()]
-    files, places = {_identity(path): path for path in kept}, {path.resolve(): path for path in kept}
-    for output in outputs:
-        check_replaceable(output)
-        first = seen.setdefault(output.resolve(), output)
-        if first is not output:
-            raise ConfigError(f"{output}: is the name of two outputs; give each output its own name")
-        if output.exists():
-            folder = next((places[above] for above in output.resolve().parents if above in places), None)
-            path = files.get(_identity(output), folder)
-            if path is not None:
-                raise ConfigError(f"{output}: is also read ({path}), and would be overwritten; choose another name")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """What all names of one file share."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def check_replaceable(file: Path) -> None:

@@ -25,6 +25,11 @@ from midms.io.images import read_info
 from midms.programs import printable
 
 TEXT_KEY = "midms"
+#: Named in every output whose format has a place for its program, so that a later run may replace the file: the text
+#: "Software" of a PNG (the specification's word), a GIF's comment, a WebP's Exif, an HTML page, the head of LaTeX.
+SOFTWARE = "midms"
+HTML_MARK, LATEX_MARK = f'<meta name="generator" content="{SOFTWARE}">', f"% {SOFTWARE}"
+_SOFTWARE_TAG = 0x0131  # of Exif
 #: Folder of the shipped weights, with one folder per name.
 SHIPPED = Path(__file__).parents[1] / "weights"
 _PACKAGES = ("midms", "torch", "diffusers", "numpy", "pillow")
@@ -89,13 +94,20 @@ def text_chunk(record: Record) -> dict[str, str]:
 
 
 def png_bytes(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
-    """Pixels (H, W, 3) or (H, W) as a PNG file with text chunks."""
+    """Pixels (H, W, 3) or (H, W) as a PNG file with text chunks, the first of which names this software."""
     info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
+    for key, value in {"Software": SOFTWARE, **(text or {})}.items():
         info.add_text(key, value)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", pnginfo=info)
     return stream.getvalue()
+
+
+def software_exif() -> bytes:
+    """The Exif block that names this software."""
+    exif = Image.Exif()
+    exif[_SOFTWARE_TAG] = SOFTWARE
+    return exif.tobytes()
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:

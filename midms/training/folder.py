@@ -24,9 +24,10 @@ def claimed(folder: Path) -> Iterator[None]:
     error, unless it holds a checkpoint or picture.
 
     Raises:
-        TrainingError: another training uses the folder.
+        TrainingError: another training uses the folder, or its files are not those of a training.
     """
     fresh = not folder.exists()
+    _check_is_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     handle = _lock(folder / LOCK)
     try:
@@ -42,6 +43,13 @@ def claimed(folder: Path) -> Iterator[None]:
         if fresh:
             with suppress(OSError):  # not empty: the run stays
                 folder.rmdir()
+
+
+def _check_is_run(folder: Path) -> None:
+    """Refuse a folder whose config.yaml or metrics.csv, which would be replaced, were not written by a training."""
+    taken = [folder / name for name in (CONFIG, TABLE) if (folder / name).exists()]
+    if taken and not any((folder / name).exists() for name in (LOCK, "tensorboard", "checkpoints")):
+        raise TrainingError(f"{taken[0]}: exists, and the folder is not that of a training; choose another --run")
 
 
 def _lock(file: Path) -> IO[str]:

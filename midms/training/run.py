@@ -80,7 +80,9 @@ def train(config: DictConfig, folder: Path, resume: Path | None = None) -> dict[
         checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every or 0, settings.keep)
         # the checkpoint comes before the callbacks that log or draw
         callbacks = [StopOnSignal(), checkpoints, ThroughputMonitor(), LossChanges(), pictures, CatchUp(pictures)]
-        options = resolve(config)["trainer"]
+        options: dict[str, Any] = resolve(config)["trainer"]
+        if data.validation is None:
+            options["val_check_interval"] = None
         first = getattr(rank_zero_only, "rank", 0) == 0
         if resume is not None and first:
             report_differences(_config_of(resume, folder), config)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from midms.options import add_overwrite_option
+
 SIDE = 32  # the first stages and U-Nets halve a picture five times
 
 
@@ -27,6 +29,7 @@ def add_shape(parser: argparse.ArgumentParser, config: str, size: str, rounds: s
 def add_plot(parser: argparse.ArgumentParser, what: str) -> None:
     """`--plot FILE`; `what` describes the figure."""
     parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw {what} to this picture")
+    add_overwrite_option(parser, "an existing --plot that midms did not write")
 
 
 def check_shape(batch: int, rounds: int, size: int) -> None:

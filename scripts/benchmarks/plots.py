@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from midms.io.files import atomic_write
+from midms.io.provenance import SOFTWARE
+
 DPI = 100
 
 
@@ -21,7 +24,8 @@ def figure(file: Path, *grid: int, **options: Any) -> Iterator[Any]:
     drawn, axes = pyplot.subplots(*grid, layout="constrained", **options)
     try:
         yield axes
-        drawn.savefig(file, dpi=DPI)
+        with atomic_write(file) as temporary:
+            drawn.savefig(temporary, dpi=DPI, metadata={"Software": SOFTWARE} if file.suffix == ".png" else None)
     finally:
         pyplot.close(drawn)
 

@@ -114,15 +114,20 @@ def process_cost(words: Sequence[str], folder: Path, threads: int) -> Cost:
     Raises:
         ValueError: the program failed.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.getenv("PYTHONPATH")]))
     launcher = [sys.executable, "-c", LAUNCHER, *words]
-    done = subprocess.run(launcher, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(launcher, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(
             f"{' '.join(words[:4])}: exit status {done.returncode}, {' '.join(done.stderr.split())[-300:]}"
         )
     return Cost(*map(float, done.stdout.split()))
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of a process that finds this package and computes with a number of CPU threads."""
+    places = filter(None, [str(Path(__file__).parents[2]), os.getenv("PYTHONPATH")])
+    found = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(places)}
+    return os.environ | found
 
 
 def write_pair(folder: Path, size: int, config: str | None) -> None:

@@ -107,7 +107,7 @@ def _ade20k(source: PairSource, out: Path) -> str:
         for split, name in (("validation", pair.condition), ("training", pair.exemplar)):
             file = root / split / f"{pair.number:05d}.jpg"
             copy_photo(source, name, file)
-            file.with_suffix(".png").write_bytes((annotations / name).with_suffix(".png").read_bytes())
+            write_atomically(file.with_suffix(".png"), (annotations / name).with_suffix(".png").read_bytes())
         lines.append(f"{pair.number:05d}.jpg,{pair.number:05d}.jpg")
     _write_lines(out / "data" / "ade20k_ref_test.txt", lines)
     options = "--use_attention --maskmix --warp_mask_losstype direct --PONO --PONO_C"

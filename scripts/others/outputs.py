@@ -12,6 +12,7 @@ import numpy as np
 from midms.evaluation.folders import ImageFile, list_images
 from midms.io.files import write_atomically
 from midms.io.images import read_rgb
+from midms.io.outputs import check_output_files, is_ours
 from midms.visualize import save_png
 from others.pairs import Pair
 
@@ -69,19 +70,27 @@ def collect_outputs(folder: Path, pattern: str) -> list[ImageFile]:
     return files
 
 
-def write_outputs(outputs: Mapping[str, Path], out: Path, panel: Panel | None = None) -> None:
+def write_outputs(outputs: Mapping[str, Path], out: Path, panel: Panel | None = None, overwrite: bool = False) -> None:
     """Outputs under the names of their pairs: the files unchanged, or one panel of each as PNG.
 
+    Args:
+        overwrite: whether files that midms did not write may be replaced.
     Raises:
-        ValueError: a picture whose width is no multiple of the number of panels.
+        ValueError: a picture whose width is no multiple of the number of panels, or a name that is taken.
     """
-    for name, path in outputs.items():
+    places = {out / f"{name}{path.suffix.lower() if panel is None else '.png'}": path for name, path in outputs.items()}
+
+    def ours(place: Path) -> bool:
+        return place.read_bytes() == places[place].read_bytes() if panel is None else is_ours(place)
+
+    check_output_files(places, outputs.values(), overwrite, ours)
+    for place, path in places.items():
         if panel is None:
-            write_atomically(out / f"{name}{path.suffix.lower()}", path.read_bytes())
+            write_atomically(place, path.read_bytes())
             continue
         picture = read_rgb(path)
         if picture.width % panel.total:
             raise ValueError(f"{path}: {picture.width} pixels are not {panel.total} panels of one width (--panel)")
         width = picture.width // panel.total
         box = ((panel.place - 1) * width, 0, panel.place * width, picture.height)
-        save_png(out / f"{name}.png", np.asarray(picture.crop(box)))
+        save_png(place, np.asarray(picture.crop(box)))

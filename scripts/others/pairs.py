@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from midms.data.exemplars import read_pairs
 from midms.data.folder import ImageFolder
-from midms.io.files import read_json, write_atomically
+from midms.io.files import atomic_write, read_json, write_atomically
 from midms.io.images import read_header, read_info, read_rgb
 from midms.io.schemas import check_content
 from midms.visualize import Pixels, condition_image, save_png, to_pixels
@@ -126,12 +126,12 @@ def read_manifest(file: Path) -> Manifest:
 
 def copy_photo(source: PairSource, name: str, file: Path) -> None:
     """A photo of the folder as an upright JPEG file: unchanged if it is one, else converted at quality 95."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     original = source.photos / name
     if read_header(original).format == "JPEG" and "exif" not in read_info(original):
-        file.write_bytes(original.read_bytes())
+        write_atomically(file, original.read_bytes())
     else:
-        read_rgb(original).save(file, quality=95, subsampling=0)
+        with atomic_write(file) as temporary:
+            read_rgb(original).save(temporary, quality=95, subsampling=0)
 
 
 def numbers_of(names: Sequence[str]) -> dict[str, int]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Split -> its data set in a training config.
 SPLITS = {"train": "train", "val": "validation"}
+#: Folders and files in OUT.
+FOLDERS = ("conditions", "exemplars", "truth", "sources", "images")
+INTERMEDIATES, CONTACT_SHEET = "intermediates", "contact_sheet.png"
+_INTERMEDIATE_NAMES = ("warp.png", "prediction_*.png", "mask_*.png")
 
 
 class Pair(NamedTuple):
@@ -113,7 +117,6 @@ def data_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Setti
 def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settings) -> list[Pair]:
     """Pairs of the user's files, translated as by `midms translate` with the pair's seed."""
     from midms.data.samples import is_sample
-    from midms.io.files import check_output_files
     from midms.io.images import read_header
     from midms.pipelines.making import Making
     from midms.pipelines.reading import (
@@ -159,11 +162,28 @@ def own_pairs(options: argparse.Namespace, pipe: MIDMsPipeline, settings: Settin
             protocol=options.protocol,
         )
         pairs.append(Pair(f"{index:05d}_{file.stem.replace(':', '-')}", making, seed, load))
-    read = [*options.condition, *options.exemplar, *(options.exemplar_condition or [])]
-    folders = ("conditions", "exemplars", "images")
-    written = [options.out / folder / f"{pair.name}.png" for pair in pairs for folder in folders]
-    check_output_files(written, [file for file in read if not is_sample(file)])
     return pairs
+
+
+def check_outputs(options: argparse.Namespace, pairs: list[Pair]) -> None:
+    """Refuse to write over inputs, and over files that midms did not write unless the user says so.
+
+    Args:
+        pairs: those that will be made.
+    """
+    from midms.data.samples import is_sample
+    from midms.io.outputs import check_output_files
+
+    read = [*(options.condition or []), *(options.exemplar or []), *(options.exemplar_condition or [])]
+    inputs = [file for file in read if not is_sample(file)] + [options.config] * bool(options.config)
+    written = [options.out / folder / f"{pair.name}.png" for pair in pairs for folder in FOLDERS]
+    if options.save_intermediates:
+        for pair in pairs:
+            folder = options.out / INTERMEDIATES / pair.name
+            written += [file for pattern in _INTERMEDIATE_NAMES for file in sorted(folder.glob(pattern))]
+    if options.contact_sheet:
+        written.append(options.out / CONTACT_SHEET)
+    check_output_files(written, inputs, options.overwrite)
 
 
 def notes_of(pipe: MIDMsPipeline, loaded: Loaded, condition: Condition, exemplar: Exemplar, row: int) -> list[str]:

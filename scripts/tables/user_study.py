@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, StrictInt
 from midms.evaluation.folders import list_images
 from midms.evaluation.report import thumbnail_uri
 from midms.io.files import BrokenFileError, atomic_write
+from midms.io.provenance import SOFTWARE
 from midms.io.schemas import check_content
 
 QUESTIONS = {
@@ -258,4 +259,4 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": SOFTWARE} if path.suffix == ".png" else None)

@@ -45,12 +45,12 @@ RUNS = [
     Run(r"prepare_data\.py verify --data celeba --root CelebAMask-HQ$"),
     Run(r"prepare_data\.py keypoints photos --tool convert"),
     Run(r"prepare_data\.py pairs photos --out pairs\.txt"),
-    Run(r"prepare_data\.py pairs CelebAMask-HQ/CelebA-HQ-img"),
+    Run(r"prepare_data\.py pairs CelebAMask-HQ/CelebA-HQ-img", ("--overwrite",)),  # the published list is there
     Run(r"prepare_data\.py cache --data celeba", ("--size", "16"), (("8", "0"),)),
     Run(r"evaluate\.py --generated out --reference photos --metrics fid,kid,swd,lpips", ("--metrics", "swd,psnr",
         "--truth", "photos"), (("out", "results"),)),
     Run(r"user_study\.py make", ("--count", "2")),
-    Run(r"train_on_folder\.py portraits --out runs/mine --dry-run", ("--device", "cpu")),
+    Run(r"train_on_folder\.py portraits --out runs/mine --dry-run", ("--device", "cpu"), (("runs/mine", "runs/own"),)),
     Run(r"midms translate --condition photo\.jpg --exemplar cat\.jpg --weights runs/mine/weights --out mine\.png$"),
     Run(r"pack_weights\.py runs/demo_small_rate"),
 ]  # fmt: skip

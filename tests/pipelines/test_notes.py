@@ -13,6 +13,7 @@ from PIL import Image
 from midms.conditions.make import line_drawing
 from midms.conditions.photos import annotate, models
 from midms.data.procedural.dataset import test_pairs as pairs
+from midms.pipelines import notes as notes_module
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.notes import (
     UsedExemplar,
@@ -114,6 +115,17 @@ def test_samples_are_encoded_once_for_a_pipeline(demo: MIDMsPipeline, monkeypatc
     before = least_cosine(demo, first)
     monkeypatch.setattr(demo, "encode_exemplar", lambda *given: pytest.fail("the samples were encoded again"))
     assert least_cosine(demo, first) == before != least_cosine(demo, second)
+
+
+def test_samples_are_compared_as_if_they_were_encoded_at_once(
+    demo: MIDMsPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_parts = notes_module._known_features(demo)
+    monkeypatch.setattr(notes_module, "_AT_ONCE", notes_module._COMPARED)
+    monkeypatch.setattr(notes_module, "_KNOWN", {})
+    at_once = notes_module._known_features(demo)
+    assert len(in_parts) == len(at_once) == notes_module._COMPARED
+    assert torch.allclose(in_parts, at_once, rtol=0, atol=1e-5 * float(at_once.abs().max()))
 
 
 def test_a_photo_without_a_face(demo: MIDMsPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

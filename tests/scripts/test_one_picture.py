@@ -128,6 +128,23 @@ def test_an_input_among_the_outputs_is_kept(folder: Path, weights: str, capsys, 
     assert photo.read_bytes() == before and not Path("sample/images").exists()
 
 
+@pytest.mark.parametrize("place", ["contact_sheet.png", "intermediates/00000_maps/prediction_01.png"])
+def test_an_input_at_any_place_below_the_output_is_kept(folder: Path, weights: str, capsys, place: str) -> None:
+    photo = Path("sample", place)
+    photo.parent.mkdir(parents=True)
+    words = ["--condition", "maps.npy", "--calls", "1", "--weights", weights, "--out", "sample"]
+    words += ["--contact-sheet", "1", "--save-intermediates"]
+    for exemplar, more, said in ((photo, ["--overwrite"], "is also read"), ("photo.png", [], "no mark of midms")):
+        photo.write_bytes(Path("photo.png").read_bytes())
+        assert sample(*words, "--exemplar", str(exemplar), *more) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+        assert photo.read_bytes() == Path("photo.png").read_bytes() and not Path("sample/images").exists()
+    for _ in range(2):
+        assert sample(*words, "--exemplar", "photo.png", "--overwrite") == 0  # and what it wrote then is its own
+        assert sample(*words, "--exemplar", "photo.png", "--seed", "1") == 0
+
+
 def test_a_picture_of_somebody_else_is_not_replaced(folder: Path, weights: str, capsys) -> None:
     Path("sample/images").mkdir(parents=True)
     Image.new("RGB", (8, 8), "red").save("sample/images/00000_maps.png")

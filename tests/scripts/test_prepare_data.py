@@ -382,6 +382,11 @@ def test_verifying_a_folder_splits_what_is_usable(tmp_path, capsys):
     assert "train.txt 20, val.txt 2 photos" in capsys.readouterr().out
     train, val = ((tmp_path / f"lists/{split}.txt").read_text().splitlines() for split in ("train", "val"))
     assert sorted(train + val) == [f"{number:02d}.png" for number in range(23) if number != 7] and len(val) == 2
+    (tmp_path / "lists/val.txt").write_text("the user's own\n")
+    assert run(*words) == 2
+    assert "val.txt: exists" in capsys.readouterr().err
+    assert (tmp_path / "lists/val.txt").read_text() == "the user's own\n"
+    words = (*words, "--overwrite")
     assert run(*words) == 1
     assert (tmp_path / "lists/val.txt").read_text().splitlines() == val
     for number in range(8, 23):

@@ -37,8 +37,11 @@ def test_a_pair_list_never_takes_the_place_of_a_photo(
         assert run("pairs", photos, "--out", *words) == 2
         error = capsys.readouterr().err
         assert "is also read" in error and error.count("\n") == 1 and contents(tmp_path) == before
-    for _ in range(2):  # a list among the photos may be written again
-        assert run("pairs", photos, "--out", photos / "pairs.txt") == 0
+    words = ("pairs", photos, "--out", photos / "pairs.txt")
+    assert run(*words) == 0 and run(*words, "--overwrite") == 0  # a list among the photos may be written again
+    (photos / "pairs.txt").write_text("a list of the user's")
+    assert run(*words) == 2 and "--overwrite" in capsys.readouterr().err
+    assert (photos / "pairs.txt").read_text() == "a list of the user's"
 
 
 @pytest.mark.parametrize("place", ["photos", "photos/maps", "./photos/../photos"])

@@ -50,6 +50,17 @@ def test_zero_turns_checkpoints_pictures_rows_and_validations_off(tmp_path):
     assert not list(run.glob("pictures/*")) and (run / "weights/config.json").is_file()
 
 
+def test_a_training_without_a_validation_set_is_silent_about_it_and_resumes(tmp_path, recwarn, capsys):
+    run = tmp_path / "run"
+    none = ["data.params.validation=null", "trainer.val_check_interval=1"]
+    assert program()(stage_one(run, 1, *none, "run.picture_every=1")) == 0
+    assert program()(stage_one(run, 2, *none, "--resume", str(run))) == 0
+    said = [str(warning.message) for warning in recwarn] + capsys.readouterr().err.splitlines()
+    assert not [line for line in said if "val" in line or "zero" in line], said
+    assert set(curve(run)) == {0, 1} and not curve(run, "val/psnr") and not list(run.glob("pictures/*"))
+    assert (run / "weights/config.json").is_file()
+
+
 def test_one_seed_gives_one_curve(tmp_path, tiny_weights):
     main = program()
     for name in ("a", "b"):

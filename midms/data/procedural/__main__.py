@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from midms.config import ConfigError
-from midms.options import between
+from midms.options import add_overwrite_option, between
 from midms.programs import handle_user_errors
 
 
@@ -30,6 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--task", default="faces", choices=("faces", "figures", "churches"), help="(default: faces)")
     parser.add_argument("--show", type=int, default=16, help="number of pairs (default: 16)")
     parser.add_argument("--size", type=int, default=128, help="pixels per side (default: 128)")
+    add_overwrite_option(parser, "an existing PNG that midms did not write")
     options = parser.parse_args(arguments)
     if (options.out is None) == (options.time is None):
         parser.error("give either a PNG to write or --time N")
@@ -92,8 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
     from torch.utils.data import default_collate
 
     from midms.data.procedural.dataset import test_pairs
+    from midms.io.outputs import check_output_files
     from midms.visualize import condition_image, grid, save_png
 
+    check_output_files([options.out], overwrite=options.overwrite)
     dataset = test_pairs(options.task, options.size, options.show)
     batch = default_collate([dataset[index] for index in range(options.show)])
     places = batch["coordinates"].movedim(1, -1)
