@@ -55,7 +55,7 @@ def test_a_grid_has_a_row_a_sample_and_a_column_a_caption():
 
 def test_png_carries_its_settings_and_leaves_no_part_behind(tmp_path):
     save_png(tmp_path / "a/b.png", np.zeros((4, 4, 3), np.uint8), {"midms": "{}"})
-    assert Image.open(tmp_path / "a/b.png").text == {"midms": "{}"}
+    assert Image.open(tmp_path / "a/b.png").text == {"midms": "{}", "Software": "midms"}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.png"]
 
 
