@@ -322,7 +322,7 @@ def test_pairs_of_one_split_take_exemplars_from_it_alone(tmp_path, capsys):
     """The documented command for CelebAMask-HQ; without --names the mix is said."""
     root = celeba(tmp_path / "set", 6, 3)
     (root / "lists" / "celebahq_ref.txt").unlink()
-    words = ("pairs", "--overwrite", root / "CelebA-HQ-img", "--out", root / "lists" / "celebahq_ref.txt")
+    words = ("pairs", root / "CelebA-HQ-img", "--out", root / "lists" / "celebahq_ref.txt")
     assert run(*words, "--names", root / "train.txt") == 0
     training = {f"{name}.jpg" for name in (root / "train.txt").read_text().split()}
     pairs = read_pairs(root / "lists" / "celebahq_ref.txt")
@@ -332,7 +332,7 @@ def test_pairs_of_one_split_take_exemplars_from_it_alone(tmp_path, capsys):
     named = ("--names", root / "val.txt", "--key-names", root / "train.txt", "--count", 2)
     assert run(*words[:2], "--out", out, *named) == 0
     assert all(name not in training and set(row) <= training for name, row in read_pairs(out).items())
-    assert run(*words[:2], "--out", out) == 0
+    assert run(*words[:2], "--out", out, "--overwrite") == 0
     assert "give its --names" in capsys.readouterr().err
 
 
