@@ -128,8 +128,13 @@ def curves(
             axis.axvline(step, color="black", linestyle="--", linewidth=0.8)
     lines = [f"dashed, step {step:g}: {text}" for step, text in (marks or {}).items()]
     figure.suptitle("\n".join([title, *lines]), fontsize=10)
+    save_figure(path, figure, dpi=90)
+
+
+def save_figure(path: Path, figure: Any, dpi: int) -> None:
+    """Write a figure of matplotlib; a PNG names this software."""
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=90, metadata={"Software": SOFTWARE})
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": SOFTWARE} if path.suffix.lower() == ".png" else None)
 
 
 #: Figures of one translation, by the name that `loop_pictures` takes.

@@ -316,6 +316,7 @@ def run(options: argparse.Namespace) -> int:
     endings = ("_edit.png", "_reconstruction.png", ".json")
     outputs = [options.output / f"{job.name}{ending}" for job in jobs for ending in endings]
     pictures = [job.picture for job in jobs if job.picture is not None]
+    # `pending` refuses JSON files that are no records of these edits
     check_output_files(outputs, pictures, options.overwrite, lambda file: file.suffix == ".json" or is_ours(file))
     todo = list(pending(jobs, recipe, options.output, options.overwrite))
     print(f"{len(jobs)} to make, {len(jobs) - len(todo)} finished before")

@@ -29,7 +29,7 @@ from midms.visualize import to_pixels
 SMALLEST, LARGEST = 0.8, 1.6
 #: Samples that an exemplar is compared with, and standard deviations below their mean from which a note is given.
 _COMPARED, _DEVIATIONS = 12, 5.0
-_AT_ONCE = 3  # samples that are encoded as one batch; 12 at 128 pixels took 70 MB more
+_AT_ONCE = 3  # samples that are encoded as one batch, which bounds the memory
 #: Features of these samples, (12, C, h, w), of each pipeline that has compared an exemplar with them.
 _KNOWN: WeakKeyDictionary[MIDMsPipeline, Tensor] = WeakKeyDictionary()
 

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from midms.io.files import atomic_write
-from midms.io.provenance import SOFTWARE
+from midms.visualize import save_figure
 
 DPI = 100
 
@@ -24,8 +23,7 @@ def figure(file: Path, *grid: int, **options: Any) -> Iterator[Any]:
     drawn, axes = pyplot.subplots(*grid, layout="constrained", **options)
     try:
         yield axes
-        with atomic_write(file) as temporary:
-            drawn.savefig(temporary, dpi=DPI, metadata={"Software": SOFTWARE} if file.suffix == ".png" else None)
+        save_figure(file, drawn, DPI)
     finally:
         pyplot.close(drawn)
 

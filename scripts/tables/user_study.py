@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field, StrictInt
 
 from midms.evaluation.folders import list_images
 from midms.evaluation.report import thumbnail_uri
-from midms.io.files import BrokenFileError, atomic_write
-from midms.io.provenance import SOFTWARE
+from midms.io.files import BrokenFileError
 from midms.io.schemas import check_content
+from midms.visualize import save_figure
 
 QUESTIONS = {
     "style": "Which result takes over the style of the exemplar best?",
@@ -258,5 +258,4 @@ def draw_figure(results: Sequence[Preference], people: int, path: Path) -> None:
     axes.set_ylim(0, 105)
     axes.set_title(f"{people} participants, 95 % intervals" if people > 1 else "1 participant, no interval")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata={"Software": SOFTWARE} if path.suffix == ".png" else None)
+    save_figure(path, figure, dpi=150)

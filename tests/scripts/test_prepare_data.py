@@ -101,10 +101,10 @@ def test_broken_photos_are_told_and_the_rest_is_done(photos, capsys):
 
 def test_pairs_never_hold_the_photo_itself_or_the_same_person(photos, tmp_path):
     out = tmp_path / "pairs.txt"
-    assert run("pairs", "--overwrite", photos, "--out", out, "--count", 2) == 0
+    assert run("pairs", photos, "--out", out, "--count", 2) == 0
     pairs = read_pairs(out)
     assert len(pairs) == 5 and all(name not in row and len(row) == 2 for name, row in pairs.items())
-    assert run("pairs", "--overwrite", photos, "--out", tmp_path / "all.txt") == 0  # 20 a line, or as many as there are
+    assert run("pairs", photos, "--out", tmp_path / "all.txt") == 0  # 20 a line, or as many as there are
     assert {len(row) for row in read_pairs(tmp_path / "all.txt").values()} == {4}
     assert pairs["person0/0.jpg"][0] == "person0/1.jpg"  # drawn alike
     assert run("pairs", "--overwrite", photos, "--out", out, "--count", 2, "--identities", "folder") == 0
@@ -338,7 +338,7 @@ def test_pairs_of_one_split_take_exemplars_from_it_alone(tmp_path, capsys):
 
 def test_names_without_a_photo_are_told_and_counted(photos, tmp_path, capsys):
     (tmp_path / "split.txt").write_text("person0/0.jpg\nphotos/person0/1\nperson1\\2.jpg\ngone.jpg\n")
-    assert run("pairs", "--overwrite", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 1
+    assert run("pairs", photos, "--out", tmp_path / "pairs.txt", "--names", tmp_path / "split.txt") == 1
     printed = capsys.readouterr()
     assert "skipped gone.jpg: named in" in printed.err and "3 made, 0 already there, 1 skipped" in printed.out
     assert sorted(read_pairs(tmp_path / "pairs.txt")) == ["person0/0.jpg", "person0/1.jpg", "person1/2.jpg"]
@@ -354,7 +354,7 @@ def test_names_with_commas_spaces_and_tabs_in_lists(tmp_path, separator):
         photo(tmp_path / "mine" / name, k)
     (tmp_path / "who.txt").write_text("".join(f"{n}{separator}{w}\n" for n, w in zip(names, "JJAP", strict=True)))
     out = tmp_path / "pairs.txt"
-    assert run("pairs", "--overwrite", tmp_path / "mine", "--out", out, "--identities", tmp_path / "who.txt") == 0
+    assert run("pairs", tmp_path / "mine", "--out", out, "--identities", tmp_path / "who.txt") == 0
     pairs = read_pairs(out)
     assert sorted(pairs) == names and set(pairs["Smith, John 1.jpg"]) == {"a\tb.jpg", "plain.jpg"}
     assert len(list(ImageFolder(tmp_path / "mine", "edges", training=False, pairs=out, size=8))) == 4

@@ -39,7 +39,7 @@ class Training:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of three steps that works for 0.1 s after SIGTERM and"""
+    """A program of three steps that works for 0.1 s after SIGTERM, says what is done, and exits with its argument."""
     (tmp_path / "phases.py").write_text(MODULE)
     (tmp_path / "program.py").write_text(PROGRAM)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
