@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -15,6 +16,7 @@ import gradio as gr
 import pytest
 from coroutines import run
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 from midms.app.departed import DepartedVisitors
 from midms.app.faults import FaultLog
@@ -49,6 +51,49 @@ def test_the_second_stream_of_a_visitor_who_has_left() -> None:
 def test_other_errors_are_faults(path: str, error: Exception, messages: list[str]) -> None:
     with pytest.raises(type(error)):
         call(path, error, *messages)
+
+
+def test_an_upload_that_its_visitor_breaks_off() -> None:
+    call("/gradio_api/upload", ClientDisconnect(), "http.request", "http.disconnect")
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """The address of an empty page behind the middleware, and the file of its faults."""
+    log = tmp_path / "app.log"
+    monkeypatch.setattr(sys, "stderr", FaultLog(log))
+    with gr.Blocks() as page:
+        gr.Image()
+    settings = {"middleware": [Middleware(DepartedVisitors)]}
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, app_kwargs=settings)
+    yield url, log
+    page.close()
+
+
+def test_half_an_upload(served: tuple[str, Path]) -> None:
+    """Gradio itself: nothing is logged. Without the middleware Gradio 6.31 logs ClientDisconnect."""
+    url, log = served
+    ended = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        original = DepartedVisitors.__call__
+
+        async def noted(self: DepartedVisitors, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await original(self, scope, receive, send)
+            finally:
+                if scope.get("path", "").endswith("/upload"):
+                    ended.set()
+
+        patch.setattr(DepartedVisitors, "__call__", noted)
+        host, port = url.removeprefix("http://").strip("/").split(":")
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        with socket.create_connection((host, int(port)), timeout=30) as visitor:
+            visitor.sendall(head.encode())
+        assert ended.wait(60)
+    with urlopen(f"{url}config"):  # a later request: faults of the earlier one have been written
+        pass
+    assert not log.exists() or log.read_text() == ""
 
 
 def test_two_streams_of_one_visitor_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

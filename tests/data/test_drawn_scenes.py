@@ -211,8 +211,6 @@ def test_the_subject_ends_at_walls_floor_sky_and_ground(task, inside, outside):
     labels, subject = (torch.stack([item[key] for item in items]) for key in ("labels", "subject"))
     names = [{part.name for part in TASKS[task].Part if part in labels[subject == is_subject]} for is_subject in (1, 0)]
     assert names[0] >= inside and names[1] == outside and not names[0] & names[1]
-    floor = (labels == TASKS["figures"].Part.floor).sum()
-    assert task != "figures" or floor > (labels > 0).sum() / 2, "else the floor might count as the subject"
 
 
 def test_exemplars_come_in_the_published_shares():
