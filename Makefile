@@ -31,7 +31,7 @@ test: setup  ## the tests, below ten minutes on two cores: one process per core,
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## the slow ones too
-	$(BIN)/python -m pytest -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ''
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -24,6 +24,17 @@ class Translation(NamedTuple):
     loop: Interleaved
 
 
+def check_latent_channels(name: str, got: int, first_stage: FirstStage) -> None:
+    """Refuse a network for latents of another number of channels than those of the first stage.
+
+    Raises:
+        ValueError: `got` is another number.
+    """
+    expected = first_stage.latent_channels
+    if got != expected:
+        raise ValueError(f"{name}: got {got}, expected {expected}, the channels of the first stage's latents")
+
+
 class Matcher(nn.Module):
     """Encodes conditions and exemplars on one grid and matches them; a subclass makes the picture.
 
@@ -34,6 +45,8 @@ class Matcher(nn.Module):
     Attributes:
         kind: name of the method, shown by `midms info`.
         settings_class: class of the settings of `translate`.
+    Raises:
+        ValueError: the encoders take latents of another number of channels than the first stage makes.
     """
 
     kind: ClassVar[str]
@@ -41,6 +54,7 @@ class Matcher(nn.Module):
 
     def __init__(self, first_stage: FirstStage, encoders: CorrespondenceEncoders, temperature: float = 0.005) -> None:
         super().__init__()
+        check_latent_channels("encoders.latent_channels", encoders.config["latent_channels"], first_stage)
         self.first_stage = first_stage.requires_grad_(False).eval()
         self.encoders, self.temperature = encoders, temperature
 

@@ -17,7 +17,7 @@ from midms.models.denoiser import Denoiser
 from midms.models.encoded import Exemplar
 from midms.models.encoders import ConditionFeatures, CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
-from midms.models.matcher import Matcher, Translation
+from midms.models.matcher import Matcher, Translation, check_latent_channels
 
 
 class MIDMs(Matcher):
@@ -31,6 +31,8 @@ class MIDMs(Matcher):
             `denoiser`.
         schedule: keywords of `linear_schedule`.
         temperature: tau of Eq. 6.
+    Raises:
+        ValueError: a network takes latents of another number of channels than the first stage makes.
     """
 
     kind = "midms"
@@ -46,6 +48,9 @@ class MIDMs(Matcher):
         temperature: float = 0.005,
     ) -> None:
         super().__init__(first_stage, encoders, temperature)
+        for name, network in {"denoiser": denoiser, "refiner": refiner}.items():
+            if network is not None:
+                check_latent_channels(f"{name}.in_channels", network.config["in_channels"], first_stage)
         self.denoiser = denoiser
         self.refiner = None if refiner is None else refiner.requires_grad_(False).eval()
         self.schedule_config = dict(schedule or {})

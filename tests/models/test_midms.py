@@ -12,6 +12,7 @@ from midms.checkpoints.loading import load_denoiser, load_first_stage
 from midms.diffusion.interleave import StepRecord
 from midms.diffusion.settings import InterleaveSettings
 from midms.matching.correspondence import match
+from midms.models.denoiser import Denoiser
 from midms.models.encoders import CorrespondenceEncoders
 from midms.models.midms import MIDMs, Translation
 
@@ -53,6 +54,16 @@ def test_first_stage_and_refiner_stay_frozen_and_in_evaluation_mode(model: MIDMs
     assert not any(p.requires_grad for part in frozen if part is not None for p in part.parameters())
     assert all(p.requires_grad for p in model.encoders.parameters())
     model.eval()
+
+
+def test_networks_for_other_latents_are_refused(tiny_weights: Path) -> None:
+    stage, denoiser, encoders = load_first_stage(tiny_weights), load_denoiser(tiny_weights), CorrespondenceEncoders
+    with pytest.raises(ValueError, match=r"encoders\.latent_channels: got 4, expected 3, the channels of the first"):
+        MIDMs(stage, encoders(**ENCODERS | {"latent_channels": 4}), denoiser)
+    other = Denoiser(denoiser.config | {"in_channels": 4, "out_channels": 4})
+    for networks, name in (((other,), "denoiser"), ((denoiser, other), "refiner")):
+        with pytest.raises(ValueError, match=rf"{name}\.in_channels: got 4, expected 3"):
+            MIDMs(stage, encoders(**ENCODERS), *networks)
 
 
 def test_the_schedule_is_no_part_of_the_weights(model: MIDMs) -> None:

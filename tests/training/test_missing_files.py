@@ -73,8 +73,12 @@ def test_the_command_for_a_list_makes_one_that_the_data_set_reads(name, tmp_path
         assert {exemplar for row in dataset.pairs.values() for exemplar in row} <= set(dataset.names)
 
 
-#: Weights whose first stage and denoiser fit 64 pixels.
-WEIGHTS = {"celeba": "demo-64", "deepfashion": "demo-64", "churches": "demo-churches"}
+#: What the weights of smaller first two stages need: of 64 pixels, and for churches of three latent channels.
+WEIGHTS = {
+    "celeba": ["model.params.weights=demo-64"],
+    "deepfashion": ["model.params.weights=demo-64"],
+    "churches": ["model.params.weights=demo-churches", "model.params.encoders.latent_channels=3"],
+}
 
 
 @pytest.mark.slow
@@ -85,6 +89,6 @@ def test_small_lies_over_the_full_size_configs(name, tmp_path, capsys):
     words = ["--base", str(ROOT / f"configs/{name}.yaml"), str(ROOT / "configs/small.yaml"), "-t"]
     words += [f"data.params.{part}.params.root=set" for part in ("train", "validation")]
     words += ["data.params.num_workers=0", "data.params.batch_size=2", "trainer.max_steps=2", "trainer.accelerator=cpu",
-              "model.params.warmup_steps=1", f"model.params.weights={WEIGHTS[name]}"]  # fmt: skip
+              "model.params.warmup_steps=1", *WEIGHTS[name]]  # fmt: skip
     assert program()(words) == 0, capsys.readouterr().err
     assert (tmp_path / f"runs/small/{name}/weights/config.json").is_file()
