@@ -151,6 +151,19 @@ def training_configs(options: argparse.Namespace) -> list[str]:
     return [*task.configs, *task.short, *(task.scratch if options.from_scratch else ())]
 
 
+def start_weights(options: argparse.Namespace) -> list[str]:
+    """Overrides that name the weights the training starts from.
+
+    The encoders of an earlier stretch fit the shipped weights. Weights of one's own train their own encoders further, or
+    random ones where they hold none.
+    """
+    overrides = [f"model.params.weights={options.weights}"]
+    if options.from_scratch or options.weights == task_of(options.task, options.weights).weights:
+        return overrides
+    encoders = options.weights if can_translate(options.weights) else "null"
+    return [*overrides, f"model.params.encoders_from={encoders}"]
+
+
 def start_of_training(options: argparse.Namespace, changes: list[str]) -> MIDMsPipeline | None:
     """The pipeline that the training starts from. None: its encoders are random, so it cannot translate."""
     from midms.config import instantiate, load_config
@@ -212,7 +225,7 @@ def run(options: argparse.Namespace) -> dict[str, str]:
             shown[str(your_sheet(options))] = "your picture as exemplar"
         print("\n".join(f"{path}: {what}" for path, what in shown.items()), flush=True)
     if not options.skip_training:
-        folder, changes = options.out.resolve() / "run", [f"model.params.weights={weights}", *options.overrides]
+        folder, changes = options.out.resolve() / "run", [*start_weights(options), *options.overrides]
         before = start_of_training(options, changes)
         call("main.py", "--base", *training_configs(options), "-t", "--run", str(folder), *changes)
         draw_curves(folder, options.out / "training_curves.png")

@@ -112,11 +112,11 @@ def test_the_other_tasks_train_from_the_first_two_stages_alone_and_then_run_as_t
     tmp_path, capfd, program, task, kind, latent
 ):
     weights = small_weights(tmp_path / "start", kind, latent, task)
-    smaller = [f"data.params.{part}.params.size=32" for part in ("train", "validation")]
+    smaller = [f"data.params.{part}.params.size=32" for part in ("train.params.dataset", "validation")]
     smaller += ["data.params.validation.params.length=2", "data.params.batch_size=2", "trainer.max_steps=2",
                 "model.params.warmup_steps=1", "trainer.val_check_interval=2", "run.log_every=1",
                 "model.params.encoders.widths=[8,8,16]", "model.params.encoders.out_channels=16",
-                "model.params.encoders.hidden=8", "model.params.encoders.factor=4"]  # fmt: skip
+                "model.params.encoders.hidden=8", f"model.params.encoders.latent_channels={latent}"]  # fmt: skip
     words = ["--task", task, "--pairs", "2", "--shown", "2"]
     trained = [*words, "--weights", str(weights), "--out", str(tmp_path / "one"), *smaller]
     assert program.main(trained) == 0, capfd.readouterr().err[-2000:]
@@ -129,6 +129,24 @@ def test_the_other_tasks_train_from_the_first_two_stages_alone_and_then_run_as_t
     assert (tmp_path / "one/before_and_after.png").is_file() and not (tmp_path / "two/training_curves.png").exists()
     assert program.main(["--task", "faces", "--weights", str(made)]) == 2
     assert f"are of task '{task}', not 'faces'" in capfd.readouterr().err
+
+
+def test_the_encoders_of_the_weights_are_trained_further(program, tiny_pipeline_folder, tmp_path):
+    """Those of an earlier stretch only with the shipped weights, which they fit."""
+
+    def start(*words: str) -> list[str]:
+        return program.start_weights(program.parse(list(words)))
+
+    for words, weights in (
+        ((), "demo"),
+        (("--task", "figures"), "demo-figures"),
+        (("--weights", "demo-64"), "demo-64"),
+    ):
+        assert start(*words) == [f"model.params.weights={weights}"]
+    own, half = str(tiny_pipeline_folder), str(small_weights(tmp_path / "half", "vq", 3, "faces"))
+    assert start("--weights", own) == [f"model.params.weights={own}", f"model.params.encoders_from={own}"]
+    assert start("--weights", own, "--from-scratch") == [f"model.params.weights={own}"]
+    assert start("--weights", half)[1:] == ["model.params.encoders_from=null"]
 
 
 def test_mistakes_are_one_line_and_exit_2(program, capsys, monkeypatch):
