@@ -154,8 +154,8 @@ def training_configs(options: argparse.Namespace) -> list[str]:
 def start_weights(options: argparse.Namespace) -> list[str]:
     """Overrides that name the weights the training starts from.
 
-    The encoders of an earlier stretch fit the shipped weights. Weights of one's own train their own encoders further, or
-    random ones where they hold none.
+    The encoders of an earlier stretch fit the shipped weights. Weights of one's own train their own encoders further,
+    or random ones where they hold none.
     """
     overrides = [f"model.params.weights={options.weights}"]
     if options.from_scratch or options.weights == task_of(options.task, options.weights).weights:
