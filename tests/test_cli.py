@@ -341,9 +341,9 @@ def decodings(weights, monkeypatch):
         ("--steps-picture s.png --predictions-picture p.png --animation a.gif b.webp",
          {"unet": 6, "encoded": 1 + 12, "decoded": 1 + 1 + 6, "batches": 3}),
         ("--protocol released", {"unet": 24, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
-        ("--protocol fast", {"unet": 12, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
-        # nothing refines: the last of the 12 predictions is the result
-        ("--protocol fast --predictions-picture p.png", {"unet": 12, "encoded": 1 + 12, "decoded": 13, "batches": 3}),
+        ("--protocol fast", {"unet": 4, "encoded": 1 + 12, "decoded": 1, "batches": 1}),
+        # nothing refines: the last of the 4 predictions is the result
+        ("--protocol fast --predictions-picture p.png", {"unet": 4, "encoded": 1 + 12, "decoded": 5, "batches": 3}),
     ],
 )  # fmt: skip
 def test_each_latent_that_is_asked_for_is_decoded_once(folder, weights, decodings, words, expected):

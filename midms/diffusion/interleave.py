@@ -87,7 +87,7 @@ def interleave(
         return Interleaved(warp, [])
     tau, rewarped = loop_times(schedule, settings), settings.rewarped_steps()
     steps: list[StepRecord] = []
-    previous = None
+    history: list[Previous] = []
     latent = add_noise(warp, noise, tau.start)  # line 10
     for i, n in enumerate(range(settings.num_interleaved_steps, 0, -1)):  # line 11
         epsilon = denoiser(latent, _times(latent, tau.times[i])).to(latent.dtype)
@@ -99,11 +99,22 @@ def interleave(
         if callback is not None:
             callback(steps[-1])
         if n > 1:  # line 17
-            latent = solver_step(
-                settings.solver, latent, x0, epsilon, tau.alpha_bars[i], tau.alpha_bars[i + 1], previous
-            )
-            previous = Previous(x0, tau.alpha_bars[i])
+            level, following = tau.alpha_bars[i], tau.alpha_bars[i + 1]
+            previous = history[-1] if history and _extrapolates(steps) else None
+            latent = solver_step(settings.solver, latent, x0, epsilon, level, following, previous)
+            history.append(Previous(x0, level))
     return Interleaved(prediction, steps)  # line 19: f_theta(r^1)
+
+
+def _extrapolates(steps: Sequence[StepRecord]) -> bool:
+    """Whether a step of second order may use the predictions of the last two calls.
+
+    A re-warp of only one of them makes a jump between them, which is no trend. The step into the last call has no
+    second order either: at times of the rule "paper" it is so long that an extrapolation overshoots
+    (docs/benchmarks/sampling.md).
+    """
+    before, last = steps[-2:]
+    return (before.rewarp is None) == (last.rewarp is None) and last.n > 2
 
 
 def predict_once(

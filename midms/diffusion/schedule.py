@@ -7,7 +7,7 @@ sqrt(1 - alpha_bar) eps. Times are 0 to num_train_timesteps - 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
 from annotated_types import Interval
@@ -15,7 +15,7 @@ from torch import Tensor
 
 #: beta of a step.
 NoiseRate = Annotated[float, Interval(gt=0, lt=1)]
-TimestepRule = Literal["paper", "released"]
+TimestepRule = Literal["paper", "released", "trailing"]
 
 
 class Schedule(NamedTuple):
@@ -64,7 +64,9 @@ def ddim_timesteps(num_train_timesteps: int, num_inference_steps: int, rule: Tim
         num_inference_steps: T.
         rule: "paper" gives exactly T times, floor(i * num_train_timesteps / T) + 1. "released" gives LDM's
             range(0, num_train_timesteps, num_train_timesteps // T) + 1, which for T = 16 has 17 entries. Both agree
-            where T divides num_train_timesteps (T = 50, 100, 200).
+            where T divides num_train_timesteps (T = 50, 100, 200). Both start at time 1, where hardly any noise is left
+            to remove. "trailing" gives the ends of T equal intervals (Lin et al. 2024), round((i + 1) *
+            num_train_timesteps / T) - 1, so that every call of a short loop has noise to remove.
     Raises:
         ValueError: T outside [1, num_train_timesteps - 1], or an unknown rule.
     """
@@ -77,7 +79,11 @@ def ddim_timesteps(num_train_timesteps: int, num_inference_steps: int, rule: Tim
     if rule == "released":
         times = [time + 1 for time in range(0, num_train_timesteps, num_train_timesteps // num_inference_steps)]
         return [time for time in times if time < num_train_timesteps]
-    raise ValueError(f"ddim_timesteps: rule is {rule!r}, expected 'paper' or 'released'")
+    if rule == "trailing":
+        return [
+            round((index + 1) * num_train_timesteps / num_inference_steps) - 1 for index in range(num_inference_steps)
+        ]
+    raise ValueError(f"ddim_timesteps: rule is {rule!r}, expected one of {', '.join(get_args(TimestepRule))}")
 
 
 def ddim_tables(schedule: Schedule, timesteps: Sequence[int], eta: float = 0.0) -> DDIMTables:

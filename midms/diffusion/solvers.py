@@ -1,8 +1,10 @@
 """One step of the reverse process: DDIM (paper Eq. 3, 4) and DPM-Solver++ in x0 form.
 
 The interleaved loop changes the x0 prediction between a network call and the following step (Eq. 11). The paper's DDIM
-keeps the network's eps for the direction of the step. DPM-Solver++ (Lu et al. 2022) uses only the x0 prediction, so its
-direction follows the re-warped prediction. Without re-warping "dpm1" equals DDIM.
+keeps the network's eps for the direction of the step, so the change is made in full. DPM-Solver++ (Lu et al. 2022) uses
+only the x0 prediction and moves the latent from where it is. Seen from DDIM, "dpm1" makes the share 1 - exp(-h) of the
+change, where h is the step in half log-SNR: it averages the prediction and its re-warp. Without re-warping both are
+equal. docs/benchmarks/sampling.md measures the difference.
 """
 
 from __future__ import annotations

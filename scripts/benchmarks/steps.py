@@ -1,16 +1,26 @@
 """`scripts/benchmark.py steps`: quality against U-Net calls on the built-in benchmark, where the truth is known.
 
-Rows are schedules: the paper's (T = 200, N = 50, 20 steps of refinement: 70 calls), shorter ones, DPM-Solver++ 2M in
-the loop, re-warping every k-th time, and shorter refinements. Each has the mean PSNR, SSIM, feature distance and LPIPS
-to the truth, and the sliced Wasserstein distance of the sets. `psnr_loss` and `distance_loss` are the shares (0.01 =
-1 %) by which PSNR is below, and distance above, the first row's, negative for a gain; `psnr_error` is the standard
-error of the paired difference in dB. `median_ms` is the processor time of a pair on the CPU, and `ratio` that of the
-first row divided by the row's. LPIPS needs AlexNet's weights: without them the column is null, with a reason in
-`lpips_note`.
+Rows are schedules of the loop:
 
-With `--choose N` the schedules run on N validation pairs first, and of those with at most a quarter of the first row's
-calls the one with the smallest feature distance is `chosen`. Then all run on the test pairs, which played no part in
-the choice.
+    T=.. N=..    the last N of T steps, at the paper's times and with its DDIM, re-warped as in the paper
+    trailing     times at the ends of T equal intervals, steps that follow the re-warped prediction (dpm1), and a
+                 re-warp after every call but the last
+    k=..         re-warped every k-th time only
+    dpm1, 2M     DPM-Solver++ of first and second order
+    one match    never re-warped
+    + ..         with a refinement of that many steps
+
+Each row has the mean PSNR, SSIM, sharpness, distances on the first stage's features, on a network that does not change
+with the weights (`fixed_distance`) and LPIPS to the truth, and the sliced Wasserstein distance of the sets.
+`psnr_loss` and `distance_loss` are the shares (0.01 = 1 %) by which PSNR is below, and the distance above, the first
+row's, negative for a gain. `psnr_difference` and `fixed_difference` are the paired differences to the first row, with
+their standard errors in `psnr_error` and `fixed_error`. `median_ms` is the processor time of a pair on the CPU, and
+`ratio` that of the first row divided by the row's. The fixed network needs the extra `metrics`, and LPIPS AlexNet's
+weights: without them the columns are null, with a reason in `fixed_note` and `lpips_note`.
+
+With `--choose N` the schedules run on N validation pairs first, and of those with at most a quarter of the paper's
+calls the one with the smallest distance on the fixed network (without it, on the first stage) is `chosen`. Then all run
+on the test pairs, which played no part in the choice.
 """
 
 from __future__ import annotations
@@ -18,11 +28,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from benchmarks.options import add_plot
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from benchmarks.timing import Row
@@ -31,7 +42,22 @@ if TYPE_CHECKING:
     from midms.pipelines.midms import MIDMsPipeline
 
 SUMMARY = "quality against the number of U-Net calls, for shorter schedules"
-SHARE = 0.25  # largest share of the first row's calls for a schedule to be chosen
+LARGEST = 17  # calls of a schedule that can be chosen: a quarter of the paper's 70
+
+
+class Networks(NamedTuple):
+    """Networks that measure distances, each None where its weights are missing."""
+
+    fixed: nn.Module | None
+    lpips: nn.Module | None
+
+
+class Measured(NamedTuple):
+    """One schedule's results."""
+
+    scores: Scores
+    fixed: np.ndarray | None  # distance of every pair on the fixed network
+    times: list[float]  # milliseconds of a pair
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,34 +80,43 @@ def schedules() -> dict[str, InterleaveSettings]:
     """The schedules, all with the paper's threshold and refining network."""
     from midms.diffusion.settings import InterleaveSettings
 
-    paper = InterleaveSettings.paper()
+    paper, fast = InterleaveSettings.paper(), InterleaveSettings.fast()
 
-    def loop(total: int, calls: int, solver: str = "ddim", interval: int = 1, refine: int = 0) -> InterleaveSettings:
-        """The last `calls` of `total` steps; a refinement of `refine` steps covers the same times as the paper's 20."""
-        return paper.replace(
-            num_inference_steps=total,
-            num_interleaved_steps=calls,
-            solver=solver,
-            rewarp_interval=interval,
-            refine_steps=refine,
-            refine_num_inference_steps=10 * refine if refine else 200,
-            refine_eta=0.0 if refine else 1.0,
-        )
+    def loop(total: int, calls: int, **changes: Any) -> InterleaveSettings:
+        """The last `calls` of `total` steps without refinement, otherwise as in the paper."""
+        return paper.replace(num_inference_steps=total, num_interleaved_steps=calls, refine_steps=0, **changes)
+
+    def trailing(total: int, calls: int, **changes: Any) -> InterleaveSettings:
+        """The same in the form of the preset `fast`."""
+        return fast.replace(num_inference_steps=total, num_interleaved_steps=calls, **changes)
+
+    def refined(steps: int) -> dict[str, Any]:
+        """A refinement that covers the same times as the paper's 20 steps."""
+        return {"refine_steps": steps, "refine_num_inference_steps": 10 * steps, "refine_eta": 0.0}
 
     return {
         "paper": paper,
-        "paper, not refined": loop(200, 50),
         "T=64 N=16": loop(64, 16),
-        "T=64 N=16 k=4": loop(64, 16, interval=4),
-        "fast": InterleaveSettings.fast(),  # T=50 N=12 k=4
-        "T=50 N=12 k=4 2M": loop(50, 12, "dpm2", 4),
-        "T=32 N=8 k=2": loop(32, 8, interval=2),  # the default of the shipped weights for faces
-        "T=32 N=8 k=2 2M": loop(32, 8, "dpm2", 2),
-        "T=32 N=8 k=2 2M + 4": loop(32, 8, "dpm2", 2, 4),
+        "T=64 N=16 k=4": loop(64, 16, rewarp_interval=4),
+        "T=64 N=16 dpm1": loop(64, 16, solver="dpm1"),
+        "T=50 N=12 k=4": loop(50, 12, rewarp_interval=4),
         "T=16 N=4": loop(16, 4),
-        "T=16 N=4 2M": loop(16, 4, "dpm2"),
-        "T=16 N=4 + 4": loop(16, 4, refine=4),
-        "T=8 N=2": loop(8, 2),
+        "T=16 N=4 one match": loop(16, 4, rewarp="none"),
+        "T=16 N=4 dpm1": loop(16, 4, solver="dpm1"),
+        "T=16 N=4 2M": loop(16, 4, solver="dpm2"),
+        "T=24 N=3": loop(24, 3),
+        "T=24 N=3 dpm1": loop(24, 3, solver="dpm1"),
+        "fast": fast,  # trailing T=16 N=4
+        "trailing T=16 N=4 one match": trailing(16, 4, rewarp="none"),
+        "trailing T=48 N=3": trailing(48, 3),
+        "trailing T=36 N=3": trailing(36, 3),
+        "trailing T=24 N=2": trailing(24, 2),
+        "trailing T=24 N=2 DDIM": trailing(24, 2, solver="ddim"),
+        "trailing T=24 N=2 one match": trailing(24, 2, rewarp="none"),
+        "trailing T=24 N=2 + 2": trailing(24, 2, **refined(2)),
+        "trailing T=36 N=2": trailing(36, 2),
+        "trailing T=48 N=2": trailing(48, 2),
+        "trailing T=24 N=1": trailing(24, 1),
     }
 
 
@@ -104,23 +139,26 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     from midms.pipelines.midms import MIDMsPipeline
 
     wanted = {name: known[name] for name in options.schedules or known}
-    network, note = lpips_network(options.lpips, options.device)
+    lpips, note = lpips_network(options.lpips, options.device)
+    fixed, reason = fixed_network(options.device)
+    networks, note = Networks(fixed, lpips), note | reason
     pipe = MIDMsPipeline.from_pretrained(options.weights, options.device)
     best = None
     if options.choose:
-        tried = [row | note for row in _rows(pipe, wanted, "val", options.choose, options.batch_size, network)]
+        tried = [row | note for row in _rows(pipe, wanted, "val", options.choose, options.batch_size, networks)]
         best = choose(tried)
         yield from (row | {"chosen": row["name"] == best} for row in tried)
-    rows = [row | note for row in _rows(pipe, wanted, options.split, options.pairs, options.batch_size, network)]
+    rows = [row | note for row in _rows(pipe, wanted, options.split, options.pairs, options.batch_size, networks)]
     if options.plot:
         plot(rows, options.plot)
     yield from (row | ({} if best is None else {"chosen": row["name"] == best}) for row in rows)
 
 
 def choose(rows: list[Row]) -> str | None:
-    """The schedule with the smallest feature distance among those with at most a quarter of the first one's calls."""
-    short = [row for row in rows if row["calls"] <= SHARE * rows[0]["calls"]]
-    return min(short, key=lambda row: row["feature_distance"])["name"] if short else None
+    """The schedule with the smallest distance among those with at most `LARGEST` calls."""
+    short = [row for row in rows if row["calls"] <= LARGEST]
+    key = "feature_distance" if rows[0]["fixed_distance"] is None else "fixed_distance"
+    return min(short, key=lambda row: row[key])["name"] if short else None
 
 
 def lpips_network(file: Path | None, device: str) -> tuple[nn.Module | None, Row]:
@@ -139,13 +177,23 @@ def lpips_network(file: Path | None, device: str) -> tuple[nn.Module | None, Row
         return None, {"lpips_note": f"not measured: {error}"}
 
 
+def fixed_network(device: str) -> tuple[nn.Module | None, Row]:
+    """The network of `midms.metrics.fixed_features`, or None and a note for the rows if it is not installed."""
+    from midms.metrics.fixed_features import EfficientNetLiteFeatures, MissingNetworkError
+
+    try:
+        return EfficientNetLiteFeatures().to(device), {}
+    except MissingNetworkError as error:
+        return None, {"fixed_note": f"not measured: {error}"}
+
+
 def _rows(
     pipe: MIDMsPipeline,
     wanted: dict[str, InterleaveSettings],
     split: str,
     count: int,
     batch_size: int,
-    network: nn.Module | None,
+    networks: Networks,
 ) -> Iterator[Row]:
     """One row per schedule, measured on the first `count` pairs of a split."""
     import torch
@@ -160,56 +208,83 @@ def _rows(
     dataset = ProceduralPairs(task, size, cast(Split, split), count, exemplars={"hard": 1.0}, truth=True)
     pairs = list(benchmark.encoded_pairs(pipe.model, dataset, batch_size))
     truth = torch.cat([pair.batch["truth"].cpu() for pair in pairs])
-    first = None
+    first: Measured | None = None
     for name, settings in wanted.items():
         clock = PartClock(device)
         scores = benchmark.score(pipe.model, pairs, clock.wrap("all", benchmark.full_method), settings)
         times = [clock.milliseconds["all"] / count]
-        first = first or (scores, times)
-        row = timing.row(name, f"{size}x{size}", device, "float32", "translate", times, None, first[1])
+        found = Measured(scores, distances(networks.fixed, scores.images, truth, batch_size), times)
+        first = first or found
+        row = timing.row(name, f"{size}x{size}", device, "float32", "translate", times, None, first.times)
         row |= {
             "split": split,
             "pairs": count,
             "calls": settings.num_interleaved_steps + settings.refine_steps,
             "rewarps": len(settings.rewarped_steps()),
         }
-        yield row | _quality(scores, first[0], truth, network, batch_size)
+        yield row | _quality(found, first, truth, networks.lpips, batch_size)
 
 
-def _quality(scores: Scores, first: Scores, truth: Tensor, network: nn.Module | None, batch_size: int) -> Row:
+def distances(network: nn.Module | None, images: Tensor, truth: Tensor, batch_size: int) -> np.ndarray | None:
+    """The feature distance of every image (B, 3, H, W) to the truth on a network, (B,); None without a network."""
+    import torch
+
+    from midms.metrics.truth import feature_distance
+
+    if network is None:
+        return None
+    place = next(network.parameters()).device
+    parts = zip(images.split(batch_size), truth.split(batch_size), strict=True)
+    with torch.no_grad():
+        found = [feature_distance(network(made.to(place)), network(true.to(place))) for made, true in parts]
+    return torch.cat(found).double().cpu().numpy()
+
+
+def _quality(found: Measured, first: Measured, truth: Tensor, lpips: nn.Module | None, batch_size: int) -> Row:
     """The quality columns of one schedule, and their differences from the first schedule."""
     import torch
 
     from midms.metrics.swd import sliced_wasserstein_distance
-    from midms.metrics.truth import paired_difference
+    from midms.metrics.truth import paired_difference, sharpness
 
+    scores, before = found.scores, first.scores
     decibel, distance = (float(s.mean()) for s in (scores.psnr, scores.distance))
-    lpips = None
-    if network is not None:
-        place = next(network.parameters()).device
+    perceived = None
+    if lpips is not None:
+        place = next(lpips.parameters()).device
         with torch.no_grad():
             parts = zip(scores.images.split(batch_size), truth.split(batch_size), strict=True)
-            lpips = round(float(torch.cat([network(a.to(place), b.to(place)) for a, b in parts]).mean()), 4)
-    return {
+            perceived = round(float(torch.cat([lpips(a.to(place), b.to(place)) for a, b in parts]).mean()), 4)
+    difference = paired_difference(scores.psnr, before.psnr)
+    row: Row = {
         "psnr": round(decibel, 3),
+        "psnr_difference": round(difference.mean, 3),
+        "psnr_error": round(difference.standard_error, 3),
         "ssim": round(float(scores.ssim.mean()), 4),
+        "sharpness": round(float(sharpness(scores.images, truth).mean()), 3),
         "feature_distance": round(distance, 4),
-        "lpips": lpips,
+        "fixed_distance": None,
+        "lpips": perceived,
         "swd": round(sliced_wasserstein_distance(scores.images, truth, shared_patches=True).average, 2),
-        "psnr_loss": round(1 - decibel / float(first.psnr.mean()), 4),
-        "psnr_error": round(paired_difference(scores.psnr, first.psnr).standard_error, 3),
-        "distance_loss": round(distance / float(first.distance.mean()) - 1, 4),
+        "psnr_loss": round(1 - decibel / float(before.psnr.mean()), 4),
+        "distance_loss": round(distance / float(before.distance.mean()) - 1, 4),
     }
+    if found.fixed is not None and first.fixed is not None:
+        difference = paired_difference(found.fixed, first.fixed)
+        row["fixed_distance"] = round(float(found.fixed.mean()), 4)
+        row |= {"fixed_difference": round(difference.mean, 4), "fixed_error": round(difference.standard_error, 4)}
+    return row
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """PSNR, feature distance and, where it was measured, LPIPS against calls; each schedule has a number."""
+    """PSNR, distances and, where it was measured, LPIPS against calls; each schedule has a number."""
     from benchmarks.plots import curves
 
-    panels = {
-        "psnr": "PSNR to the truth, dB (higher is better)",
-        "feature_distance": "feature distance to the truth (lower is better)",
-    }
+    panels = {"psnr": "PSNR to the truth, dB (higher is better)"}
+    if rows[0]["fixed_distance"] is None:
+        panels["feature_distance"] = "feature distance to the truth (lower is better)"
+    else:
+        panels["fixed_distance"] = "distance on the fixed network (lower is better)"
     if rows[0]["lpips"] is not None:
         panels["lpips"] = "LPIPS to the truth (lower is better)"
     points = {row["name"]: [row[key] for key in panels] for row in rows}

@@ -76,6 +76,27 @@ def test_switches() -> None:
     assert not torch.allclose(second.latent, plain.latent, atol=1e-4)
 
 
+def test_second_order_extrapolates_only_between_predictions_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, bool] = {}
+    plain_step = module.solver_step
+
+    def spying(solver, x, x0, eps, level, following, previous):  # type: ignore[no-untyped-def]
+        seen[5 - len(seen)] = previous is not None
+        return plain_step(solver, x, x0, eps, level, following, previous)
+
+    monkeypatch.setattr(module, "solver_step", spying)
+    second = SHORT.replace(solver="dpm2")
+    for settings, expected in (
+        (second, [False, True, True, False]),  # n = 5, 4 and 3 re-warp; n = 2 does not
+        (second.replace(rewarp_interval=2), [False, False, False, False]),
+        (second.replace(rewarp="none"), [False, True, True, False]),  # never into the last call
+        (second.replace(rewarp="first_two"), [False, True, False, False]),
+    ):
+        seen.clear()
+        interleave(network, draw(0), keep, SCHEDULE, settings, draw(1))
+        assert list(seen.values()) == expected
+
+
 def test_gradients_reach_warp_noise_network_and_rematch_through_the_whole_chain() -> None:
     warp, noise, other = (draw(seed).requires_grad_() for seed in range(3))
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)

@@ -67,6 +67,14 @@ def test_noise_of_a_seed_does_not_depend_on_the_batch() -> None:
         sample_noise((3, 4), generators(1, 2))
 
 
+@given(st.integers(1, 999))
+@settings(max_examples=60, deadline=None)
+def test_trailing_times_are_the_ends_of_equal_intervals(steps: int) -> None:
+    times = ddim_timesteps(1000, steps, "trailing")
+    assert len(times) == steps == len(set(times)) and times == sorted(times) and times[-1] == 999
+    assert all(abs(time + 1 - (index + 1) * 1000 / steps) <= 0.5 for index, time in enumerate(times))
+
+
 @pytest.mark.parametrize("steps", [0, 1000])
 def test_step_counts_out_of_range(steps: int) -> None:
     with pytest.raises(ValueError, match=f"num_inference_steps is {steps}, expected 1 to 999"):
@@ -74,7 +82,7 @@ def test_step_counts_out_of_range(steps: int) -> None:
 
 
 def test_unknown_rule_and_impossible_betas() -> None:
-    with pytest.raises(ValueError, match="rule is 'even', expected 'paper' or 'released'"):
+    with pytest.raises(ValueError, match="rule is 'even', expected one of paper, released, trailing"):
         ddim_timesteps(1000, 10, "even")
     with pytest.raises(ValueError, match="expected 0 < start <= end < 1"):
         linear_schedule(start=0.02, end=0.01)

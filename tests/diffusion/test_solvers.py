@@ -41,6 +41,15 @@ def test_first_order_dpm_solver_is_ddim_for_an_unchanged_prediction() -> None:
     assert torch.allclose(dpm_solver_step(x, x0, A, B), ddim_step(x0, noise, A, B))
 
 
+def test_first_order_dpm_solver_makes_a_share_of_a_change_that_ddim_makes_in_full() -> None:
+    prediction, noise, rewarped = draw(0), draw(1), draw(2)
+    step = 0.5 * ((B / (1 - B)).log() - (A / (1 - A)).log())
+    share = 1 - torch.exp(-step)
+    mixed = ddim_step(prediction + share * (rewarped - prediction), noise, A, B)
+    assert 0.1 < share < 0.9
+    assert torch.allclose(dpm_solver_step(add_noise(prediction, noise, A), rewarped, A, B), mixed)
+
+
 def test_second_order_needs_a_change_of_the_prediction() -> None:
     x, x0 = draw(0), draw(1)
     previous = Previous(x0, SCHEDULE.alphas_cumprod[280].double())

@@ -21,14 +21,15 @@ def options(**changes: object) -> argparse.Namespace:
 
 def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    chosen = ["T=16 N=4", "T=16 N=4 + 4", "fast"]
+    chosen = ["T=16 N=4", "trailing T=24 N=2 + 2", "fast"]
     arguments = options(
         weights=str(tiny_pipeline_folder), pairs=3, batch_size=2, schedules=chosen, plot=tmp_path / "curve.png"
     )
     rows = list(steps.run(arguments))
-    assert [(row["name"], row["calls"]) for row in rows] == [("T=16 N=4", 4), ("T=16 N=4 + 4", 8), ("fast", 12)]
+    assert [(row["name"], row["calls"]) for row in rows] == [("T=16 N=4", 4), (chosen[1], 4), ("fast", 4)]
     assert rows[0]["psnr_loss"] == rows[0]["distance_loss"] == 0 and rows[1]["psnr"] != rows[0]["psnr"]
     assert all(row["split"] == "test" and "chosen" not in row for row in rows)
+    assert [row["rewarps"] for row in rows] == [2, 1, 3]
     assert rows[0]["lpips"] is None and "alexnet-owt-7be5be79.pth" in rows[0]["lpips_note"]
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
@@ -36,7 +37,7 @@ def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
 def test_lpips_from_a_file_in_torchvisions_layout(tiny_pipeline_folder, tmp_path):
     torchvision = pytest.importorskip("torchvision")
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / "alexnet.pth")
-    arguments = options(weights=str(tiny_pipeline_folder), pairs=2, schedules=["T=8 N=2", "T=16 N=4"],
+    arguments = options(weights=str(tiny_pipeline_folder), pairs=2, schedules=["T=24 N=3", "T=16 N=4"],
                     lpips=tmp_path / "alexnet.pth", plot=tmp_path / "curve.png")  # fmt: skip
     rows = list(steps.run(arguments))
     assert all(row["lpips"] > 0 and "lpips_note" not in row for row in rows)
@@ -47,16 +48,44 @@ def test_lpips_from_a_file_in_torchvisions_layout(tiny_pipeline_folder, tmp_path
         list(steps.run(options(lpips=tmp_path / "none.pth")))
 
 
-def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(tiny_pipeline_folder):
-    wanted = ["T=64 N=16", "T=16 N=4", "T=8 N=2", "fast"]
+@pytest.mark.parametrize("installed", [True, False])
+def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(
+    tiny_pipeline_folder, monkeypatch, installed
+):
+    column = "fixed_distance" if installed else "feature_distance"
+    if installed:
+        monkeypatch.setattr(steps, "fixed_network", lambda device: (Shrunken(), {}))
+    else:
+        monkeypatch.setattr(steps, "fixed_network", lambda device: (None, {"fixed_note": "not measured: no package"}))
+    wanted = ["T=64 N=16", "T=64 N=16 dpm1", "T=16 N=4", "T=24 N=3", "fast"]
     arguments = options(weights=str(tiny_pipeline_folder), pairs=3, choose=2, schedules=wanted)
     rows = list(steps.run(arguments))
-    tried, reported = rows[:4], rows[4:]
-    assert [row["split"] for row in rows] == ["val"] * 4 + ["test"] * 4 and tried[0]["psnr"] != reported[0]["psnr"]
-    short = [row for row in tried if row["name"] in ("T=16 N=4", "T=8 N=2")]  # 4 and 2 of 16 calls; fast makes 12
-    best = min(short, key=lambda row: row["feature_distance"])["name"]
+    tried, reported = rows[:5], rows[5:]
+    assert [row["split"] for row in rows] == ["val"] * 5 + ["test"] * 5 and tried[0]["psnr"] != reported[0]["psnr"]
+    best = min(tried, key=lambda row: row[column])["name"]
     assert [row["name"] for row in rows if row["chosen"]] == [best, best]
-    assert steps.choose(tried[:1]) is None
+    assert all((row["fixed_distance"] is None) == ("fixed_note" in row) == (not installed) for row in rows)
+    assert steps.choose([tried[0] | {"calls": 18}]) is None
+
+
+class Shrunken(torch.nn.Module):
+    """A feature network: the image at a quarter of its size, and darker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.5), requires_grad=False)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"small": self.scale * torch.nn.functional.avg_pool2d(images, 4)}
+
+
+def test_differences_of_the_fixed_distance_are_those_of_its_pairs(tiny_pipeline_folder, monkeypatch):
+    monkeypatch.setattr(steps, "fixed_network", lambda device: (Shrunken(), {}))
+    arguments = options(weights=str(tiny_pipeline_folder), pairs=3, schedules=["T=24 N=3", "T=16 N=4"])
+    first, second = steps.run(arguments)
+    assert first["fixed_difference"] == first["fixed_error"] == 0 and second["fixed_error"] > 0
+    assert second["fixed_difference"] == pytest.approx(second["fixed_distance"] - first["fixed_distance"], abs=2e-4)
+    assert second["psnr_difference"] == pytest.approx(second["psnr"] - first["psnr"], abs=2e-3)
 
 
 def test_reported_pairs_are_the_fixed_list_of_the_published_numbers(tiny_pipeline_folder, monkeypatch):
@@ -70,7 +99,7 @@ def test_reported_pairs_are_the_fixed_list_of_the_published_numbers(tiny_pipelin
 
 def test_the_preset_makes_at_most_a_quarter_of_the_papers_calls():
     calls = {name: s.num_interleaved_steps + s.refine_steps for name, s in steps.schedules().items()}
-    assert calls["paper"] == 70 and calls["fast"] <= 70 / 4 and calls["fast"] <= 50 / 4
+    assert calls["paper"] == 70 and calls["fast"] <= 70 / 4 and steps.LARGEST == 70 // 4
     assert steps.schedules()["fast"] == InterleaveSettings.fast()
 
 
