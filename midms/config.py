@@ -66,11 +66,9 @@ def load_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> D
     for file in files:
         config = _merged(config, read_yaml(file), f"--base: {file}")
     for override in sorted(overrides, key=_sets_parameters):
-        key, sign, _ = override.partition("=")
-        if not sign:
-            raise ConfigError(f"override {shown(override)}: expected key.path=value")
-        _require_path(config, key)
-        config = _merged(config, _from_override(override), f"override {shown(override)}")
+        changes = from_override(override)
+        _require_path(config, override.partition("=")[0])
+        config = _merged(config, changes, f"override {shown(override)}")
     _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
     try:
         plain = OmegaConf.to_container(config, resolve=True)
@@ -155,7 +153,14 @@ def _drop_params_of_other_targets(config: Any, changes: Any) -> None:
         config.pop("params", None)
 
 
-def _from_override(override: str) -> Any:
+def from_override(override: str) -> Any:
+    """The nested mapping that "key.path=value" stands for; the value is read as YAML.
+
+    Raises:
+        ConfigError: no such form, or a value that YAML cannot read or that is too large.
+    """
+    if "=" not in override:
+        raise ConfigError(f"override {shown(override)}: expected key.path=value")
     try:
         _bound(override.partition("=")[2])
         return OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)

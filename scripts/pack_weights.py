@@ -6,6 +6,7 @@ python scripts/pack_weights.py runs/demo128_faces_ldm/weights runs/demo128_faces
     --first-stage runs/demo128_faces_decoder/weights                                # the same latents, another decoder
 python scripts/pack_weights.py runs/demo128_churches_first_stage/weights runs/churches_first_stage_unit \\
     --standardise configs/first_stage/demo128_churches.yaml                         # latents of mean 0, unit covariance
+python scripts/pack_weights.py demo runs/demo_8_calls --settings num_inference_steps=32 num_interleaved_steps=8
 
 The third command measures mean and covariance of the latent channels over training images and folds them into the
 1x1 convolutions around the latent. Reconstructions do not change, but stages 2 and 3 see latents of unit covariance and
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from midms.programs import handle_user_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -37,6 +40,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "training that starts from them (default: a whole pipeline)")  # fmt: skip
     parser.add_argument("--first-stage", metavar="FOLDER", help="weights whose first stage takes the place of the "
                         "source's; its latents must be the same (decoder_only)")  # fmt: skip
+    parser.add_argument("--settings", nargs="+", metavar="KEY=VALUE", default=[], help="settings of the weights that "
+                        "take the place of the source's, keys as in a config's `interleave`")  # fmt: skip
     parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
     parser.add_argument(
         "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
@@ -46,6 +51,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--images: got {options.images}, expected 1 or more")
     if options.standardise and options.without_refiner:
         parser.error("--without-refiner: a first stage alone has no refiner")
+    if options.standardise and options.settings:
+        parser.error("--settings: a first stage alone has no settings")
     if options.only and options.without_refiner:
         parser.error("--only: names the parts itself; leave --without-refiner out")
     if options.standardise and (options.only or options.first_stage):
@@ -78,7 +85,30 @@ def pack(options: argparse.Namespace) -> Path:
         for name, state in states.items()
         if not options.only or name in options.only
     }
-    return save_states(options.target, kept, {name: configs[name] for name in kept}, loaded.info)
+    info = loaded.info | changed_settings(loaded.info, options.settings)
+    return save_states(options.target, kept, {name: configs[name] for name in kept}, info)
+
+
+def changed_settings(info: Mapping[str, Any], words: list[str]) -> dict[str, Any]:
+    """The record's settings with `words` (KEY=VALUE) in place of theirs; nothing without words.
+
+    Raises:
+        ConfigError: an unknown key or a value that it does not allow.
+    """
+    from dataclasses import asdict
+
+    from midms.checkpoints.schema import SETTINGS
+    from midms.config import from_override
+    from midms.schema import check_keywords
+
+    if not words:
+        return {}
+    reader = SETTINGS[info.get("kind", "midms")]
+    values = dict(info.get("settings", {}))
+    for word in words:
+        values |= from_override(word)
+    check_keywords(reader, values, "--settings")
+    return {"settings": asdict(reader(**values))}
 
 
 def other_decoder(

@@ -91,6 +91,28 @@ def test_weights_are_not_packed_over_themselves(tmp_path, weights, capsys, monke
     assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
 
 
+def test_settings_of_the_weights_are_changed_alone(tmp_path, weights, capsys):
+    words = ["num_inference_steps=36", "num_interleaved_steps=2", "solver=dpm1", "skip_last_warp=false"]
+    assert program()([weights, str(tmp_path / "out"), "--dtype", "float32", "--settings", *words]) == 0
+    before, after = load_folder(Path(weights)), load_folder(tmp_path / "out")
+    changed = {"num_inference_steps": 36, "num_interleaved_steps": 2, "solver": "dpm1", "skip_last_warp": False}
+    assert after.info["settings"] == before.info["settings"] | changed
+    assert after.info | {"settings": 0} == before.info | {"settings": 0}
+    assert all(torch.equal(before.states[part][key], value) for part in before.states
+               for key, value in after.states[part].items())  # fmt: skip
+    for wrong, message in (
+        ("solver=euler", "--settings.solver: got 'euler'"),
+        ("solvers=ddim", "solvers"),
+        ("num_interleaved_steps=99", "num_interleaved_steps: got 99"),
+        ("solver", "expected key.path=value"),
+    ):
+        assert program()([weights, str(tmp_path / "wrong"), "--settings", wrong]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and not (tmp_path / "wrong").exists()
+    with pytest.raises(SystemExit, match="2"):
+        program()([weights, str(tmp_path / "wrong"), "--standardise", "data.yaml", "--settings", "solver=ddim"])
+
+
 def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):
     whole, less = tmp_path / "whole", tmp_path / "less"
     assert program()([weights, str(whole)]) == 0
