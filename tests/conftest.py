@@ -31,6 +31,9 @@ settings.register_profile("random", max_examples=200, deadline=None, print_blob=
 def pytest_configure(config: pytest.Config) -> None:
     """`make test` tries the same examples in every run; with `-m slow` or `-m ''` they are random, and more."""
     settings.load_profile("same" if config.option.markexpr == "not slow" else "random")
+    if "OMP_NUM_THREADS" not in os.environ:  # more threads change tiny random networks by up to 1e-5 between batches
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
