@@ -147,7 +147,7 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
     """One visit, for each takes seconds: translate, look closer, take it along, change the inputs, come back."""
     page = visit()
     translate(page)
-    assert page.locator("#steps img").count() == 1 + 3 * 1 + 2 + 1  # warp, N = 3 with one re-warp, result
+    assert page.locator("#steps img").count() == 1 + 2 * 1 + 2 + 1  # warp, N = 2 with one re-warp, result
     assert re.match(
         r"This pixel was (not )?copied from the exemplar in the one step that matched again", trace_middle(page)
     )
