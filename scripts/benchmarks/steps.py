@@ -284,7 +284,7 @@ def plot(rows: list[Row], file: Path) -> None:
     if rows[0]["fixed_distance"] is None:
         panels["feature_distance"] = "feature distance to the truth (lower is better)"
     else:
-        panels["fixed_distance"] = "distance on the fixed network (lower is better)"
+        panels["fixed_distance"] = "distance-L to the truth (lower is better)"
     if rows[0]["lpips"] is not None:
         panels["lpips"] = "LPIPS to the truth (lower is better)"
     points = {row["name"]: [row[key] for key in panels] for row in rows}
