@@ -38,13 +38,15 @@ def test_saved_memory_is_drawn_by_part_without_the_whole(drawn):
 
 
 @pytest.mark.parametrize("lpips", [None, 0.2])
-def test_lpips_has_a_panel_where_it_was_measured(drawn, lpips):
-    rows = [{"name": name, "calls": calls, "psnr": 20.0 + calls, "feature_distance": 1 / calls, "lpips": lpips}
-            for name, calls in (("paper", 70), ("fast", 12))]  # fmt: skip
+@pytest.mark.parametrize("fixed", [None, 1.5])
+def test_a_distance_has_a_panel_where_it_was_measured(drawn, fixed, lpips):
+    rows = [{"name": name, "calls": calls, "psnr": 20.0 + calls, "feature_distance": 1 / calls, "lpips": lpips,
+             "fixed_distance": fixed} for name, calls in (("paper", 70), ("fast", 4))]  # fmt: skip
     steps.plot(rows, "a.png")
     points, places, (_, panels) = drawn["curves"]
-    assert places == {"paper": 70, "fast": 12} and len(panels) == (2 if lpips is None else 3)
-    assert points["fast"][:2] == [32.0, 1 / 12] and len(points["fast"]) == len(panels)
+    assert places == {"paper": 70, "fast": 4} and len(panels) == (2 if lpips is None else 3)
+    assert points["fast"][:2] == [24.0, 1 / 4 if fixed is None else fixed] and len(points["fast"]) == len(panels)
+    assert ("distance-L" in panels[1]) == (fixed is not None)
 
 
 def test_hits_of_a_style_are_counted_against_chance():
