@@ -21,6 +21,7 @@ from midms.data.procedural.dataset import TASKS
 from midms.data.samples import SHOWN
 from midms.matching.correspondence import normalize_features
 from midms.models.encoded import Condition, Exemplar
+from midms.models.numerics import is_large
 from midms.pipelines.midms import MIDMsPipeline
 from midms.pipelines.pictures import pil_images
 from midms.visualize import to_pixels
@@ -118,9 +119,10 @@ def note_on_look(pipe: MIDMsPipeline, condition: Condition, exemplar: UsedExempl
 def least_cosine(pipe: MIDMsPipeline, condition: Condition) -> float | None:
     """The `mean_best_cosine` that pictures of the weights' own task have at least, judged by samples.
 
-    None: the weights were not trained on a task of the built-in benchmark.
+    None: the weights were not trained on a task of the built-in benchmark, or their networks are so large that encoding
+    the samples would take as long as the translation.
     """
-    if pipe.info.get("task") not in TASKS or pipe.condition_spec().images:
+    if pipe.info.get("task") not in TASKS or pipe.condition_spec().images or is_large(pipe.model):
         return None
     cosines = np.array([mean_best_cosine(condition, features[None]) for features in _known_features(pipe)])
     return float(cosines.mean() - _DEVIATIONS * cosines.std())

@@ -47,6 +47,19 @@ def sample_maps(pipe: MIDMsPipeline, number: int = 1, size: int | None = None) -
     return torch.from_numpy(pipe.sample(number, size).condition).float() / 255
 
 
+def test_large_networks_are_not_made_to_encode_the_samples(
+    demo: MIDMsPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which at the published size took as long as the translation."""
+    condition = demo.encode_condition(sample_maps(demo)[None])
+    assert least_cosine(demo, condition) is not None
+    monkeypatch.setattr("midms.models.numerics.LARGE", 1)
+    monkeypatch.setattr(notes_module, "_known_features", lambda pipe: pytest.fail("samples were encoded"))
+    assert least_cosine(demo, condition) is None
+    photo = used(demo, np.full((128, 128, 3), 200, np.uint8))
+    assert all("far from what these weights know" not in note for note in notes(demo, sample_maps(demo), photo))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_say_that_they_know_drawings(name: str) -> None:
     pipe = MIDMsPipeline.from_pretrained(name)
