@@ -10,7 +10,6 @@ import gc
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -29,15 +28,14 @@ atexit.register(gc.freeze)
 P = ParamSpec("P")
 #: Longer lines are shortened to this number of characters.
 LINE_LIMIT = 1000
-#: Unicode categories that move the cursor, change colours, reorder text, cannot be encoded or have no glyph.
-_UNSAFE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def printable(text: object, limit: int | None = LINE_LIMIT) -> str:
     r"""A text as one line that is safe to print on a terminal.
 
     File names, keys of checkpoints and messages of libraries can hold escape sequences. A line break or tab becomes a
-    space. Other control characters, and those that reorder text, become escapes such as ``\x1b``.
+    space. Other characters without a glyph of their own become escapes such as ``\x1b``: those that move the cursor,
+    change colours or reorder text, and spaces that look like the common one (``\xa0``).
 
     Args:
         limit: number of characters to keep, from the start and the end. None: all.
@@ -46,11 +44,7 @@ def printable(text: object, limit: int | None = LINE_LIMIT) -> str:
     if limit is not None and len(line) > limit:
         line = f"{line[: limit * 2 // 3]} ... {line[-limit // 4 :]}"
     line = re.sub(r"\s*[\t\n\r\v\f]\s*", " ", line).rstrip()
-    return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSAFE else letter for letter in line)
-
-
-def _escaped(character: str) -> str:
-    return repr(character)[1:-1] if not character.isprintable() else f"\\u{ord(character):04x}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def say(text: object, file: TextIO | None = None) -> None:

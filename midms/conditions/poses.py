@@ -35,11 +35,12 @@ def read_text_poses(candidate_file: Path, subset_file: Path) -> list[Pose]:
     candidate, subset = _table(candidate_file, 2), _table(subset_file, len(JOINTS))
     people = []
     for line in subset:
-        rows = line[: len(JOINTS)].astype(int)
-        if rows.max() >= len(candidate):
+        named = line[: len(JOINTS)]
+        if named.max() >= len(candidate):
             raise BrokenFileError(
-                subset_file, f"names row {rows.max()} of {candidate_file.name}, which has {len(candidate)}"
+                subset_file, f"names row {named.max():g} of {candidate_file.name}, which has {len(candidate)}"
             )
+        rows = named.clip(min=-1).astype(int)
         pose = np.full((len(JOINTS), 3), np.nan)
         seen = rows >= 0
         pose[seen, :2] = candidate[rows[seen], :2]

@@ -72,6 +72,8 @@ def test_a_candidate_file_with_one_line_is_a_pose_with_one_joint(tmp_path):
     [
         (None, "", "no such file"),
         ("1 2 1 0\n", "5" + " -1" * 17 + " 1 1\n", "names row 5"),
+        ("1 2 1 0\n", "1e300" + " -1" * 17 + " 1 1\n", r"names row 1e\+300"),
+        ("1 2 1 0\n", "nan" + " -1" * 17 + " 1 1\n", "all finite"),
         ("1 2 1 0\n", "-1 " * 18 + "0 0\n", "no person"),
         ("", "", "no person"),
         ("1 2 one 0\n", "", "not a table of numbers"),
