@@ -87,7 +87,7 @@ def interleave(
         return Interleaved(warp, [])
     tau, rewarped = loop_times(schedule, settings), settings.rewarped_steps()
     steps: list[StepRecord] = []
-    history: list[Previous] = []
+    previous = None
     latent = add_noise(warp, noise, tau.start)  # line 10
     for i, n in enumerate(range(settings.num_interleaved_steps, 0, -1)):  # line 11
         epsilon = denoiser(latent, _times(latent, tau.times[i])).to(latent.dtype)
@@ -100,9 +100,9 @@ def interleave(
             callback(steps[-1])
         if n > 1:  # line 17
             level, following = tau.alpha_bars[i], tau.alpha_bars[i + 1]
-            previous = history[-1] if history and _extrapolates(steps) else None
-            latent = solver_step(settings.solver, latent, x0, epsilon, level, following, previous)
-            history.append(Previous(x0, level))
+            trend = previous if _extrapolates(steps) else None
+            latent = solver_step(settings.solver, latent, x0, epsilon, level, following, trend)
+            previous = Previous(x0, level)
     return Interleaved(prediction, steps)  # line 19: f_theta(r^1)
 
 
@@ -113,6 +113,8 @@ def _extrapolates(steps: Sequence[StepRecord]) -> bool:
     second order either: at times of the rule "paper" it is so long that an extrapolation overshoots
     (docs/benchmarks/sampling.md).
     """
+    if len(steps) < 2:
+        return False
     before, last = steps[-2:]
     return (before.rewarp is None) == (last.rewarp is None) and last.n > 2
 

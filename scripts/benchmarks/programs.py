@@ -1,7 +1,7 @@
 """`scripts/benchmark.py programs`: processor time and peak memory of `midms`, each row in fresh processes.
 
     help        `midms --help`
-    demo        `midms translate` of a drawn pair of faces, 64 pixels, with the shipped weights
+    demo        `midms translate` of a drawn pair of faces with the shipped weights, at their 128 pixels
     start       python, imports and the weights of --config (random numbers), without a translation
     library     `start`, then one call of the pipeline: the least that a program needs
     translate   `midms translate` of the same inputs with the same weights
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "start-up of the program, and `midms translate` against the library"
 PROGRAM = (sys.executable, "-m", "midms")
+DEMO_SIZE = 128  # pixels per side at which the weights `demo` were trained
 INPUTS = ("--condition", "condition.npy", "--exemplar", "exemplar.png")
 RELEASED = ("--exemplar-condition", "exemplar_condition.npy", "--protocol", "released")
 #: A process that loads the weights as `midms translate` does, and with a second argument also translates.
@@ -80,11 +81,13 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         demo, large = folder / "demo", folder / "large"
-        write_pair(demo, 64, None)
+        write_pair(demo, DEMO_SIZE, None)
         write_pair(large, options.size, options.config)
         translate = (*PROGRAM, "translate", *INPUTS, "--device", "cpu", "--out", "out.png")
         library = (sys.executable, "-c", LIBRARY, "weights")
-        yield from rows(64, {"help": (*PROGRAM, "--help"), "demo": (*translate, "--weights", "demo")}, demo, options)
+        yield from rows(
+            DEMO_SIZE, {"help": (*PROGRAM, "--help"), "demo": (*translate, "--weights", "demo")}, demo, options
+        )
         commands = {
             "start": library,
             "library": (*library, "translate"),

@@ -26,7 +26,7 @@ on the test pairs, which played no part in the choice.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -45,18 +45,23 @@ SUMMARY = "quality against the number of U-Net calls, for shorter schedules"
 LARGEST = 17  # calls of a schedule that can be chosen: a quarter of the paper's 70
 
 
-class Networks(NamedTuple):
-    """Networks that measure distances, each None where its weights are missing."""
+#: Images and truths (B, 3, H, W), on the device of the networks -> distances (B,).
+Compare = Callable[["Tensor", "Tensor"], "Tensor"]
 
-    fixed: nn.Module | None
-    lpips: nn.Module | None
+
+class Networks(NamedTuple):
+    """Distances on networks, each None where its weights are missing."""
+
+    fixed: Compare | None
+    lpips: Compare | None
 
 
 class Measured(NamedTuple):
     """One schedule's results."""
 
     scores: Scores
-    fixed: np.ndarray | None  # distance of every pair on the fixed network
+    fixed: np.ndarray | None  # distances of the pairs on the fixed network
+    lpips: np.ndarray | None
     times: list[float]  # milliseconds of a pair
 
 
@@ -177,14 +182,16 @@ def lpips_network(file: Path | None, device: str) -> tuple[nn.Module | None, Row
         return None, {"lpips_note": f"not measured: {error}"}
 
 
-def fixed_network(device: str) -> tuple[nn.Module | None, Row]:
-    """The network of `midms.metrics.fixed_features`, or None and a note for the rows if it is not installed."""
+def fixed_network(device: str) -> tuple[Compare | None, Row]:
+    """The distance on the network of `midms.metrics.fixed_features`, or None and a note for the rows without it."""
     from midms.metrics.fixed_features import EfficientNetLiteFeatures, MissingNetworkError
+    from midms.metrics.truth import feature_distance
 
     try:
-        return EfficientNetLiteFeatures().to(device), {}
+        network = EfficientNetLiteFeatures().to(device)
     except MissingNetworkError as error:
         return None, {"fixed_note": f"not measured: {error}"}
+    return lambda made, true: feature_distance(network(made), network(true)), {}
 
 
 def _rows(
@@ -213,7 +220,8 @@ def _rows(
         clock = PartClock(device)
         scores = benchmark.score(pipe.model, pairs, clock.wrap("all", benchmark.full_method), settings)
         times = [clock.milliseconds["all"] / count]
-        found = Measured(scores, distances(networks.fixed, scores.images, truth, batch_size), times)
+        on_fixed, on_lpips = (compared(one, scores.images, truth, batch_size, device) for one in networks)
+        found = Measured(scores, on_fixed, on_lpips, times)
         first = first or found
         row = timing.row(name, f"{size}x{size}", device, "float32", "translate", times, None, first.times)
         row |= {
@@ -222,39 +230,28 @@ def _rows(
             "calls": settings.num_interleaved_steps + settings.refine_steps,
             "rewarps": len(settings.rewarped_steps()),
         }
-        yield row | _quality(found, first, truth, networks.lpips, batch_size)
+        yield row | _quality(found, first, truth)
 
 
-def distances(network: nn.Module | None, images: Tensor, truth: Tensor, batch_size: int) -> np.ndarray | None:
-    """The feature distance of every image (B, 3, H, W) to the truth on a network, (B,); None without a network."""
+def compared(compare: Compare | None, images: Tensor, truth: Tensor, batch_size: int, device: str) -> np.ndarray | None:
+    """Distances of images (N, 3, H, W) to the truth, (N,), batch by batch on a device; None without a network."""
     import torch
 
-    from midms.metrics.truth import feature_distance
-
-    if network is None:
+    if compare is None:
         return None
-    place = next(network.parameters()).device
     parts = zip(images.split(batch_size), truth.split(batch_size), strict=True)
     with torch.no_grad():
-        found = [feature_distance(network(made.to(place)), network(true.to(place))) for made, true in parts]
+        found = [compare(made.to(device), true.to(device)) for made, true in parts]
     return torch.cat(found).double().cpu().numpy()
 
 
-def _quality(found: Measured, first: Measured, truth: Tensor, lpips: nn.Module | None, batch_size: int) -> Row:
+def _quality(found: Measured, first: Measured, truth: Tensor) -> Row:
     """The quality columns of one schedule, and their differences from the first schedule."""
-    import torch
-
     from midms.metrics.swd import sliced_wasserstein_distance
     from midms.metrics.truth import paired_difference, sharpness
 
     scores, before = found.scores, first.scores
     decibel, distance = (float(s.mean()) for s in (scores.psnr, scores.distance))
-    perceived = None
-    if lpips is not None:
-        place = next(lpips.parameters()).device
-        with torch.no_grad():
-            parts = zip(scores.images.split(batch_size), truth.split(batch_size), strict=True)
-            perceived = round(float(torch.cat([lpips(a.to(place), b.to(place)) for a, b in parts]).mean()), 4)
     difference = paired_difference(scores.psnr, before.psnr)
     row: Row = {
         "psnr": round(decibel, 3),
@@ -264,7 +261,7 @@ def _quality(found: Measured, first: Measured, truth: Tensor, lpips: nn.Module |
         "sharpness": round(float(sharpness(scores.images, truth).mean()), 3),
         "feature_distance": round(distance, 4),
         "fixed_distance": None,
-        "lpips": perceived,
+        "lpips": None if found.lpips is None else round(float(found.lpips.mean()), 4),
         "swd": round(sliced_wasserstein_distance(scores.images, truth, shared_patches=True).average, 2),
         "psnr_loss": round(1 - decibel / float(before.psnr.mean()), 4),
         "distance_loss": round(distance / float(before.distance.mean()) - 1, 4),

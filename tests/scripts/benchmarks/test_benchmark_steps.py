@@ -54,7 +54,7 @@ def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(
 ):
     column = "fixed_distance" if installed else "feature_distance"
     if installed:
-        monkeypatch.setattr(steps, "fixed_network", lambda device: (Shrunken(), {}))
+        monkeypatch.setattr(steps, "fixed_network", lambda device: (shrunken, {}))
     else:
         monkeypatch.setattr(steps, "fixed_network", lambda device: (None, {"fixed_note": "not measured: no package"}))
     wanted = ["T=64 N=16", "T=64 N=16 dpm1", "T=16 N=4", "T=24 N=3", "fast"]
@@ -68,19 +68,13 @@ def test_choice_is_made_on_validation_pairs_and_reported_on_the_test_pairs(
     assert steps.choose([tried[0] | {"calls": 18}]) is None
 
 
-class Shrunken(torch.nn.Module):
-    """A feature network: the image at a quarter of its size, and darker."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(0.5), requires_grad=False)
-
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"small": self.scale * torch.nn.functional.avg_pool2d(images, 4)}
+def shrunken(made: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """A distance in place of the fixed network's: that of the images at a quarter of their size."""
+    return torch.nn.functional.avg_pool2d(made - true, 4).square().mean(dim=(1, 2, 3))
 
 
 def test_differences_of_the_fixed_distance_are_those_of_its_pairs(tiny_pipeline_folder, monkeypatch):
-    monkeypatch.setattr(steps, "fixed_network", lambda device: (Shrunken(), {}))
+    monkeypatch.setattr(steps, "fixed_network", lambda device: (shrunken, {}))
     arguments = options(weights=str(tiny_pipeline_folder), pairs=3, schedules=["T=24 N=3", "T=16 N=4"])
     first, second = steps.run(arguments)
     assert first["fixed_difference"] == first["fixed_error"] == 0 and second["fixed_error"] > 0
