@@ -3,7 +3,7 @@
 
     python scripts/reproduce_tables.py --table 3 bands --benchmark faces            # components, with bounds
     python scripts/reproduce_tables.py --table 4 7 --benchmark faces --pairs 64 --report report.html
-    python scripts/reproduce_tables.py --table 1 2 8 9 --benchmark faces --gan runs/matching_gan/weights
+    python scripts/reproduce_tables.py --table 1 2 8 9 --benchmark faces            # beside a GAN that matches once
     python scripts/reproduce_tables.py --table 5 --benchmark faces --train 172      # losses: trains six models
     python scripts/reproduce_tables.py --table 1 2 --config configs/celeba.yaml --weights runs/celeba/weights
     torchrun --nproc-per-node 4 scripts/reproduce_tables.py --table 1 --config configs/celeba.yaml --weights ...
@@ -22,9 +22,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from midms.options import add_overwrite_option
+from midms.options import PROTOCOLS, add_overwrite_option
 from midms.programs import handle_user_errors
-from tables.tasks import TASKS, task_of
+from tables.tasks import COMPARISONS, TASKS, default_weights, task_of
 
 if TYPE_CHECKING:
     from midms.evaluation.tables import Table
@@ -47,12 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--benchmark", choices=sorted(TASKS), help="drawn pairs with known answers (default: faces)")
     data.add_argument("--config", type=Path, metavar="YAML", help="training config whose validation pairs to take")
     parser.add_argument("--set", nargs="+", default=[], metavar="key.path=value", help="changes to the --config")
-    parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own)")
+    parser.add_argument("--weights", help="folder, shipped name or hub repository (default: the benchmark's own; "
+                        "for tables 1, 2, 8 and 9 alone those of the baseline's size)")  # fmt: skip
     parser.add_argument("--gan", metavar="WEIGHTS", help="of the baseline that matches once and generates, for tables "
                         "1, 2, 8 and 9 (default: the benchmark's own, if they are shipped)")  # fmt: skip
     parser.add_argument("--pairs", type=int, metavar="N", help="default: 256 of the benchmark, all of a data set")
     settings = "settings of the sampler (default: the weights' own with --benchmark, the paper's with --config)"
-    parser.add_argument("--protocol", choices=["weights", "paper", "released"], help=settings)
+    parser.add_argument("--protocol", choices=PROTOCOLS, help=settings)
     parser.add_argument("--steps", type=int, metavar="T", help="T of tables 1 to 5 and rewarp")
     parser.add_argument("--calls", type=int, metavar="N", help="N of those tables (default: T / 4)")
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="sample with K seeds (default: 1)")
@@ -96,7 +97,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--report: {options.report} is a folder, give a file in it")
     if not options.config:
         options.benchmark = options.benchmark or "faces"
-        options.weights = options.weights or TASKS[options.benchmark].weights
+        options.weights = options.weights or default_weights(options.benchmark, options.table)
     return options
 
 
@@ -114,7 +115,7 @@ def _check_tables(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     with_truth = [table for table in options.table if table in ("bands", "regions")]
     if with_truth and options.config:
         parser.error(f"--table {with_truth[0]}: compares with the true translation, which only a --benchmark knows")
-    if options.gan and not set(options.table) & {"1", "2", "8", "9"}:
+    if options.gan and not set(options.table) & set(COMPARISONS):
         parser.error("--gan: compared in tables 1, 2, 8 and 9 only")
     if options.config and not options.weights and not (options.train is not None and trained):
         parser.error("--config: give the --weights to measure")
@@ -133,10 +134,11 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     protocol = options.protocol or ("paper" if options.config else "weights")
     if protocol == "weights":
         settings = own
-    elif protocol == "paper":
-        settings = InterleaveSettings.paper().replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
-    else:
+    elif protocol == "released":
         settings = InterleaveSettings.released()
+    else:
+        named: InterleaveSettings = getattr(InterleaveSettings, protocol)()
+        settings = named.replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
     return settings.with_steps(options.steps, options.calls)
 
 
@@ -194,59 +196,23 @@ def note_training(options: argparse.Namespace, table: Table) -> None:
     table.record["training"] = {"steps": steps, "warmup_steps": warming, "start": digests}
 
 
-def gan_weights(options: argparse.Namespace) -> str | None:
-    """The weights of the baseline to compare with; None: not given, and not shipped for this benchmark."""
-    from midms.io.provenance import shipped_names
+def rows_of(options: argparse.Namespace, table: str, settings: Any, size: int | None) -> list[tuple[PlannedRow, str]]:
+    """The rows of a table, each with its weights, trained if the table needs them.
 
-    shipped = TASKS[options.benchmark].gan if options.benchmark else ""
-    return options.gan or (shipped if shipped in shipped_names() else None)
-
-
-def rows_of_gan(options: argparse.Namespace, weights: str) -> list[tuple[PlannedRow, str]]:
-    """The baseline and its iterated form.
-
-    Raises:
-        ConfigError: the weights are of another method or task.
+    Args:
+        settings: of the full method. size: pictures' side that its weights are made for. None: not recorded.
     """
-    from midms.checkpoints.loading import open_weights
-    from midms.config import ConfigError
-    from midms.models.translation_gan import GANSettings, MatchingGAN
-    from tables.measure import check_task
-    from tables.rows import gan_rows
-
-    info = open_weights(weights).info
-    if info.get("kind") != MatchingGAN.kind:
-        raise ConfigError(f"--gan: {weights} are weights of {info.get('kind', 'midms')}, expected {MatchingGAN.kind}")
-    if options.benchmark:
-        check_task(info, options.benchmark, weights)
-    return [(row, weights) for row in gan_rows(GANSettings(**info.get("settings", {})))]
-
-
-def note_absent_gan(options: argparse.Namespace, table: Table) -> None:
-    """Add empty rows of the baseline, with the command that makes its weights."""
-    from midms.evaluation.tables import Row
-    from tables.published import GAN, ITERATED_GAN
-
-    table.rows[1:1] = [Row(f"{name} (not shipped yet)") for name in (GAN, ITERATED_GAN)]
-    names = TASKS[options.benchmark].gan_bases
-    bases = " ".join(f"configs/baselines/{name}.yaml" for name in names)
-    table.notes.append(
-        f"{GAN}: its weights are not shipped yet; train them with python main.py --base {bases} -t, then give "
-        f"--gan runs/{names[-1]}/weights"
-    )
-
-
-def rows_of(options: argparse.Namespace, table: str, settings: Any) -> list[tuple[PlannedRow, str]]:
-    """The rows of a table, each with its weights, trained if the table needs them."""
     from midms.diffusion.settings import InterleaveSettings
     from tables.ablations import ablation_config, trained_weights
-    from tables.rows import ABLATIONS, COMPARISONS, plans
+    from tables.baseline import gan_weights, rows_of_gan
+    from tables.rows import ABLATIONS, plans
 
     planned = plans(table, settings, truth=bool(options.benchmark), steps=options.steps)
     if not compares_trainings(options, table):
         rows = [(row, str(options.weights)) for row in planned]
-        gan = gan_weights(options) if table in COMPARISONS and isinstance(settings, InterleaveSettings) else None
-        return rows if gan is None else [rows[0], *rows_of_gan(options, gan), *rows[1:]]
+        compared = table in COMPARISONS and isinstance(settings, InterleaveSettings)
+        gan = gan_weights(options.benchmark, options.gan, options.weights, size) if compared else None
+        return rows if gan is None else [rows[0], *rows_of_gan(options.benchmark, gan), *rows[1:]]
     bases, start = training_of(options)
     rows = []
     for row in planned:
@@ -291,16 +257,16 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     from midms.diffusion.settings import InterleaveSettings
     from midms.evaluation.rows import rank_and_world
     from midms.progress import one_progress
+    from tables.baseline import note_absent_gan
     from tables.measure import measure_table
     from tables.notes import training_notes
-    from tables.rows import COMPARISONS
 
     info = weights_info(options)
     settings = sampler_settings(options, info)
     job = make_job(options, info)
     tables = []
     for number in dict.fromkeys(options.table):
-        rows = rows_of(options, number, settings)
+        rows = rows_of(options, number, settings, info.get("size"))
         with one_progress(f"table {number}", hidden=options.quiet or rank_and_world()[0] > 0):
             table = measure_table(number, job, rows)
         if compares_trainings(options, number):
@@ -309,7 +275,7 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
             names = dict.fromkeys(weights for _, weights in rows)
             table.notes += training_notes([(name, open_weights(name).info) for name in names])
             if options.benchmark and len(names) == 1 and isinstance(settings, InterleaveSettings):
-                note_absent_gan(options, table)
+                note_absent_gan(options.benchmark, options.weights, table)
         tables.append(table)
     return tables
 

@@ -36,7 +36,7 @@ from tables.notes import column_notes, measurement_notes, paper_notes
 from tables.published import OWN_TITLES, TITLES, published
 from tables.regions import COLUMNS as REGION_COLUMNS
 from tables.regions import NOTE as REGION_NOTE
-from tables.regions import region_psnr
+from tables.regions import region_scores
 from tables.rows import AXES, BOUNDS, PlannedRow, exemplar_counts
 from tables.sampling import CrossedPairs, Plan, fingerprint, recipe_of, row_folder, sample
 
@@ -178,7 +178,7 @@ class Session:
                 measured.add(f"detail_{level}", detail)
             return measured
         if table == "regions":
-            for name, accuracy in region_psnr(_images(folder).float() / 127.5 - 1, self.job.dataset).items():
+            for name, accuracy in region_scores(_images(folder).float() / 127.5 - 1, self.job.dataset).items():
                 measured.add(name, accuracy)
             return measured
         reference, exemplars = self.partners / "sources", self.partners / "exemplars"

@@ -31,7 +31,7 @@ TITLES = {
 OWN_TITLES = {
     "rewarp": "Re-warp every k-th step",
     "bands": "Components by pyramid level: SWD to the true translation, and fine detail",
-    "regions": "Components by what the exemplar shows",
+    "regions": "Components by region: what the exemplar shows, subject and surroundings",
 }
 
 _TABLE1_COLUMNS = ("fid_reference", "swd_average", "lpips_diversity", "fid_exemplars")

@@ -10,6 +10,7 @@ from midms.models.translation_gan import GANSettings
 from midms.pipelines.settings import Settings
 from tables.published import FULL, GAN, ITERATED_GAN, OURS
 from tables.sampling import Plan
+from tables.tasks import COMPARISONS
 
 #: Names of the axes of tables whose rows are points of a curve.
 AXES = {"4": "noise level N / T, %", "7": "U-Net calls N", "rewarp": "re-warps"}
@@ -30,8 +31,6 @@ ABLATIONS: dict[str, dict[str, str]] = {
         "w/o L_src": "no_src",
     },
 }
-#: Tables that compare methods.
-COMPARISONS = ("1", "2", "8", "9")
 #: Rows without a model.
 BOUNDS = (
     benchmark.autoencoded_truth,

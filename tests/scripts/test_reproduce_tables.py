@@ -22,7 +22,7 @@ from midms.models.encoders import CorrespondenceEncoders
 from midms.models.first_stage import FirstStage
 from midms.models.midms import MIDMs
 from midms.pipelines.midms import MIDMsPipeline
-from tables.regions import region_psnr
+from tables.regions import region_scores
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce_tables.py"
 STAGE = {"kind": "vq", "ch": 8, "ch_mult": [1, 1, 2], "num_res_blocks": 1, "n_embed": 64, "norm_groups": 4}
@@ -98,14 +98,14 @@ def test_components_by_what_the_exemplar_shows(program, run, tiny_pipeline_folde
     code, out, err = run(program, *arguments)
     assert code == 0, err
     table = json.loads((tmp_path / "tableregions.json").read_text())
-    keys = ["psnr_visible", "psnr_hidden", "psnr_absent"]
-    assert [column["key"] for column in table["columns"]][:3] == keys
+    keys = ["psnr_visible", "psnr_hidden", "psnr_absent", "psnr_subject", "psnr_surroundings", "error_share_subject"]
+    assert [column["key"] for column in table["columns"]][:6] == keys
     rows = {row["name"]: row for row in table["rows"]}
     assert "| Δ PSNR dB, hidden |" in out and "hidden: it shows the part" in table["notes"][-1]
     pairs = fixed_test_pairs("faces", 32, 4)
     exemplars = torch.stack([pairs[index]["exemplar"] for index in range(4)])
-    expected = region_psnr(exemplars, pairs)
-    for key in keys[:2]:
+    expected = region_scores(exemplars, pairs)
+    for key in (*keys[:2], *keys[3:]):
         assert rows["exemplar itself"]["values"][key]["mean"] == pytest.approx(expected[key].mean(), abs=0.05)  # 8 bits
         assert rows["no confidence mask"]["differences"][key]["error"] >= 0
 
@@ -170,6 +170,15 @@ def test_weights_of_midms_are_no_gan(program, run, tiny_pipeline_folder, tiny_ga
     arguments[3:4] = [task_weights["figures"], "--benchmark", "figures"]
     code, _, err = run(program, *arguments, "--gan", tiny_gan_folder)
     assert code == 2 and "are of task 'faces', not 'figures'" in err
+
+
+@pytest.mark.parametrize("name", ["paper", "released", "fast"])
+def test_a_protocol_keeps_the_weights_threshold_unless_it_has_its_own(program, name):
+    options = program.parse(["--table", "3", "--protocol", name])
+    expected = getattr(InterleaveSettings, name)()
+    if name != "released":
+        expected = expected.replace(threshold=0.7)
+    assert program.sampler_settings(options, {"settings": {"threshold": 0.7}}) == expected
 
 
 def test_noise_levels_over_seeds_on_a_data_set_of_ones_own(program, run, tiny_pipeline_folder, tmp_path):
