@@ -17,9 +17,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from midms.options import add_computing_options, add_loop_options, add_overwrite_option, between
-from midms.programs import handle_user_errors, no_garbage_collection, say, warn
+from midms.programs import end_quickly, handle_user_errors, no_garbage_collection, say, warn
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -195,5 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return handle_user_errors(f"midms {options.command}")(run)(options)
 
 
+def program() -> NoReturn:
+    """Run the command line of this process, and end the process."""
+    end_quickly(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

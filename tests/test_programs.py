@@ -145,6 +145,32 @@ kept = [[] for _ in range(10)]
     ]  # fmt: skip
 
 
+ENDING = """
+import atexit
+atexit.register(lambda: print("after the last handler"))  # registered before it
+from midms.programs import end_quickly
+atexit.register(lambda: print("handler"))
+print("buffered")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"), [("end_quickly(3)", []), ("raise SystemExit(3)", ["after the last handler"])]
+)
+def test_a_quick_end_runs_the_exit_handlers_and_nothing_after_them(end: str, expected: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING + end], check=False, capture_output=True, text=True)
+    assert done.returncode == 3 and not done.stderr
+    assert done.stdout.splitlines() == ["buffered", "handler", *expected]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_noticed_at_a_quick_end() -> None:
+    with open("/dev/full", "w") as full:
+        code = [sys.executable, "-c", ENDING + "end_quickly(0)"]
+        buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+        assert subprocess.run(code, check=False, stdout=full, stderr=subprocess.PIPE, env=buffered).returncode == 120
+
+
 def test_who_switched_the_collection_off_finds_it_off() -> None:
     gc.disable()
     try:

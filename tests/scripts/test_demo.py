@@ -26,7 +26,8 @@ def test_all_shipped_weights_together_are_small():
 
 
 @pytest.mark.parametrize(
-    ("name", "gain"), [("demo", 1.5), ("demo-64", 1.5), ("demo-figures", 1), ("demo-churches", 1.5)]
+    ("name", "gain"),
+    [("demo", 1.5), ("demo-64", 1.5), ("demo-gan", 1.5), ("demo-figures", 1), ("demo-churches", 1.5)],
 )
 def test_shipped_weights_translate(name, gain):
     """Few pairs, wide margins: the table in docs/benchmarks.md has the numbers."""
@@ -58,14 +59,14 @@ def pictures_in_batches(name: str, count: int, runs: Sequence[tuple[int, int]]) 
     return found
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-64"])
+@pytest.mark.parametrize("name", ["demo", "demo-64", "demo-gan"])
 def test_a_seed_gives_one_image_whatever_the_batch(name):
     together, *others = pictures_in_batches(name, 8, [(8, 1), (1, 1), (3, 1), (8, 2)])
     assert all((other - together).abs().max() <= 1e-6 for other in others)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["demo", "demo-64", "demo-figures", "demo-churches"])
+@pytest.mark.parametrize("name", ["demo", "demo-64", "demo-gan", "demo-figures", "demo-churches"])
 def test_64_pairs_are_the_same_in_every_batch_and_with_every_number_of_threads(name):
     together, *others = pictures_in_batches(name, 64, [(8, 1), (1, 1), (3, 1), (8, 2), (1, 2)])
     differing = [int(((other - together).abs().flatten(1).amax(dim=1) > 1e-6).sum()) for other in others]

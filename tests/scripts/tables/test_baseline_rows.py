@@ -7,7 +7,7 @@ import pytest
 from midms.config import ConfigError
 from midms.evaluation.tables import Row, Table
 from midms.io.provenance import shipped_names
-from tables.baseline import gan_weights, note_absent_gan
+from tables.baseline import gan_weights, note_absent_gan, rows_of_gan
 from tables.tasks import TASKS, default_weights
 
 
@@ -47,3 +47,11 @@ def test_default_weights_of_a_run(benchmark):
     assert default_weights(benchmark, ["3"]) == task.weights == default_weights(benchmark, ["1", "3"])
     assert default_weights(benchmark, ["8", "1"]) == task.beside_gan
     assert {task.weights, task.beside_gan} <= set(shipped_names())
+
+
+def test_the_shipped_baseline_is_compared_by_default():
+    weights = default_weights("faces", ["1", "2", "8", "9"])
+    assert gan_weights("faces", None, weights, 64) == "demo-gan" in shipped_names()
+    (row, name), (again, _) = rows_of_gan("faces", "demo-gan")
+    assert name == "demo-gan"
+    assert [one.plan.settings.num_interleaved_steps for one in (row, again)] == [1, 2]
