@@ -34,7 +34,7 @@ def _last_handler() -> None:
     if not _exit_codes:
         return
     try:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before the program started
             stream.flush()
     except (OSError, ValueError):
         return  # Python's own end tries again and turns the failure into exit code 120

@@ -125,20 +125,16 @@ def sampler_settings(options: argparse.Namespace, info: dict[str, Any]) -> Any:
     """Settings of the full method."""
     from midms.diffusion.settings import InterleaveSettings
     from midms.models.translation_gan import GANSettings, MatchingGAN
-    from midms.pipelines.settings import gan_settings
+    from midms.pipelines.settings import gan_settings, protocol_settings
 
     if info.get("kind") == MatchingGAN.kind:
         own_settings = GANSettings(**info.get("settings", {}))
         return gan_settings(own_settings, options.calls, options.protocol or "weights", options.steps)
     own = InterleaveSettings(**info.get("settings", {}))
     protocol = options.protocol or ("paper" if options.config else "weights")
-    if protocol == "weights":
-        settings = own
-    elif protocol == "released":
-        settings = InterleaveSettings.released()
-    else:
-        named: InterleaveSettings = getattr(InterleaveSettings, protocol)()
-        settings = named.replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
+    settings = protocol_settings(own, protocol)
+    if protocol != "released":
+        settings = settings.replace(threshold=own.threshold)  # Table 6: 0.3 or 0.5, by data set
     return settings.with_steps(options.steps, options.calls)
 
 

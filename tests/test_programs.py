@@ -163,6 +163,13 @@ def test_a_quick_end_runs_the_exit_handlers_and_nothing_after_them(end: str, exp
     assert done.stdout.splitlines() == ["buffered", "handler", *expected]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX shells close a stream")
+def test_a_quick_end_with_closed_streams() -> None:
+    closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, "from midms.programs import *; end_quickly(3)"]
+    done = subprocess.run(closed, check=False, stderr=subprocess.PIPE)
+    assert done.returncode == 3 and not done.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_output_that_cannot_be_written_is_noticed_at_a_quick_end() -> None:
     with open("/dev/full", "w") as full:

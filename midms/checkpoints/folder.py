@@ -186,6 +186,13 @@ def cast_floats(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 
+#: Kind of weights -> the method, for their model card.
+METHODS = {
+    "midms": "matching interleaved\ndiffusion models (MIDMs, AAAI 2023)",
+    "matching_gan": "one match and then a\nGAN, the baseline that MIDMs (AAAI 2023) is compared with",
+}
+
+
 def model_card(name: str, document: Mapping[str, Any]) -> str:
     """Model card of a folder in the hub's form: front matter, then contents and origin."""
     info = document["info"]
@@ -195,11 +202,9 @@ def model_card(name: str, document: Mapping[str, Any]) -> str:
     facts = [f"- **{key}**: {json.dumps(value)}" for key, value in info.items()] or ["- none noted"]
     front = ["---", "library_name: midms", "pipeline_tag: image-to-image", "tags: [exemplar-based-translation]"]
     front += [f"license: {info['licence']}"] if "licence" in info else []
-    lines = [*front, "---", "", f"# {name}", "", "Weights for exemplar-based image translation by matching interleaved"]
-    lines += [
-        "diffusion models (MIDMs, AAAI 2023), readable by `MIDMsPipeline.from_pretrained` of the `midms` package.",
-        "",
-    ]
+    method = METHODS[info.get("kind", "midms")]
+    lines = [*front, "---", "", f"# {name}", "", f"Weights for exemplar-based image translation by {method},"]
+    lines += ["readable by `MIDMsPipeline.from_pretrained` of the `midms` package.", ""]
     lines += [
         "## What it was made from",
         "",

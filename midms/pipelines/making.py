@@ -17,7 +17,7 @@ from midms.models.midms import MIDMs
 from midms.models.translation_gan import GANSettings
 from midms.options import PROTOCOLS
 from midms.pipelines.midms import MIDMsPipeline
-from midms.pipelines.settings import Settings, gan_settings
+from midms.pipelines.settings import Settings, gan_settings, protocol_settings
 
 #: Entries of a record that determine a picture. The others describe the machine and software.
 DECIDING = (
@@ -77,7 +77,7 @@ def loop_settings(
         return gan_settings(pipe.settings, calls, protocol, steps, threshold)
     assert isinstance(pipe.model, MIDMs)
     limit = pipe.model.schedule.num_train_timesteps
-    chosen: InterleaveSettings = pipe.settings if protocol == "weights" else getattr(InterleaveSettings, protocol)()
+    chosen = protocol_settings(pipe.settings, protocol)
     try:
         settings = chosen.with_steps(steps, calls)
         if threshold is not None:

@@ -35,6 +35,11 @@ class LoopOptions(TypedDict, total=False):
     first_callback: Callable[[Match], None] | None
 
 
+def protocol_settings(own: InterleaveSettings, protocol: str) -> InterleaveSettings:
+    """The settings of one of `midms.options.PROTOCOLS`; "weights": those saved with the weights, `own`."""
+    return own if protocol == "weights" else getattr(InterleaveSettings, protocol)()
+
+
 def gan_settings(
     own: GANSettings, calls: int | None, protocol: str = "weights", steps: int | None = None, threshold: Any = None
 ) -> GANSettings:

@@ -2,6 +2,7 @@
 
     help        `midms --help`
     demo        `midms translate` of a drawn pair of faces with the shipped weights, at their 128 pixels
+    app         `midms app` until it shows its address: time on the clock, not of the processor
     start       python, imports and the weights of --config (random numbers), without a translation
     library     `start`, then one call of the pipeline: the least that a program needs
     translate   `midms translate` of the same inputs with the same weights
@@ -13,6 +14,7 @@ of `library` divided by the row's: 0.95 in the row `translate` means that the pr
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -42,21 +44,36 @@ if len(sys.argv) > 2:
     maps = np.load("condition.npy"), np.load("exemplar_condition.npy")
     pipe(maps[0], "exemplar.png", maps[1], settings=InterleaveSettings.released()).images[0]
 """
-#: A small process that runs a command and prints the processor time and peak memory of its child alone. A child of this
-#: large process would count this one's memory as its own, as it was until the command started.
-LAUNCHER = """
+#: Small processes that run a command and print a time in milliseconds and the peak memory of their child alone. A child
+#: of this large process would count this one's memory as its own, as it was until the command started.
+LAUNCHERS = {
+    # processor time until the program ends
+    "process": """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(1e3 * (usage.ru_utime + usage.ru_stime), usage.ru_maxrss / 1024)
 sys.exit(done.returncode)
-"""
+""",
+    # time until the first line of a program that then runs until it is told to end
+    "first line": """
+import resource, signal, subprocess, sys, time
+start = time.monotonic()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+line = child.stdout.readline()
+passed = time.monotonic() - start
+child.send_signal(signal.SIGTERM)
+code = child.wait()
+print(1e3 * passed, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+sys.exit(code if line else code or 1)
+""",
+}
 
 
 class Cost(NamedTuple):
     """Of one process."""
 
-    milliseconds: float  # of processor time, in user and kernel mode
+    milliseconds: float  # processor time in user and kernel mode, or time until the first line
     peak_mb: float  # largest resident memory
 
 
@@ -88,6 +105,7 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         yield from rows(
             DEMO_SIZE, {"help": (*PROGRAM, "--help"), "demo": (*translate, "--weights", "demo")}, demo, options
         )
+        yield from app_row(demo, options)
         commands = {
             "start": library,
             "library": (*library, "translate"),
@@ -96,28 +114,47 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
         yield from rows(options.size, commands, large, options)
 
 
-def rows(size: int, commands: Mapping[str, Sequence[str]], folder: Path, options: argparse.Namespace) -> Iterator[Row]:
-    """Run the commands in turn and yield a row for each."""
+def app_row(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """The row of the app, not measured without the extra that it needs."""
+    from benchmarks import timing
+    from midms.programs import how_to_install
+
+    if importlib.util.find_spec("gradio") is None:
+        row = timing.row("app", f"{DEMO_SIZE}x{DEMO_SIZE}", "cpu", "auto", "first line", None, None, None)
+        yield row | {"note": f"not measured: no Gradio; {how_to_install('app')}"}
+    else:
+        yield from rows(DEMO_SIZE, {"app": (*PROGRAM, "app", "--port", "0")}, folder, options, "first line")
+
+
+def rows(
+    size: int, commands: Mapping[str, Sequence[str]], folder: Path, options: argparse.Namespace, until: str = "process"
+) -> Iterator[Row]:
+    """Run the commands in turn and yield a row for each.
+
+    Args:
+        until: key of `LAUNCHERS`, what is measured.
+    """
     from benchmarks import timing
 
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, words in commands.items():
-            costs[name].append(process_cost(words, folder, options.threads))
+            costs[name].append(process_cost(words, folder, options.threads, until))
     times = {name: [cost.milliseconds for cost in found] for name, found in costs.items()}
     for name, found in costs.items():
         peak = max(cost.peak_mb for cost in found)
-        shape = (f"{size}x{size}", "cpu", "auto", "process")
-        yield timing.row(name, *shape, times[name], peak, times.get("library"))
+        yield timing.row(name, f"{size}x{size}", "cpu", "auto", until, times[name], peak, times.get("library"))
 
 
-def process_cost(words: Sequence[str], folder: Path, threads: int) -> Cost:
+def process_cost(words: Sequence[str], folder: Path, threads: int, until: str = "process") -> Cost:
     """Run a program in a folder, in a fresh process with a number of CPU threads.
 
+    Args:
+        until: key of `LAUNCHERS`, what is measured.
     Raises:
         ValueError: the program failed.
     """
-    launcher = [sys.executable, "-c", LAUNCHER, *words]
+    launcher = [sys.executable, "-c", LAUNCHERS[until], *words]
     done = subprocess.run(launcher, cwd=folder, env=environment(threads), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(

@@ -13,7 +13,9 @@ from torch import nn
 from midms.checkpoints import folder as folder_module
 from midms.checkpoints.errors import CheckpointError
 from midms.checkpoints.folder import find_folder, load_folder, save_folder, save_states
+from midms.checkpoints.schema import SETTINGS
 from midms.io.files import BrokenFileError
+from midms.io.provenance import SHIPPED, shipped_names
 
 
 @pytest.fixture
@@ -43,6 +45,18 @@ def test_dtype_concerns_floating_point_tensors_only(saved: Path) -> None:
     state = load_folder(saved, dtype=torch.bfloat16).states["network"]
     assert state["weight"].dtype == torch.bfloat16
     assert state["num_batches_tracked"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_card_of_shipped_weights_is_that_of_their_record(name: str) -> None:
+    document = json.loads((SHIPPED / name / "config.json").read_text())
+    assert (SHIPPED / name / "README.md").read_text() == folder_module.model_card(name, document)
+
+
+def test_every_kind_of_weights_has_a_card_of_its_own() -> None:
+    assert folder_module.METHODS.keys() == SETTINGS.keys()
+    cards = [folder_module.model_card("one", {"info": {"kind": kind}, "components": {}}) for kind in SETTINGS]
+    assert "matching interleaved" in cards[0] and "matching interleaved" not in cards[1]
 
 
 def test_model_card_names_licence_files_and_hashes(saved: Path) -> None:

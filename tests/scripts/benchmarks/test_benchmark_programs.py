@@ -43,6 +43,21 @@ def test_a_program_that_fails_is_named_with_its_words(tmp_path: Path) -> None:
         programs.process_cost(python("import sys; print('no such file', file=sys.stderr); sys.exit(2)"), tmp_path, 1)
 
 
+def test_a_program_that_runs_on_is_measured_until_its_first_line_and_told_to_end(tmp_path: Path) -> None:
+    waiting = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+    found = programs.process_cost(python(waiting + "print('address', flush=True); signal.pause()"), tmp_path, 1,
+                                  "first line")  # fmt: skip
+    assert found.milliseconds > 0 and 1 < found.peak_mb < 60
+    with pytest.raises(ValueError, match="exit status 1"):
+        programs.process_cost(python("pass"), tmp_path, 1, "first line")
+
+
+def test_the_app_is_not_measured_without_gradio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: None)
+    (row,) = programs.app_row(tmp_path, options())
+    assert row["name"] == "app" and row["median_ms"] is None and "pip install '.[app]'" in row["note"]
+
+
 def test_rows_are_medians_and_compare_with_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = iter([(600.0, 50.0), (300.0, 90.0), (400.0, 70.0), (400.0, 80.0), (800.0, 60.0), (200.0, 80.0)])
     monkeypatch.setattr(programs, "process_cost", lambda *_: programs.Cost(*next(costs)))
@@ -55,7 +70,7 @@ def test_rows_are_medians_and_compare_with_the_library(tmp_path: Path, monkeypat
 @pytest.mark.slow
 def test_every_program_runs() -> None:
     rows = {row["name"]: row for row in programs.run(options(config="tiny", size=64, rounds=1))}
-    assert list(rows) == ["help", "demo", "start", "library", "translate"]
+    assert list(rows) == ["help", "demo", "app", "start", "library", "translate"]
     assert rows["help"]["peak_mb"] < rows["start"]["peak_mb"] < 2000
 
 
