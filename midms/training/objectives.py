@@ -1,8 +1,8 @@
 """One forward pass of stage 3 and its objective, as in the paper or as in the released code.
 
-Exemplar and source branch run through the loop as one batch. A step of the paper's objective calls the U-Net N times,
-a step of the released objective N + 1 times, the last one for its diffusion term. The released code itself calls the
-U-Net for each branch separately, 2 N + 1 times.
+Exemplar and source branch run through the loop as one batch, and the released objective's diffusion term joins one of
+its calls: a step calls the U-Net N times. The released code calls it for each branch separately and once for the
+diffusion term, 2 N + 1 times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midms.diffusion.interleave import Interleaved, Rewarp, interleave, predict_once
+from midms.diffusion.interleave import Denoiser, Interleaved, JoinedPrediction, Rewarp, interleave
 from midms.diffusion.settings import InterleaveSettings
 from midms.losses.matching import cycle_loss, diffusion_loss, domain_loss, warped_condition_loss
 from midms.losses.objective import Iteration, ReleasedLossWeights, Segmentation, released_objective
@@ -144,10 +144,12 @@ class ReleasedTrainingObjective:
         cycles: list[tuple[Tensor, Tensor]] = []
         if number >= warmup:
             start, fresh = draw_start(noise, warp.shape).to(warp), noise("fresh", warp.shape).to(warp)
-            loop = run_loop(model, settings, condition, both, torch.cat([warp, source_warp]), start)
-            result, source_result = loop.latent.split(size)
-            call = self.diffusion_call(number)
-            diffused = predict_once(model.denoiser, source.latent, model.schedule, settings, fresh, call)
+            joined = JoinedPrediction(
+                model.denoiser, source.latent, model.schedule, settings, fresh, self.diffusion_call(number)
+            )
+            warps = torch.cat([warp, source_warp])
+            loop = run_loop(model, settings, condition, both, warps, start, denoiser=joined)
+            (result, source_result), diffused = loop.latent.split(size), joined.prediction
             for cycle in loop.cycles:
                 cycles.append((cycle[:size], exemplar.latent))
                 cycles.append((cycle[size:], source.latent))
@@ -207,10 +209,12 @@ def run_loop(
     both: Exemplar,
     warps: Tensor,
     noise: Tensor,
+    denoiser: Denoiser | None = None,
 ) -> Interleaved:
     """The loop on exemplar and source branch as one batch. The source branch has mask 0, which keeps its predictions.
 
     `condition` holds B samples. `both`, `warps` and `noise` (2B, c, h, w) hold the exemplars, then the sources.
+    `denoiser` None: the model's.
     """
     double = ConditionFeatures(*(torch.cat([part, part]) for part in condition))
     rematch = model.rematcher(double, [both], settings, cycle=True)
@@ -220,7 +224,7 @@ def run_loop(
         rewarp = rematch(prediction)
         return rewarp._replace(mask=torch.cat([rewarp.mask[:size], torch.zeros_like(rewarp.mask[size:])]))
 
-    return interleave(model.denoiser, warps, keep_source, model.schedule, settings, noise)
+    return interleave(denoiser or model.denoiser, warps, keep_source, model.schedule, settings, noise)
 
 
 def latent_losses(generated: Sequence[Tensor], latent: Tensor) -> dict[str, Tensor]:

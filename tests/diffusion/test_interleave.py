@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from midms.diffusion import interleave as module
-from midms.diffusion.interleave import Rewarp, StepRecord, interleave, predict_once, refine
+from midms.diffusion.interleave import JoinedPrediction, Rewarp, StepRecord, interleave, predict_once, refine
 from midms.diffusion.schedule import add_noise, linear_schedule
 from midms.diffusion.settings import InterleaveSettings, loop_times
 from midms.diffusion.solvers import predict_x0
@@ -159,6 +159,23 @@ def test_one_call_is_told_its_time_and_given_the_noise_of_the_call_before(call: 
     own = tau.alpha_bars[call]
     torch.testing.assert_close(own.sqrt() * prediction + (1 - own).sqrt() * noise, add_noise(target, noise, level))
     assert not torch.allclose(prediction, target, atol=1e-3), "one level lies between them"
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_a_joined_prediction_is_that_of_a_call_of_its_own_and_does_not_change_the_loop(call: int) -> None:
+    released, sizes = InterleaveSettings.released(), []
+
+    def counting(x: Tensor, t: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return network(x, t)
+
+    joined = JoinedPrediction(counting, draw(4)[:1], SCHEDULE, released, draw(5)[:1], call)
+    loop = interleave(joined, draw(0), keep, SCHEDULE, released, draw(1))
+    alone = interleave(network, draw(0), keep, SCHEDULE, released, draw(1))
+    assert sizes == [3 if number == call else 2 for number in range(released.num_interleaved_steps)]
+    assert torch.equal(loop.latent, alone.latent)
+    expected = predict_once(network, draw(4)[:1], SCHEDULE, released, draw(5)[:1], call)
+    assert torch.equal(joined.prediction, expected)
 
 
 def test_errors() -> None:
