@@ -16,6 +16,7 @@ need no scale factor. A KL first stage needs this step before stage 2. VQ traini
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "source's; its latents must be the same (decoder_only)")  # fmt: skip
     parser.add_argument("--settings", nargs="+", metavar="KEY=VALUE", default=[], help="settings of the weights that "
                         "take the place of the source's, keys as in a config's `interleave`")  # fmt: skip
+    parser.add_argument("--temperature", type=float, metavar="TAU", help="temperature of the matching (Eq. 6) in place "
+                        "of the source's; a lower one averages fewer positions and gives sharper warps")  # fmt: skip
     parser.add_argument("--standardise", metavar="CONFIG", help="training config whose data.params.train is measured")
     parser.add_argument(
         "--images", type=int, default=512, help="training images to measure the latents on (default: 512)"
@@ -51,8 +54,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--images: got {options.images}, expected 1 or more")
     if options.standardise and options.without_refiner:
         parser.error("--without-refiner: a first stage alone has no refiner")
-    if options.standardise and options.settings:
-        parser.error("--settings: a first stage alone has no settings")
+    if options.temperature is not None and not 0 < options.temperature < math.inf:
+        parser.error(f"--temperature: got {options.temperature}, expected a number above 0")
+    if options.standardise and (options.settings or options.temperature is not None):
+        parser.error("--settings, --temperature: a first stage alone has none")
     if options.only and options.without_refiner:
         parser.error("--only: names the parts itself; leave --without-refiner out")
     if options.standardise and (options.only or options.first_stage):
@@ -86,6 +91,8 @@ def pack(options: argparse.Namespace) -> Path:
         if not options.only or name in options.only
     }
     info = loaded.info | changed_settings(loaded.info, options.settings)
+    if options.temperature is not None:
+        info |= {"temperature": options.temperature}
     return save_states(options.target, kept, {name: configs[name] for name in kept}, info)
 
 

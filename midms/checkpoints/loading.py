@@ -21,7 +21,7 @@ from midms.models.translation_gan import Generator, MatchingGAN
 
 
 def open_weights(name_or_path: str | Path) -> LoadedFolder:
-    """Read a folder of weights.
+    """Read a folder of weights, in float32 whatever the precision of its files.
 
     Args:
         name_or_path: a folder, a shipped name such as "demo", or a repository of the Hugging Face hub.
@@ -31,7 +31,7 @@ def open_weights(name_or_path: str | Path) -> LoadedFolder:
     if str(name_or_path) in shipped_names():
         return load_folder(SHIPPED / str(name_or_path), dtype=torch.float32)
     try:
-        return load_folder(find_folder(name_or_path))
+        return load_folder(find_folder(name_or_path), dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ConfigError(f"weights {str(name_or_path)!r}: {error} (shipped: {', '.join(shipped_names())})") from None
 

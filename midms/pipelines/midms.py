@@ -121,8 +121,9 @@ class MIDMsPipeline:
         """Load a folder of weights, a shipped name ("demo") or a repository of the Hugging Face hub.
 
         Args:
-            dtype: of all networks but the correspondence encoders (bfloat16 halves time and memory). Encoders and
-                matching stay in float32, which the temperature of 0.005 needs.
+            dtype: of all networks but the correspondence encoders (bfloat16 halves time and memory). None: float32,
+                whatever the precision of the files. Encoders and matching stay in float32, which the low temperature
+                needs.
         Raises:
             ConfigError: no weights have that name, or the folder lacks a component.
         """

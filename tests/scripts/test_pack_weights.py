@@ -13,6 +13,7 @@ from midms.checkpoints.folder import load_folder, save_folder
 from midms.checkpoints.loading import load_encoders, load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
+from midms.pipelines.midms import MIDMsPipeline
 
 CONFIG = """
 data:
@@ -111,6 +112,33 @@ def test_settings_of_the_weights_are_changed_alone(tmp_path, weights, capsys):
         assert message in error and error.count("\n") == 1 and not (tmp_path / "wrong").exists()
     with pytest.raises(SystemExit, match="2"):
         program()([weights, str(tmp_path / "wrong"), "--standardise", "data.yaml", "--settings", "solver=ddim"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_packed_weights_translate_in_float32_like_any_others(tmp_path, weights, dtype):
+    """A lower precision saves disk space. Networks in half precision would not even run beside float32 pictures."""
+    assert program()([weights, str(tmp_path / "out"), "--dtype", dtype]) == 0
+    packed = MIDMsPipeline.from_pretrained(tmp_path / "out")
+    assert {weight.dtype for part in packed.model.components()[0].values() for weight in part.parameters()} == {
+        torch.float32
+    }
+    stored = load_folder(tmp_path / "out").states["encoders"]
+    assert {value.dtype for value in stored.values()} == {getattr(torch, dtype)}
+    picture = torch.zeros(1, 3, 32, 32)
+    maps = torch.zeros(1, packed.condition_spec().channels, 32, 32)
+    assert packed(maps, picture, output_type="pt").images.isfinite().all()
+
+
+def test_the_temperature_of_the_weights_is_changed_alone(tmp_path, weights, capsys):
+    assert program()([weights, str(tmp_path / "out"), "--dtype", "float32", "--temperature", "0.0025"]) == 0
+    before, after = load_folder(Path(weights)), load_folder(tmp_path / "out")
+    assert after.info == before.info | {"temperature": 0.0025}
+    assert all(torch.equal(before.states[part][key], value) for part in before.states
+               for key, value in after.states[part].items())  # fmt: skip
+    for wrong in (["--temperature", "0"], ["--temperature", "nan"], ["--temperature", "1", "--standardise", "a.yaml"]):
+        with pytest.raises(SystemExit, match="2"):
+            program()([weights, str(tmp_path / "wrong"), *wrong])
+        assert "temperature" in capsys.readouterr().err and not (tmp_path / "wrong").exists()
 
 
 def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):
