@@ -31,7 +31,7 @@ LAID_OVER = {
     "baselines/matching_gan_churches.yaml": ["baselines/matching_gan.yaml"],
     **{
         f"demo128_{name}.yaml": ["demo128_faces.yaml"]
-        for name in ("figures", "churches", "start", "end_to_end", "short")
+        for name in ("figures", "churches", "start", "colours", "end_to_end", "short")
     },
     **{f"ldm/demo128_{task}.yaml": ["ldm/demo128_faces.yaml"] for task in ("figures", "churches")},
     **{f"ablations/{path.name}": ["demo.yaml"] for path in (ROOT / "configs/ablations").glob("*.yaml")},
@@ -60,17 +60,17 @@ def test_each_task_at_128_pixels_has_its_own_runs(task):
     """What a stage starts from is what the stage before it writes, for the same task."""
     stage_three = [ROOT / f"configs/demo128_{name}.yaml" for name in dict.fromkeys(["faces", task])]
     stage_two = [path.parent / "ldm" / path.name for path in stage_three]
-    overlays = [ROOT / f"configs/demo128_{name}.yaml" for name in ("start", "end_to_end")]
-    ldm, start, middle, end = (
+    overlays = [ROOT / f"configs/demo128_{name}.yaml" for name in ("start", "colours", "end_to_end")]
+    ldm, start, middle, *further = (
         load_config(files)
-        for files in (stage_two, [*stage_three, overlays[0]], stage_three, [*stage_three, overlays[1]])
+        for files in (stage_two, [*stage_three, overlays[0]], stage_three, *([*stage_three, o] for o in overlays[1:]))
     )
     assert ldm.model.params.first_stage == f"data/first_stages_128/{task}"
-    assert {config.model.params.weights for config in (start, middle, end)} == {f"runs/{ldm.run.name}/weights"}
+    assert {config.model.params.weights for config in (start, middle, *further)} == {f"runs/{ldm.run.name}/weights"}
     assert start.model.params.encoders_from is None
     assert middle.model.params.encoders_from == f"runs/{start.run.name}/weights"
-    assert end.model.params.encoders_from == f"runs/{middle.run.name}/weights"
-    for config in (ldm, start, middle, end):
+    assert {config.model.params.encoders_from for config in further} == {f"runs/{middle.run.name}/weights"}
+    for config in (ldm, start, middle, *further):
         assert f"_{task}_" in config.run.name
         assert config.data.params.train.params.dataset.params.task == config.data.params.validation.params.task == task
 
