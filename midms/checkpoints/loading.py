@@ -28,10 +28,10 @@ def open_weights(name_or_path: str | Path) -> LoadedFolder:
     Raises:
         ConfigError: no weights have that name.
     """
-    if str(name_or_path) in shipped_names():
-        return load_folder(SHIPPED / str(name_or_path), dtype=torch.float32)
+    shipped = str(name_or_path) in shipped_names()
     try:
-        return load_folder(find_folder(name_or_path), dtype=torch.float32)
+        folder = SHIPPED / str(name_or_path) if shipped else find_folder(name_or_path)
+        return load_folder(folder, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ConfigError(f"weights {str(name_or_path)!r}: {error} (shipped: {', '.join(shipped_names())})") from None
 

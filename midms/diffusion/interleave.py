@@ -143,7 +143,7 @@ def predict_once(
 
 
 class JoinedPrediction:
-    """A denoiser for `interleave` that makes the prediction of `predict_once` within the loop's own call of that time.
+    """A denoiser for one `interleave` that makes the prediction of `predict_once` within the call of the same time.
 
     One call with more samples costs less than two: the U-Net's weights are read once, and their gradient is written
     once.
