@@ -43,7 +43,7 @@ def condition_panel(context: AppContext) -> ConditionInputs:
     with gr.Tabs(elem_id="condition-tabs") as tabs:
         if context.task:
             with gr.Tab(KINDS["sample"], id="sample") as tab:
-                gallery = sample_gallery(context)
+                gallery = sample_gallery()
             tab.select(lambda: "sample", None, kind, **HIDDEN)
             gallery.select(selected_index, None, index, **HIDDEN)
             gallery.select(None, js=MARK_OLD, **HIDDEN)
@@ -57,13 +57,16 @@ def condition_panel(context: AppContext) -> ConditionInputs:
     return ConditionInputs(kind, index, read, canvas, tabs, gallery, shown, note)
 
 
-def sample_gallery(context: AppContext) -> gr.Gallery:
-    """The built-in conditions."""
-    small = [
-        picture_file(framing.enlarge(picture_of_maps(context.sample(i).condition), 96, False)) for i in range(COUNT)
-    ]
-    return gr.Gallery(small, show_label=False, columns=4, height=CANVAS + 40, allow_preview=False, format="png",
+def sample_gallery() -> gr.Gallery:
+    """The built-in conditions; `small_conditions` fills the gallery when the page is opened."""
+    return gr.Gallery(show_label=False, columns=4, height=CANVAS + 40, allow_preview=False, format="png",
                       selected_index=0, elem_id="samples", buttons=[])  # fmt: skip
+
+
+def small_conditions(context: AppContext) -> list[str]:
+    """Files of the built-in conditions as small pictures."""
+    shown = (picture_of_maps(context.sample(index).condition) for index in range(COUNT))
+    return [picture_file(framing.enlarge(picture, 96, False)) for picture in shown]
 
 
 def file_upload(context: AppContext, read_state: gr.State) -> tuple[Any, Any]:
@@ -179,8 +182,6 @@ def shown_condition(inputs: ConditionInputs, chosen: ChosenCondition) -> dict[An
         inputs.index: chosen.sample,
         inputs.tabs: gr.update(selected=chosen.kind),
     }
-    if inputs.gallery is not None:
-        updates[inputs.gallery] = gr.update(selected_index=chosen.sample)
     if chosen.read is not None:
         picture = picture_file(picture_of_condition(chosen.read))
         updates |= {inputs.read: chosen.read, inputs.shown: gr.update(value=picture, visible=True)}

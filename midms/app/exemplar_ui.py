@@ -26,6 +26,7 @@ class ExemplarInputs(NamedTuple):
     chosen: list[Any]  # ChosenExemplar or None
     editors: list[Any]  # with the paint
     notes: list[Any]  # last event of a slot, in words
+    gallery: Any  # None: there are no samples for these weights
 
 
 def exemplar_panel(context: AppContext) -> ExemplarInputs:
@@ -34,7 +35,7 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
     slot = gr.State(0)
     first = context.sample_exemplar(0) if context.task else None
     chosen, editors = [gr.State(first if number == 0 else None) for number in range(SLOTS)], []
-    notes = []
+    notes, gallery = [], None
     with gr.Tabs():
         for number in range(SLOTS):
             with gr.Tab(f"Exemplar {number + 1}") as tab:
@@ -44,9 +45,8 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
             tab.select(lambda number=number: number, None, slot, **HIDDEN)
     gr.Markdown("Your own photo, or a sample from below. Paint what may be used of it; unpainted, all of it may be.")
     if context.task:
-        small = [picture_file(framing.enlarge(context.sample(i).exemplar, 96)) for i in range(COUNT)]
-        gallery = gr.Gallery(small, show_label=False, columns=4, height=300, allow_preview=False,
-                             format="png", elem_id="exemplars", buttons=[], selected_index=0)  # fmt: skip
+        gallery = gr.Gallery(show_label=False, columns=4, height=300, allow_preview=False, format="png",
+                             elem_id="exemplars", buttons=[], selected_index=0)  # fmt: skip
 
         def take(event: gr.SelectData, open_slot: int) -> dict[Any, Any]:
             exemplar = context.sample_exemplar(int(event.index))
@@ -55,7 +55,12 @@ def exemplar_panel(context: AppContext) -> ExemplarInputs:
 
         gallery.select(take, slot, [*chosen, *editors, *notes], **HIDDEN)
         gallery.select(None, js=MARK_OLD, **HIDDEN)
-    return ExemplarInputs(chosen, editors, notes)
+    return ExemplarInputs(chosen, editors, notes, gallery)
+
+
+def small_exemplars(context: AppContext) -> list[str]:
+    """Files of the built-in exemplars as small pictures."""
+    return [picture_file(framing.enlarge(context.sample(index).exemplar, 96)) for index in range(COUNT)]
 
 
 def exemplar_slot(

@@ -18,7 +18,7 @@ from midms.app import actions
 from midms.app.finished import FinishedPictures
 from midms.conditions.make import ConditionSpec
 from midms.config import ConfigError
-from midms.data.samples import Sample
+from midms.data.samples import COUNT, Sample
 from midms.pipelines.midms import MIDMsPipeline
 
 NETWORKS = "networks"  # events of this group run one at a time
@@ -59,6 +59,11 @@ class AppContext:
             ConfigError: there is no such sample.
         """
         return self.pipe.sample(index + 1)
+
+    def draw_samples(self) -> None:
+        """Draw all samples, so that later calls of `sample` return at once."""
+        for index in range(COUNT if self.task else 0):
+            _ = self.sample(index).condition
 
     def sample_exemplar(self, index: int) -> actions.ChosenExemplar:
         """The exemplar of a sample, with its maps if the weights use them for matching."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -92,6 +93,7 @@ def launch(
         )
     except OSError as error:
         raise ConfigError(f"port {address.port} of {address.host}: {error}; choose another with --port") from None
+    Thread(target=context.draw_samples, daemon=True).start()  # ready when the browser asks for them
     return page
 
 

@@ -8,8 +8,15 @@ from typing import Any
 import gradio as gr
 
 from midms.app import actions, record
-from midms.app.condition_ui import ConditionInputs, chosen_condition, condition_panel, shown_condition
-from midms.app.exemplar_ui import SLOTS, ExemplarInputs, chosen_exemplars, exemplar_panel, shown_exemplars
+from midms.app.condition_ui import ConditionInputs, chosen_condition, condition_panel, shown_condition, small_conditions
+from midms.app.exemplar_ui import (
+    SLOTS,
+    ExemplarInputs,
+    chosen_exemplars,
+    exemplar_panel,
+    shown_exemplars,
+    small_exemplars,
+)
 from midms.app.finished import Finished
 from midms.app.page import HIDDEN, NETWORKS, AppContext, show_user_errors
 from midms.app.result_ui import (
@@ -44,7 +51,7 @@ def translate_tab(context: AppContext, page: gr.Blocks) -> None:
     steps = gr.Gallery(show_label=False, columns=7, fit_columns=False, object_fit="contain", format="png",
                        elem_id="steps", buttons=[], allow_preview=False, visible=False)  # fmt: skip
     connect_translate_button(context, condition, exemplars, view, origin, steps)
-    restore_on_load(context, page, condition, exemplars, view, steps)
+    fill_on_load(context, page, condition, exemplars, view, steps)
 
 
 def connect_translate_button(
@@ -85,7 +92,7 @@ def connect_translate_button(
     view.stop.click(lambda: "Stopped.", None, view.message, cancels=[event], **HIDDEN)
 
 
-def restore_on_load(
+def fill_on_load(
     context: AppContext,
     page: gr.Blocks,
     condition: ConditionInputs,
@@ -93,23 +100,31 @@ def restore_on_load(
     view: ResultView,
     steps: gr.Gallery,
 ) -> None:
-    """Show a visitor's last picture with its inputs when the page is reloaded."""
+    """Show the samples when the page is opened, and a visitor's last picture with its inputs when it is reloaded.
 
-    def restore(name: object) -> Any:
+    Drawing all samples takes most of a second, which the start of the program does not wait for.
+    """
+
+    def fill(name: object) -> Any:
         finished = context.finished.get(name)
+        updates: dict[Any, Any] = {}
+        if context.task:
+            picked = 0 if finished is None else finished.condition.sample
+            updates[condition.gallery] = gr.update(value=small_conditions(context), selected_index=picked)
+            updates[exemplars.gallery] = gr.update(value=small_exemplars(context))
         if finished is None:
-            return gr.skip()
+            return updates or gr.skip()
         task = finished.result.task
         message = "Your last picture, with the inputs that made it. Click it to see where a pixel came from."
-        updates = shown_finished(view, steps, finished, message)
+        updates |= shown_finished(view, steps, finished, message)
         updates |= shown_condition(condition, finished.condition) | shown_exemplars(exemplars, task.exemplars)
         amount = task.calls if task.steps is None else task.calls / task.steps
         numbers = zip(view.numbers, (amount, task.steps, task.threshold, task.seed), strict=True)
         return updates | dict(numbers)
 
-    shown = [part for part in condition if part is not None]
+    shown = [part for part in (*condition, exemplars.gallery) if part is not None]
     outputs = [*result_outputs(view, steps), *shown, *exemplars.chosen, *exemplars.editors, *view.numbers]
-    page.load(restore, view.token, outputs, show_progress="hidden", **HIDDEN)
+    page.load(fill, view.token, outputs, show_progress="hidden", **HIDDEN)
 
 
 def result_outputs(view: ResultView, steps: gr.Gallery) -> list[Any]:
