@@ -7,10 +7,14 @@ python scripts/pack_weights.py runs/demo128_faces_ldm/weights runs/demo128_faces
 python scripts/pack_weights.py runs/demo128_churches_first_stage/weights runs/churches_first_stage_unit \\
     --standardise configs/first_stage/demo128_churches.yaml                         # latents of mean 0, unit covariance
 python scripts/pack_weights.py demo runs/demo_8_calls --settings num_inference_steps=32 num_interleaved_steps=8
+python scripts/pack_weights.py runs/demo128_faces_colours/weights runs/between --interpolate-encoders demo 0.2
 
 The third command measures mean and covariance of the latent channels over training images and folds them into the
 1x1 convolutions around the latent. Reconstructions do not change, but stages 2 and 3 see latents of unit covariance and
 need no scale factor. A KL first stage needs this step before stage 2. VQ training includes it.
+
+The last command takes each weight of the encoders from the line between two trainings, one of which went on from the
+other (weight interpolation, Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -41,6 +45,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "training that starts from them (default: a whole pipeline)")  # fmt: skip
     parser.add_argument("--first-stage", metavar="FOLDER", help="weights whose first stage takes the place of the "
                         "source's; its latents must be the same (decoder_only)")  # fmt: skip
+    parser.add_argument("--interpolate-encoders", nargs=2, metavar=("FOLDER", "SHARE"), help="encoders between the "
+                        "source's and those in FOLDER, where one training went on from the other: (1 - SHARE) of the "
+                        "source's and SHARE, from 0 to 1, of the others'")  # fmt: skip
     parser.add_argument("--settings", nargs="+", metavar="KEY=VALUE", default=[], help="settings of the weights that "
                         "take the place of the source's, keys as in a config's `interleave`")  # fmt: skip
     parser.add_argument("--temperature", type=float, metavar="TAU", help="temperature of the matching (Eq. 6) in place "
@@ -56,8 +63,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--without-refiner: a first stage alone has no refiner")
     if options.temperature is not None and not 0 < options.temperature < math.inf:
         parser.error(f"--temperature: got {options.temperature}, expected a number above 0")
-    if options.standardise and (options.settings or options.temperature is not None):
-        parser.error("--settings, --temperature: a first stage alone has none")
+    if options.interpolate_encoders:
+        options.interpolate_encoders[1] = share_of(options.interpolate_encoders[1], parser)
+    if options.standardise and (options.settings or options.interpolate_encoders or options.temperature is not None):
+        parser.error("--settings, --temperature, --interpolate-encoders: a first stage alone has none")
     if options.only and options.without_refiner:
         parser.error("--only: names the parts itself; leave --without-refiner out")
     if options.standardise and (options.only or options.first_stage):
@@ -65,6 +74,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if options.standardise and options.dtype:
         parser.error("--dtype: a standardised first stage keeps its precision, for it is trained on")
     return options
+
+
+def share_of(word: str, parser: argparse.ArgumentParser) -> float:
+    """The number from 0 to 1 in `word`; ends the program on anything else."""
+    try:
+        share = float(word)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        parser.error(f"--interpolate-encoders: got the share {word!r}, expected a number from 0 to 1")
+    return share
 
 
 def pack(options: argparse.Namespace) -> Path:
@@ -82,6 +102,9 @@ def pack(options: argparse.Namespace) -> Path:
     states, configs = dict(loaded.states), dict(loaded.configs)
     if options.first_stage:
         states["first_stage"], configs["first_stage"] = other_decoder(options, states, configs)
+    facts: dict[str, Any] = {}
+    if options.interpolate_encoders:
+        states["encoders"], facts = interpolated(options, states.get("encoders", {}))
     if options.without_refiner:
         states.pop("refiner", None)
     dtype = getattr(torch, options.dtype or "float16")
@@ -90,7 +113,7 @@ def pack(options: argparse.Namespace) -> Path:
         for name, state in states.items()
         if not options.only or name in options.only
     }
-    info = loaded.info | changed_settings(loaded.info, options.settings)
+    info = loaded.info | facts | changed_settings(loaded.info, options.settings)
     if options.temperature is not None:
         info |= {"temperature": options.temperature}
     return save_states(options.target, kept, {name: configs[name] for name in kept}, info)
@@ -116,6 +139,36 @@ def changed_settings(info: Mapping[str, Any], words: list[str]) -> dict[str, Any
         values |= from_override(word)
     check_keywords(reader, values, "--settings")
     return {"settings": asdict(reader(**values))}
+
+
+def interpolated(options: argparse.Namespace, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Encoders between those of the source and those in --interpolate-encoders, and a note on them for the record.
+
+    The stored vectors of a spectral norm (`weight_u`, `weight_v`) stay of unit length.
+
+    Raises:
+        ConfigError: a folder has no encoders, or their networks differ.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from midms.checkpoints.loading import open_weights
+    from midms.config import ConfigError
+
+    folder, share = options.interpolate_encoders
+    loaded = open_weights(folder)
+    other = loaded.states.get("encoders", {})
+    shapes, others = ({key: tuple(value.shape) for key, value in state.items()} for state in (own, other))
+    if not own or shapes != others:
+        differing = sorted(key for key in shapes.keys() | others.keys() if shapes.get(key) != others.get(key))
+        what = f"{differing[0]} has another shape or is missing" if differing else "there are none"
+        raise ConfigError(
+            f"--interpolate-encoders {folder}: {what}; expected the encoders of {options.source} in another training"
+        )
+    between = {key: torch.lerp(value.float(), other[key].float(), share) for key, value in own.items()}
+    vectors = [key for key in between if key.endswith((".weight_u", ".weight_v"))]
+    facts = {"encoders_interpolated": {"other": loaded.info.get("name"), "share_of_other": share}}
+    return between | {key: F.normalize(between[key], dim=0) for key in vectors}, facts
 
 
 def other_decoder(
@@ -179,7 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     from midms.config import ConfigError
     from midms.io.provenance import SHIPPED
 
-    if Path(options.target).resolve() in (Path(options.source).resolve(), (SHIPPED / options.source).resolve()):
+    read = [options.source, options.first_stage, (options.interpolate_encoders or [None])[0]]
+    places = [(folder / name).resolve() for name in read if name for folder in (Path(), SHIPPED)]
+    if Path(options.target).resolve() in places:
         raise ConfigError(f"{options.target}: is also read, and would be overwritten; choose another name")
     path = standardise(options) if options.standardise else pack(options)
     size = sum(file.stat().st_size for file in path.iterdir())

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shape(
         parser, "celebahq on CUDA, else demo", "256 on CUDA, else 64", "measurements after one that does not count"
     )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
+                        help="bfloat16: our modes compute as with `trainer.precision: bf16-mixed` (the reference is "
+                        "float32)")  # fmt: skip
     parser.add_argument("--no-memory", action="store_true", help="no peaks")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["ours"], help="modes to measure (default: ours)")
     add_plot(parser, "what the parts save")
@@ -52,13 +55,14 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     size = options.size if options.size is not None else (256 if cuda else 64)
     check_shape(options.batch, options.rounds, size)
     modes = ["reference"] * options.reference + list(options.modes)
-    arguments = (config, size, options.batch, options.device)
+    arguments = (config, size, options.batch, options.device, options.dtype)
     variants: dict[str, Run] = {mode: build(mode, *arguments) for mode in modes}
     times = timing.time_rounds(variants, options.rounds, options.device)
     rows = []
     for mode in modes:
         peak = None if options.no_memory else timing.peak_mb(build, mode, *arguments, device=options.device)
-        shape = (f"{size}x{size}", options.device, "float32")
+        dtype = "float32" if mode == "reference" else options.dtype
+        shape = (f"{size}x{size}", options.device, dtype)
         rows.append(timing.row(mode, *shape, "step", times[mode], peak, times.get("reference")))
         for part, megabytes in saved_megabytes(mode, *arguments).items():
             rows.append(timing.row(mode, *shape, part, None, None, None) | {"saved_mb": round(megabytes, 2)})

@@ -31,10 +31,12 @@ class Step:
     Args:
         mode: "reference", "ours" or "recomputed".
         config, size, batch, device: see `networks`.
+        dtype: "bfloat16" for our modes as `trainer.precision: bf16-mixed` computes. The reference is float32.
     """
 
-    def __init__(self, mode: str, config: str, size: int, batch: int, device: str) -> None:
+    def __init__(self, mode: str, config: str, size: int, batch: int, device: str, dtype: str = "float32") -> None:
         self.plain = mode == "reference"
+        self.autocast = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16" and not self.plain)
         self.model: MIDMs = random_model(config, device)
         self.model.encoders.train()
         self.features: nn.Module = VGG19Features(weights="random").to(device)
@@ -55,7 +57,8 @@ class Step:
         weights = ReleasedLossWeights(warp=0.0)
         if not self.plain:
             released = ReleasedTrainingObjective(self.model, self.settings, features, weights, lambda _: INDEX)
-            return released(self.pairs._asdict(), noise, NUMBER, WARMUP)["loss"]
+            with self.autocast:
+                return released(self.pairs._asdict(), noise, NUMBER, WARMUP)["loss"]
         shape, device = self._latent_shape(), self.pairs.source.device
         block = wrap("matching", dense_rematch)
         iteration = plain_iteration(
@@ -75,9 +78,9 @@ def noise(name: str, shape: Any) -> Tensor:
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(sum(name.encode())))
 
 
-def build(mode: str, config: str, size: int, batch: int, device: str) -> Callable[[], None]:
+def build(mode: str, config: str, size: int, batch: int, device: str, dtype: str = "float32") -> Callable[[], None]:
     """A whole step of AdamW as a function without arguments."""
-    step = Step(mode, config, size, batch, device)
+    step = Step(mode, config, size, batch, device, dtype)
     weights = [*step.model.encoders.parameters(), *step.model.denoiser.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=3e-6, weight_decay=0.05, fused=not step.plain, foreach=False)
 
@@ -89,9 +92,11 @@ def build(mode: str, config: str, size: int, batch: int, device: str) -> Callabl
     return run
 
 
-def saved_megabytes(mode: str, config: str, size: int, batch: int, device: str) -> dict[str, float]:
+def saved_megabytes(
+    mode: str, config: str, size: int, batch: int, device: str, dtype: str = "float32"
+) -> dict[str, float]:
     """Memory saved by autograd for the backward pass, in MB: per part of the forward pass, and in total."""
-    step = Step(mode, config, size, batch, device)
+    step = Step(mode, config, size, batch, device, dtype)
     saved, bytes_by_part = SavedTensors(nn.ModuleList([step.model, step.features])), Counter[str]()
 
     def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:

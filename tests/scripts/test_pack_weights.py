@@ -9,7 +9,7 @@ import pytest
 import torch
 from programs import load_program
 
-from midms.checkpoints.folder import load_folder, save_folder
+from midms.checkpoints.folder import load_folder, save_folder, save_states
 from midms.checkpoints.loading import load_encoders, load_first_stage, load_pretrained
 from midms.data.procedural.dataset import ProceduralImages
 from midms.models.first_stage import FirstStage
@@ -89,6 +89,9 @@ def test_weights_are_not_packed_over_themselves(tmp_path, weights, capsys, monke
         assert program()([str(source), str(target), "--dtype", "bfloat16"]) == 2
         error = capsys.readouterr().err
         assert "is also read, and would be overwritten" in error and error.count("\n") == 1
+    for option in (["--first-stage", str(copied)], ["--interpolate-encoders", str(copied), "0.5"]):
+        assert program()([weights, str(copied), *option]) == 2
+        assert "is also read, and would be overwritten" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
 
 
@@ -139,6 +142,40 @@ def test_the_temperature_of_the_weights_is_changed_alone(tmp_path, weights, caps
         with pytest.raises(SystemExit, match="2"):
             program()([weights, str(tmp_path / "wrong"), *wrong])
         assert "temperature" in capsys.readouterr().err and not (tmp_path / "wrong").exists()
+
+
+def test_encoders_between_two_trainings(tmp_path, weights, capsys):
+    """Share 0 is the source, 1 the other folder, and between them each weight is on the straight line."""
+    torch.manual_seed(1)
+    other = tmp_path / "other"
+    loaded = load_folder(Path(weights))
+    moved = {key: value + torch.randn_like(value) for key, value in loaded.states["encoders"].items()}
+    for key in [key for key in moved if key.endswith((".weight_u", ".weight_v"))]:
+        moved[key] = torch.nn.functional.normalize(moved[key], dim=0)
+    save_states(other, loaded.states | {"encoders": moved}, loaded.configs, loaded.info)
+    found = {}
+    for share in ("0", "0.25", "1"):
+        mixed = ["--dtype", "float32", "--interpolate-encoders", str(other), share]
+        assert program()([weights, str(tmp_path / share), *mixed]) == 0
+        found[share] = load_folder(tmp_path / share).states
+        assert all(
+            torch.equal(found[share]["denoiser"][key], value) for key, value in loaded.states["denoiser"].items()
+        )
+    record = {"encoders_interpolated": {"other": loaded.info.get("name"), "share_of_other": 0.25}}
+    assert load_folder(tmp_path / "0.25").info == loaded.info | record
+    for key, own in loaded.states["encoders"].items():
+        expected = 0.75 * own + 0.25 * moved[key]
+        if key.endswith((".weight_u", ".weight_v")):
+            expected = expected / expected.norm()
+        for share, value in (("0", own), ("0.25", expected), ("1", moved[key])):
+            torch.testing.assert_close(found[share]["encoders"][key], value, atol=1e-6, rtol=1e-5)
+    assert program()([weights, str(tmp_path / "wrong"), "--interpolate-encoders", "demo-64", "0.5"]) == 2
+    error = capsys.readouterr().err
+    assert "another shape or is missing" in error and error.count("\n") == 1
+    for wrong in (["2"], ["much"], ["0.5", "--standardise", "a.yaml"]):
+        with pytest.raises(SystemExit, match="2"):
+            program()([weights, str(tmp_path / "wrong"), "--interpolate-encoders", str(other), *wrong])
+        assert "interpolate-encoders" in capsys.readouterr().err and not (tmp_path / "wrong").exists()
 
 
 def test_weights_without_a_refiner_are_smaller_and_their_training_starts_from_the_denoiser(tmp_path, weights):

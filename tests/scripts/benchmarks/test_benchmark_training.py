@@ -62,3 +62,16 @@ def test_rows_count_what_is_saved_and_say_what_was_not_measured(tmp_path):
 def test_mistakes():
     with pytest.raises(ValueError, match="--size: got 40"):
         list(training.run(options(size=40)))
+
+
+def test_bfloat16_computes_our_modes_as_bf16_mixed():
+    rows = list(training.run(options(reference=True, dtype="bfloat16")))
+    steps = {row["name"]: row for row in rows if row["pass"] == "step" and row["device"] == "cpu"}
+    assert {name: row["dtype"] for name, row in steps.items()} == {"reference": "float32", "ours": "bfloat16"}
+    half, full = (Step("ours", "tiny", 64, 1, "cpu", dtype) for dtype in ("bfloat16", "float32"))
+    half.features.load_state_dict(full.features.state_dict())
+    called = []
+    half.model.denoiser.unet.conv_out.register_forward_hook(lambda *event: called.append(event[-1].dtype))
+    losses = [step.loss() for step in (half, full)]
+    assert set(called) == {torch.bfloat16} and losses[0].dtype == torch.float32
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=0.05) and losses[0] != losses[1]
