@@ -9,9 +9,12 @@ Rows are schedules of the loop:
     dpm1, 2M     DPM-Solver++ of first and second order
     one match    never re-warped
     + ..         with a refinement of that many steps
+    first warp   no call at all
 
 Each row has the mean PSNR, SSIM, sharpness, distances on the first stage's features, on a network that does not change
-with the weights (`fixed_distance`) and LPIPS to the truth, and the sliced Wasserstein distance of the sets.
+with the weights (`fixed_distance`) and LPIPS to the truth, and the sliced Wasserstein distance of the sets. `pck` and
+`same_part` are the shares of positions whose first match, the same for all rows, is within a tenth of the side
+(positions of the subject), and on the same part.
 `psnr_loss` and `distance_loss` are the shares (0.01 = 1 %) by which PSNR is below, and the distance above, the first
 row's, negative for a gain. `psnr_difference` and `fixed_difference` are the paired differences to the first row, with
 their standard errors in `psnr_error` and `fixed_error`. `median_ms` is the processor time of a pair on the CPU, and
@@ -122,6 +125,7 @@ def schedules() -> dict[str, InterleaveSettings]:
         "trailing T=36 N=2": trailing(36, 2),
         "trailing T=48 N=2": trailing(48, 2),
         "trailing T=24 N=1": trailing(24, 1),
+        "first warp": trailing(24, 0),
     }
 
 
@@ -215,6 +219,8 @@ def _rows(
     dataset = ProceduralPairs(task, size, cast(Split, split), count, exemplars={"hard": 1.0}, truth=True)
     pairs = list(benchmark.encoded_pairs(pipe.model, dataset, batch_size))
     truth = torch.cat([pair.batch["truth"].cpu() for pair in pairs])
+    matching = benchmark.score_matching(pipe.model, pairs, "first")
+    shares = {key: known_mean(getattr(matching, key)) for key in ("pck", "same_part")}
     first: Measured | None = None
     for name, settings in wanted.items():
         clock = PartClock(device)
@@ -230,7 +236,15 @@ def _rows(
             "calls": settings.num_interleaved_steps + settings.refine_steps,
             "rewarps": len(settings.rewarped_steps()),
         }
-        yield row | _quality(found, first, truth)
+        yield row | _quality(found, first, truth) | shares
+
+
+def known_mean(values: np.ndarray) -> float | None:
+    """Mean of the values, (N,), of pairs that have one; None if all are NaN."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    return round(float(known.mean()), 4) if known.size else None
 
 
 def compared(compare: Compare | None, images: Tensor, truth: Tensor, batch_size: int, device: str) -> np.ndarray | None:
@@ -274,9 +288,10 @@ def _quality(found: Measured, first: Measured, truth: Tensor) -> Row:
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """PSNR, distances and, where it was measured, LPIPS against calls; each schedule has a number."""
+    """PSNR, distances and, where it was measured, LPIPS against calls; each schedule with a call has a number."""
     from benchmarks.plots import curves
 
+    rows = [row for row in rows if row["calls"] > 0]  # the axis is logarithmic
     panels = {"psnr": "PSNR to the truth, dB (higher is better)"}
     if rows[0]["fixed_distance"] is None:
         panels["feature_distance"] = "feature distance to the truth (lower is better)"

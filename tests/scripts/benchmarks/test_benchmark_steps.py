@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,15 +22,20 @@ def options(**changes: object) -> argparse.Namespace:
 
 def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    chosen = ["T=16 N=4", "trailing T=24 N=2 + 2", "fast"]
+    chosen = ["T=16 N=4", "trailing T=24 N=2 + 2", "fast", "first warp"]
     arguments = options(
         weights=str(tiny_pipeline_folder), pairs=3, batch_size=2, schedules=chosen, plot=tmp_path / "curve.png"
     )
     rows = list(steps.run(arguments))
-    assert [(row["name"], row["calls"]) for row in rows] == [("T=16 N=4", 4), (chosen[1], 4), ("fast", 4)]
+    assert [(row["name"], row["calls"]) for row in rows] == [
+        ("T=16 N=4", 4), (chosen[1], 4), ("fast", 4), ("first warp", 0),
+    ]  # fmt: skip
+    assert len({(row["pck"], row["same_part"]) for row in rows}) == 1 and 0 <= rows[0]["pck"] <= 1
+    nan = float("nan")
+    assert steps.known_mean(np.array([nan, 0.5, 0.25])) == 0.375 and steps.known_mean(np.array([nan])) is None
     assert rows[0]["psnr_loss"] == rows[0]["distance_loss"] == 0 and rows[1]["psnr"] != rows[0]["psnr"]
     assert all(row["split"] == "test" and "chosen" not in row for row in rows)
-    assert [row["rewarps"] for row in rows] == [2, 1, 3]
+    assert [row["rewarps"] for row in rows] == [2, 1, 3, 0]
     assert rows[0]["lpips"] is None and "alexnet-owt-7be5be79.pth" in rows[0]["lpips_note"]
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
