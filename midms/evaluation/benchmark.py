@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,6 +66,11 @@ class MatchingScores(NamedTuple):
     pck_everywhere: np.ndarray  # as `pck`, background included
     pck_foreground: np.ndarray  # as `pck`, with floor and ground, but without wall and sky
     same_part: np.ndarray  # share of positions matched to the same part, where the exemplar has that part
+
+    def means(self) -> dict[str, float]:
+        """Mean of each score over the pairs that have one, by name; NaN where none has."""
+        known = {name: values[~np.isnan(values)] for name, values in self._asdict().items()}
+        return {name: float(values.mean()) if values.size else math.nan for name, values in known.items()}
 
 
 #: Function of a model, pairs and the model's settings that returns images (B, 3, H, W).

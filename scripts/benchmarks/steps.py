@@ -29,6 +29,7 @@ on the test pairs, which played no part in the choice.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -219,8 +220,8 @@ def _rows(
     dataset = ProceduralPairs(task, size, cast(Split, split), count, exemplars={"hard": 1.0}, truth=True)
     pairs = list(benchmark.encoded_pairs(pipe.model, dataset, batch_size))
     truth = torch.cat([pair.batch["truth"].cpu() for pair in pairs])
-    matching = benchmark.score_matching(pipe.model, pairs, "first")
-    shares = {key: known_mean(getattr(matching, key)) for key in ("pck", "same_part")}
+    means = benchmark.score_matching(pipe.model, pairs, "first").means()
+    shares = {key: None if math.isnan(means[key]) else round(means[key], 4) for key in ("pck", "same_part")}
     first: Measured | None = None
     for name, settings in wanted.items():
         clock = PartClock(device)
@@ -237,14 +238,6 @@ def _rows(
             "rewarps": len(settings.rewarped_steps()),
         }
         yield row | _quality(found, first, truth) | shares
-
-
-def known_mean(values: np.ndarray) -> float | None:
-    """Mean of the values, (N,), of pairs that have one; None if all are NaN."""
-    import numpy as np
-
-    known = values[~np.isnan(values)]
-    return round(float(known.mean()), 4) if known.size else None
 
 
 def compared(compare: Compare | None, images: Tensor, truth: Tensor, batch_size: int, device: str) -> np.ndarray | None:
@@ -292,6 +285,8 @@ def plot(rows: list[Row], file: Path) -> None:
     from benchmarks.plots import curves
 
     rows = [row for row in rows if row["calls"] > 0]  # the axis is logarithmic
+    if not rows:
+        raise ValueError("--plot: got the first warp alone, expected a schedule with U-Net calls")
     panels = {"psnr": "PSNR to the truth, dB (higher is better)"}
     if rows[0]["fixed_distance"] is None:
         panels["feature_distance"] = "feature distance to the truth (lower is better)"

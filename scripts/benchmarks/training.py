@@ -55,20 +55,20 @@ def run(options: argparse.Namespace) -> Iterator[Row]:
     size = options.size if options.size is not None else (256 if cuda else 64)
     check_shape(options.batch, options.rounds, size)
     modes = ["reference"] * options.reference + list(options.modes)
+    dtypes = {mode: "float32" if mode == "reference" else options.dtype for mode in ("reference", *MODES)}
     arguments = (config, size, options.batch, options.device, options.dtype)
     variants: dict[str, Run] = {mode: build(mode, *arguments) for mode in modes}
     times = timing.time_rounds(variants, options.rounds, options.device)
     rows = []
     for mode in modes:
         peak = None if options.no_memory else timing.peak_mb(build, mode, *arguments, device=options.device)
-        dtype = "float32" if mode == "reference" else options.dtype
-        shape = (f"{size}x{size}", options.device, dtype)
+        shape = (f"{size}x{size}", options.device, dtypes[mode])
         rows.append(timing.row(mode, *shape, "step", times[mode], peak, times.get("reference")))
         for part, megabytes in saved_megabytes(mode, *arguments).items():
             rows.append(timing.row(mode, *shape, part, None, None, None) | {"saved_mb": round(megabytes, 2)})
     if not cuda:
         for mode in ("reference", *options.modes):
-            row = timing.row(mode, "256x256", "cuda", "float32", "step", None, None, None)
+            row = timing.row(mode, "256x256", "cuda", dtypes[mode], "step", None, None, None)
             rows.append(row | {"note": "not measured: no CUDA device"})
     if options.plot:
         plot(rows, options.plot)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from midms.evaluation import benchmark
 from midms.models.matcher import Matcher
@@ -14,22 +11,10 @@ from midms.models.matcher import Matcher
 
 def matching_numbers(model: Matcher, pairs: Sequence[benchmark.EncodedPairs]) -> dict[str, Any]:
     """PCK and end-point error of the matching on the benchmark's pairs."""
-
-    def mean(scores: np.ndarray) -> float:
-        """Over the pairs that can be scored; NaN if there is none."""
-        scored = scores[~np.isnan(scores)]
-        return float(scored.mean()) if scored.size else math.nan
-
     numbers: dict[str, Any] = {}
     for kind in ("first", "rematch", "identity"):
-        scores = benchmark.score_matching(model, pairs, kind)
-        numbers[kind] = {
-            "pck": mean(scores.pck),
-            "end_point_error": mean(scores.error),
-            "pck_everywhere": mean(scores.pck_everywhere),
-            "pck_foreground": mean(scores.pck_foreground),
-            "same_part": mean(scores.same_part),
-        }
+        means = benchmark.score_matching(model, pairs, kind).means()
+        numbers[kind] = {"end_point_error" if name == "error" else name: mean for name, mean in means.items()}
     return numbers
 
 

@@ -149,8 +149,6 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
     for gallery in ("#samples", "#exemplars"):
         page.wait_for_selector(f"{gallery} .thumbnail-item >> nth={COUNT - 1}")
         assert page.locator(f"{gallery} .thumbnail-item").count() == COUNT
-    page.click("#samples .thumbnail-item >> nth=2")
-    page.click("#samples .thumbnail-item >> nth=0")
     translate(page)
     assert page.locator("#steps img").count() == 1 + 2 * 1 + 2 + 1  # warp, N = 2 with one re-warp, result
     assert re.match(
@@ -168,6 +166,7 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
     assert not is_marked_old(page)
     save_for_docs(page, "app.png")
 
+    page.click("#samples .thumbnail-item >> nth=2")
     page.click("#paint-tab-button:visible")
     page.click("#paint-sample")
     page.wait_for_selector("#canvas-note:has-text('The picked sample')")
@@ -186,6 +185,10 @@ def test_from_the_first_visit_to_a_reload(app: Served, visit: Callable[[], Any],
     page.wait_for_selector("#message:has-text('Your last picture')")
     page.wait_for_selector("#result img")
     assert page.locator("#canvas canvas").first.is_visible() and not is_marked_old(page)
+    page.get_by_role("tab", name="Samples").click()
+    page.wait_for_selector("#samples .thumbnail-item.selected")
+    picked = page.eval_on_selector_all("#samples .thumbnail-item", "all => all.map(e => e.matches('.selected'))")
+    assert [number for number, selected in enumerate(picked) if selected] == [2]
     assert not [file for file in app.around.rglob("*") if file.is_file()], "written outside the app's folder"
 
 

@@ -110,6 +110,12 @@ def test_the_matching_is_scored_on_the_subject_the_foreground_and_everywhere(set
     np.testing.assert_allclose(scores.pck_foreground, 1)
 
 
+def test_means_leave_out_the_pairs_without_a_score():
+    one, none = np.array([np.nan, 0.5, 0.25]), np.array([np.nan])
+    means = benchmark.MatchingScores(one, none, one, one, one).means()
+    assert means["pck"] == means["same_part"] == 0.375 and np.isnan(means["error"])
+
+
 def test_same_part_accuracy_on_a_known_answer():
     """Left half part 1, right half part 2, the exemplar mirrored: staying in place is wrong, mirroring is right."""
     labels = torch.ones(1, 8, 8, dtype=torch.long)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pytest
 import torch
 
@@ -31,8 +30,6 @@ def test_rows(tiny_pipeline_folder, tmp_path, monkeypatch):
         ("T=16 N=4", 4), (chosen[1], 4), ("fast", 4), ("first warp", 0),
     ]  # fmt: skip
     assert len({(row["pck"], row["same_part"]) for row in rows}) == 1 and 0 <= rows[0]["pck"] <= 1
-    nan = float("nan")
-    assert steps.known_mean(np.array([nan, 0.5, 0.25])) == 0.375 and steps.known_mean(np.array([nan])) is None
     assert rows[0]["psnr_loss"] == rows[0]["distance_loss"] == 0 and rows[1]["psnr"] != rows[0]["psnr"]
     assert all(row["split"] == "test" and "chosen" not in row for row in rows)
     assert [row["rewarps"] for row in rows] == [2, 1, 3, 0]
@@ -103,7 +100,9 @@ def test_the_preset_makes_at_most_a_quarter_of_the_papers_calls():
     assert steps.schedules()["fast"] == InterleaveSettings.fast()
 
 
-def test_mistakes():
+def test_mistakes(tmp_path):
+    with pytest.raises(ValueError, match="--plot: got the first warp alone"):
+        steps.plot([{"name": "first warp", "calls": 0}], tmp_path / "curve.png")
     with pytest.raises(ValueError, match="unknown \\['T=1'\\]"):
         list(steps.run(options(schedules=["T=1"])))
     with pytest.raises(ValueError, match="got \\(1, 2, 16\\)"):

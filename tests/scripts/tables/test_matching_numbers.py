@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -16,9 +14,9 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kinds of match that were scored, each with one pair of which nothing is visible."""
     asked: list[str] = []
 
-    def score(model: object, pairs: object, kind: str) -> SimpleNamespace:
+    def score(model: object, pairs: object, kind: str) -> benchmark.MatchingScores:
         asked.append(kind)
-        return SimpleNamespace(
+        return benchmark.MatchingScores(
             pck=np.array([0.5, np.nan, 1.0]),
             error=np.array([4.0, np.nan, 2.0]),
             pck_everywhere=np.array([0.25, 0.75, 0.5]),
